@@ -1,0 +1,265 @@
+"""Recurrent PPO: the networks remember through a GRU (Cho et al. 2014), for partial observability.
+
+A fork of `ppo.py`; what differs is the network, the memory carried through collection, and
+minibatches over environments rather than steps. The network forgets *before* an episode's first
+observation (`first`: the done of the step before); the advantage is cut *after* its last one.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from algos import ppo
+from algos.ppo import Hypers, Minibatch, optimizer, policy_loss, total_loss
+from purejaxrl import networks
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.minibatches import minibatch_epochs
+from purejaxrl.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
+from purejaxrl.returns import Episode, episode_metrics, generalized_advantage, next_values
+from purejaxrl.rollout import Transition, reset, rollout
+from purejaxrl.validation import require
+
+__all__ = ["Config", "Hypers", "make"]
+
+
+@dataclass(frozen=True)
+class Config(ppo.Config):
+    """PPO's settings; `num_minibatches` divides num_envs, as whole sequences are shuffled."""
+
+    memory_size: int = 64
+    """Width of the GRU."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.memory_size >= 1, self, "memory_size", "an integer >= 1")
+        require(
+            self.num_envs % self.num_minibatches == 0,
+            self,
+            "num_minibatches",
+            f"a divisor of num_envs = {self.num_envs}",
+        )
+
+
+class GRU(nn.Module):
+    """A GRU that forgets where an episode begins."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, memory: jax.Array, inputs: tuple[jax.Array, jax.Array]):
+        features, first = inputs
+        memory = jnp.where(first[..., None], 0.0, memory)
+        cell = nn.GRUCell(self.size, recurrent_kernel_init=networks.orthogonal(1.0))
+        return cell(memory, features)
+
+
+class ActorCritic(nn.Module):
+    """Torso, then memory, then both heads."""
+
+    torso: nn.Module
+    memory_size: int
+    action_space: Any
+
+    @nn.compact
+    def __call__(self, memory: jax.Array, obs: jax.Array, first: jax.Array):
+        """Run over time.
+
+        Args:
+            memory: `[num_envs, memory_size]`, before the first observation.
+            obs: `[T, num_envs, ...]`.
+            first: bool `[T, num_envs]`.
+
+        Returns:
+            The memory after the last observation, a distribution and values `[T, num_envs]`.
+        """
+        over_time = nn.scan(GRU, variable_broadcast="params", split_rngs={"params": False})
+        memory, hidden = over_time(self.memory_size)(memory, (self.torso(obs), first))
+        pi = networks.PolicyHead(self.action_space)(hidden)
+        return memory, pi, networks.dense(1, 1.0)(hidden)[..., 0]
+
+
+class State(NamedTuple):
+    """An agent on a level. Environment leaves are `[num_envs, ...]`."""
+
+    params: Any
+    opt_state: Any
+    env_state: Any
+    obs: jax.Array
+    first: jax.Array
+    memory: jax.Array  # [num_envs, memory_size], before obs
+    task: Task
+    key: jax.Array
+    step: jax.Array  # int32, updates done
+    episode: Episode
+    normalizer: Normalizer
+
+
+class Policy(NamedTuple):
+    """What acting needs."""
+
+    params: Any
+    obs_moments: Moments | None
+
+
+class Trajectory(NamedTuple):
+    """What one update learns from: leaves `[num_steps, num_envs, ...]`."""
+
+    transitions: Transition
+    memory: jax.Array  # before the first observation
+    last_value: jax.Array
+    episodes: Metrics
+
+
+class Sequences(NamedTuple):
+    """Sequences of some environments, and how they begin: leaves have environments first."""
+
+    memory: jax.Array
+    first: jax.Array
+    steps: Minibatch
+
+
+def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
+    """Recurrent PPO on a gymnax environment with discrete or continuous actions.
+
+    Args:
+        config: static settings.
+        env: gymnax 1.x environment; its spaces are read at its default parameters.
+        policy_loss: `(log_ratio, advantage, hypers) -> loss`, elementwise.
+
+    Raises:
+        ValueError: if the torso does not suit the observations, or the action space is not one.
+    """
+    obs_shape = env.observation_space(env.default_params).shape
+    networks.check_torso(config.torso, obs_shape)
+    network = ActorCritic(
+        networks.torso(config.torso, config.hidden, config.activation),
+        config.memory_size,
+        env.action_space(env.default_params),
+    )
+
+    def step_network(params: Any, memory: jax.Array, obs: jax.Array, first: jax.Array):
+        """One time step of the network."""
+        memory, pi, value = network.apply(params, memory, obs[None], first[None])
+        return memory, pi[0], value[0]
+
+    def initial_memory(num_envs: int) -> jax.Array:
+        return jnp.zeros((num_envs, config.memory_size))
+
+    def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
+        network_key, env_key, key = jax.random.split(key, 3)
+        obs, env_state = reset(env_key, env, task.env_params, config.num_envs)
+        first = jnp.ones(config.num_envs, bool)
+        memory = initial_memory(config.num_envs)
+        params = network.init(network_key, memory, obs[None], first[None])
+        step = jnp.int32(0)
+        return State(
+            params=params,
+            opt_state=optimizer(hypers, task, step).init(params),
+            env_state=env_state,
+            obs=obs,
+            first=first,
+            memory=memory,
+            task=task,
+            key=key,
+            step=step,
+            episode=Episode.start(config.num_envs),
+            normalizer=Normalizer.start(
+                config.normalize_obs, config.normalize_reward, obs_shape, config.num_envs
+            ),
+        )
+
+    def collect(state: State, hypers: Hypers) -> tuple[State, Trajectory]:
+        def explore(memory, obs, first, key):
+            obs = normalize_obs(state.normalizer.obs, obs)
+            memory, pi, value = step_network(state.params, memory, obs, first)
+            action, log_prob = pi.sample_and_log_prob(seed=key)
+            return memory, *jax.lax.stop_gradient((action, (log_prob, value)))
+
+        def value_of(memory, obs, first):
+            obs = normalize_obs(state.normalizer.obs, obs)
+            return jax.lax.stop_gradient(step_network(state.params, memory, obs, first)[2])
+
+        def final_value(memory, obs):
+            return value_of(memory, obs, jnp.zeros(config.num_envs, bool))
+
+        key, rollout_key = jax.random.split(state.key)
+        env_state, obs, first, memory, seen = rollout(
+            rollout_key, env, state.task.env_params, state.env_state, state.obs, state.first,
+            state.memory, explore, final_value, config.num_steps,
+        )  # fmt: skip
+        done = seen.terminated | seen.truncated
+        episode, episodes = episode_metrics(state.episode, seen.reward, done, hypers.gamma)
+        normalizer, reward = advance_normalizer(
+            state.normalizer, seen.obs, seen.reward, done, hypers.gamma
+        )
+        seen = seen._replace(obs=normalize_obs(state.normalizer.obs, seen.obs), reward=reward)
+        trajectory = Trajectory(seen, state.memory, value_of(memory, obs, first), episodes)
+        state = state._replace(
+            env_state=env_state,
+            obs=obs,
+            first=first,
+            memory=memory,
+            key=key,
+            episode=episode,
+            normalizer=normalizer,
+        )
+        return state, trajectory
+
+    def loss(params: Any, batch: Sequences, hypers: Hypers) -> tuple[jax.Array, Metrics]:
+        steps = jax.tree.map(lambda x: x.swapaxes(0, 1), batch.steps)  # time first again
+        _, pi, value = network.apply(params, batch.memory, steps.obs, batch.first.T)
+        return total_loss(pi, value, steps, hypers, policy_loss)
+
+    def learn(state: State, hypers: Hypers, trajectory: Trajectory) -> tuple[State, Metrics]:
+        seen = trajectory.transitions
+        log_prob, value = seen.extras
+        advantage = generalized_advantage(
+            seen.reward,
+            value,
+            next_values(value, trajectory.last_value, seen.final_value, seen.truncated),
+            seen.terminated,
+            seen.truncated,
+            hypers.gamma,
+            hypers.gae_lambda,
+        )
+        steps = Minibatch(seen.obs, seen.action, log_prob, value, advantage, advantage + value)
+        steps, first = jax.tree.map(lambda x: x.swapaxes(0, 1), (steps, seen.first))
+        sequences = jax.lax.stop_gradient(Sequences(trajectory.memory, first, steps))
+        adam = optimizer(hypers, state.task, state.step)
+
+        def descend(carry, minibatch: Sequences):
+            params, opt_state = carry
+            grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, hypers)
+            updates, opt_state = adam.update(grads, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), metrics
+
+        key, shuffle_key = jax.random.split(state.key)
+        (params, opt_state), metrics = minibatch_epochs(
+            shuffle_key,
+            descend,
+            (state.params, state.opt_state),
+            sequences,
+            config.num_epochs,
+            config.num_minibatches,
+        )
+        metrics = jax.tree.map(jnp.mean, metrics)
+        env_steps = {"env_steps": jnp.int32(config.batch_size)}
+        state = state._replace(params=params, opt_state=opt_state, key=key, step=state.step + 1)
+        return state, env_steps | trajectory.episodes | metrics
+
+    def policy(state: State) -> Policy:
+        return Policy(state.params, state.normalizer.obs)
+
+    def act(policy: Policy, memory, obs, first, key, greedy: bool):
+        obs = normalize_obs(policy.obs_moments, obs)
+        memory, pi, _ = step_network(policy.params, memory, obs, first)
+        return (pi.mode() if greedy else pi.sample(seed=key)), memory
+
+    def vital(state: State, metrics: Metrics):
+        return state.params, metrics["policy_loss"], metrics["value_loss"]
+
+    return Algorithm(config, init, collect, learn, policy, act, initial_memory, vital)

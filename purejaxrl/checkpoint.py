@@ -1,0 +1,210 @@
+"""Checkpoints: a pytree by orbax, and beside it a manifest with a checksum of every file.
+
+Orbax writes and reads the arrays; it loads a flipped bit silently, so the manifest is what makes
+a checkpoint trusted. It is written last: a folder without a valid one is not a checkpoint.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be used; the message says which one and why."""
+
+
+def save(folder: Path | str, tree: Any, info: dict | None = None) -> None:
+    """Save a pytree of arrays so that an interrupted save leaves nothing that looks whole.
+
+    Args:
+        folder: where; replaced if it exists.
+        tree: arrays (typed keys included); pulled to the host.
+        info: JSON to keep in the manifest.
+
+    Raises:
+        CheckpointError: if the folder cannot be written; what was there before is kept.
+    """
+    folder = Path(folder).absolute()
+    scratch = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        leaves = jax.tree.leaves(tree)
+        ocp.save_pytree(scratch / "tree", {str(i): _to_host(x) for i, x in enumerate(leaves)})
+        manifest = {
+            "format": FORMAT,
+            "info": info or {},
+            "leaves": [_describe(x) for x in leaves],
+            "sha256": _checksums(scratch / "tree"),
+        }
+        write_atomically(scratch / MANIFEST, json.dumps(manifest, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(scratch, folder)
+    except (OSError, ValueError) as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise CheckpointError(f"checkpoint {folder}: could not be written: {error}") from error
+
+
+def load(folder: Path | str, like: Any) -> tuple[Any, dict]:
+    """Load a checkpoint after verifying every byte of it.
+
+    Args:
+        folder: what `save` wrote.
+        like: pytree of arrays or `jax.ShapeDtypeStruct`s that says what to expect.
+
+    Returns:
+        The pytree, leaves as NumPy arrays (typed keys as such), and the manifest's info.
+
+    Raises:
+        CheckpointError: if it is missing, damaged, of another format, or of another shape.
+    """
+    folder = Path(folder).absolute()
+    manifest = read_manifest(folder)
+    if _checksums(folder / "tree") != manifest["sha256"]:
+        raise CheckpointError(f"checkpoint {folder}: damaged (its checksum does not match)")
+    expected, structure = jax.tree.flatten(like)
+    if manifest["leaves"] != [_describe(x) for x in expected]:
+        raise CheckpointError(
+            f"checkpoint {folder}: holds other arrays than asked for: "
+            + _first_difference(manifest["leaves"], [_describe(x) for x in expected])
+        )
+    try:
+        flat = ocp.load_pytree(folder / "tree")
+    except Exception as error:
+        raise CheckpointError(f"checkpoint {folder}: cannot be read: {error}") from error
+    leaves = [_from_host(flat[str(i)], x) for i, x in enumerate(expected)]
+    return jax.tree.unflatten(structure, leaves), manifest["info"]
+
+
+def read_manifest(folder: Path | str) -> dict:
+    """Read a checkpoint's manifest.
+
+    Raises:
+        CheckpointError: if there is none, or it is of another format.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text())
+        version = manifest["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"checkpoint {folder}: has no readable manifest") from error
+    if version != FORMAT:
+        raise CheckpointError(
+            f"checkpoint {folder}: format {version} is not valid; this version reads {FORMAT}"
+        )
+    return manifest
+
+
+class Series:
+    """The checkpoints of one run, `folder/<update>`: the last few, and the best one."""
+
+    def __init__(self, folder: Path | str, keep_last: int = 2):
+        """Keep `keep_last` checkpoints besides the best."""
+        if keep_last < 1:
+            raise ValueError(f"keep_last: {keep_last} is not valid; it must be an integer >= 1")
+        self.folder = Path(folder)
+        self.keep_last = keep_last
+
+    def updates(self) -> list[int]:
+        """Return the updates that there are checkpoints of, in order; damaged ones included."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
+
+    def path(self, update: int) -> Path:
+        """Return where the checkpoint of this update is."""
+        return self.folder / f"{update:010d}"
+
+    def save(self, update: int, tree: Any, score: float, info: dict) -> None:
+        """Save, then drop what is neither among the last nor the best by score (higher wins)."""
+        save(self.path(update), tree, {**info, "update": update, "score": score})
+        updates = self.updates()
+        best = self.best()
+        for old in updates[: -self.keep_last]:
+            if old != best:
+                shutil.rmtree(self.path(old), ignore_errors=True)
+
+    def best(self) -> int | None:
+        """Return the update of the best-scoring checkpoint; None if none has a score."""
+        scores = {}
+        for update in self.updates():
+            try:
+                score = read_manifest(self.path(update))["info"]["score"]
+            except (CheckpointError, KeyError):
+                continue
+            if score is not None and np.isfinite(score):
+                scores[update] = score
+        return max(scores, key=scores.get) if scores else None
+
+    def load_latest(self, like: Any, warn: Callable[[str], None]) -> tuple[Any, dict] | None:
+        """Load the newest checkpoint that is whole; say which damaged ones were passed over.
+
+        Returns:
+            The pytree and its info, or None if there is no checkpoint at all.
+
+        Raises:
+            CheckpointError: if there are checkpoints and none can be used.
+        """
+        updates = self.updates()
+        for update in reversed(updates):
+            try:
+                return load(self.path(update), like)
+            except CheckpointError as error:
+                warn(f"{error}; trying the one before")
+        if updates:
+            raise CheckpointError(f"checkpoints in {self.folder}: none of {updates} can be used")
+        return None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader sees all of it or none."""
+    scratch = path.with_name(f".{path.name}.partial")
+    with open(scratch, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scratch, path)
+
+
+def _is_key(x: Any) -> bool:
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _to_host(x: Any) -> np.ndarray:
+    return np.asarray(jax.random.key_data(x) if _is_key(x) else x)
+
+
+def _from_host(x: Any, like: Any) -> Any:
+    if _is_key(like):
+        return jax.random.wrap_key_data(np.asarray(x), impl=jax.random.key_impl(like))
+    return np.asarray(x)
+
+
+def _describe(x: Any) -> list:
+    return [list(x.shape), str(x.dtype)]
+
+
+def _first_difference(found: list, expected: list) -> str:
+    if len(found) != len(expected):
+        return f"{len(found)} arrays, not {len(expected)}"
+    i = next(i for i in range(len(found)) if found[i] != expected[i])
+    return f"array {i} is {found[i]}, not {expected[i]}"
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

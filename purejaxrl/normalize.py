@@ -1,0 +1,108 @@
+"""Running normalisation as pure functions; the statistics are part of an agent's state.
+
+Statistics are frozen while a rollout is collected and advanced once after it, so that every
+observation of a rollout is scaled alike and the first gradient step sees the behaviour policy.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Moments(NamedTuple):
+    """Mean and variance of what was seen so far (float32, `[...]`), and how much that was."""
+
+    mean: jax.Array
+    var: jax.Array
+    count: jax.Array
+
+    @classmethod
+    def start(cls, shape: tuple[int, ...] = ()) -> "Moments":
+        """Return mean 0 and variance 1, with next to no weight."""
+        return cls(jnp.zeros(shape), jnp.ones(shape), jnp.float32(1e-4))
+
+
+def advance(moments: Moments, batch: jax.Array) -> Moments:
+    """Merge a batch `[..., *shape]` into the moments (Chan et al. 1979)."""
+    axes = tuple(range(batch.ndim - moments.mean.ndim))
+    size = batch.size / moments.mean.size
+    mean, var = batch.mean(axes), batch.var(axes)
+    total = moments.count + size
+    delta = mean - moments.mean
+    return Moments(
+        moments.mean + delta * size / total,
+        (moments.var * moments.count + var * size + delta**2 * moments.count * size / total)
+        / total,
+        total,
+    )
+
+
+def standardize(moments: Moments, x: jax.Array, limit: float = 10.0) -> jax.Array:
+    """Return (x - mean) / std, clipped to ±limit."""
+    return jnp.clip((x - moments.mean) * jax.lax.rsqrt(moments.var + 1e-8), -limit, limit)
+
+
+class RewardScale(NamedTuple):
+    """What scales rewards: moments of the discounted return, and that return under way."""
+
+    moments: Moments
+    ret: jax.Array  # [num_envs]
+
+    @classmethod
+    def start(cls, num_envs: int) -> "RewardScale":
+        """Return a scale of 1."""
+        return cls(Moments.start(), jnp.zeros(num_envs))
+
+
+def scale_rewards(
+    scale: RewardScale, reward: jax.Array, done: jax.Array, gamma: jax.Array, limit: float = 10.0
+) -> tuple[RewardScale, jax.Array]:
+    """Divide rewards `[T, num_envs]` by the running deviation of their discounted return.
+
+    The reward's mean is kept (Engstrom et al. 2020, code-level optimisation 2).
+    """
+
+    def step(ret, inputs):
+        reward, done = inputs
+        ret = gamma * ret + reward
+        return jnp.where(done, 0.0, ret), ret
+
+    ret, returns = jax.lax.scan(step, scale.ret, (reward, done), unroll=8)
+    moments = advance(scale.moments, returns)
+    scaled = jnp.clip(reward * jax.lax.rsqrt(moments.var + 1e-8), -limit, limit)
+    return RewardScale(moments, ret), scaled
+
+
+class Normalizer(NamedTuple):
+    """An agent's running statistics; a part that is None leaves its input alone."""
+
+    obs: Moments | None
+    reward: RewardScale | None
+
+    @classmethod
+    def start(
+        cls, obs: bool, reward: bool, obs_shape: tuple[int, ...], num_envs: int
+    ) -> "Normalizer":
+        """Return fresh statistics of what is to be normalised."""
+        return cls(
+            Moments.start(obs_shape) if obs else None,
+            RewardScale.start(num_envs) if reward else None,
+        )
+
+
+def normalize_obs(moments: Moments | None, obs: jax.Array) -> jax.Array:
+    """Standardise observations `[..., *obs_shape]`, or leave them alone."""
+    return obs if moments is None else standardize(moments, obs)
+
+
+def advance_normalizer(
+    normalizer: Normalizer, obs: jax.Array, reward: jax.Array, done: jax.Array, gamma: jax.Array
+) -> tuple[Normalizer, jax.Array]:
+    """Advance the statistics over a rollout `[T, num_envs, ...]`; returns the scaled rewards."""
+    moments, scale = normalizer
+    if moments is not None:
+        moments = advance(moments, obs)
+    if scale is not None:
+        scale, reward = scale_rewards(scale, reward, done, gamma)
+    return Normalizer(moments, scale), reward

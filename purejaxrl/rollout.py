@@ -1,0 +1,84 @@
+"""Experience: a policy stepped through a batch of environments."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Transition(NamedTuple):
+    """Experience over time, leaves `[T, num_envs, ...]`."""
+
+    obs: Any  # what the action was chosen on
+    action: jax.Array
+    reward: jax.Array
+    terminated: jax.Array  # the episode ended: nothing to bootstrap from
+    truncated: jax.Array  # the episode was cut: bootstrap from `final_value`
+    first: jax.Array  # obs is an episode's first
+    final_value: jax.Array  # value of the true next observation; meaningful where truncated
+    extras: Any  # what `act` chose to remember, such as log-probabilities
+
+
+def reset(key: jax.Array, env: Any, env_params: Any, num_envs: int) -> tuple[Any, Any]:
+    """Reset `num_envs` environments on one level; returns (obs, env_state)."""
+    keys = jax.random.split(key, num_envs)
+    return jax.vmap(env.reset, in_axes=(0, None))(keys, env_params)
+
+
+def rollout(
+    key: jax.Array,
+    env: Any,
+    env_params: Any,
+    env_state: Any,
+    obs: Any,
+    first: jax.Array,
+    memory: Any,
+    act: Callable,
+    final_value: Callable,
+    num_steps: int,
+) -> tuple[Any, Any, jax.Array, Any, Transition]:
+    """Act for `num_steps` in `num_envs` auto-resetting environments.
+
+    The true final observation of an episode is reduced to its value within the step: carrying
+    it through the rollout can cost a hundred times the memory of everything else.
+
+    Args:
+        key: typed key.
+        env: gymnax 1.x environment.
+        env_params: the level, shared by the environments.
+        env_state, obs: where the environments stand, leaves `[num_envs, ...]`.
+        first: bool `[num_envs]`, whether `obs` is an episode's first.
+        memory: what `act` carries from step to step; () if nothing.
+        act: `(memory, obs, first, key) -> (memory, action, extras)`.
+        final_value: `(memory, final_obs) -> [num_envs]`, with the memory after `obs`.
+        num_steps: T.
+
+    Returns:
+        `(env_state, obs, first, memory, transitions)`.
+    """
+    num_envs = first.shape[0]
+
+    def step(carry, key):
+        env_state, obs, first, memory = carry
+        act_key, env_key = jax.random.split(key)
+        memory, action, extras = act(memory, obs, first, act_key)
+        next_obs, env_state, reward, terminated, truncated, info = jax.vmap(
+            env.step, in_axes=(0, 0, 0, None)
+        )(jax.random.split(env_key, num_envs), env_state, action, env_params)
+        truncated &= ~terminated
+        transition = Transition(
+            obs,
+            action,
+            reward,
+            terminated,
+            truncated,
+            first,
+            final_value(memory, info["final_observation"]),
+            extras,
+        )
+        return (env_state, next_obs, terminated | truncated, memory), transition
+
+    carry, transitions = jax.lax.scan(
+        step, (env_state, obs, first, memory), jax.random.split(key, num_steps)
+    )
+    return *carry, transitions

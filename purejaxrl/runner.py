@@ -1,0 +1,319 @@
+"""The same computation as `make_train`, for people: observable, resumable, on many devices.
+
+`update` is scanned in chunks on the device. Between chunks, never inside, the host writes metrics
+and checkpoints, shows progress, and listens for a signal. Chunk boundaries are counted in
+updates, so that a run killed at any moment and resumed ends bit for bit where an unbroken one ends.
+"""
+
+import contextlib
+import dataclasses
+import json
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from purejaxrl import checkpoint
+from purejaxrl.algorithm import Algorithm, Task, update
+from purejaxrl.devices import Layout, layout
+from purejaxrl.logs import ParquetSink, ProgressLine, Sink, read_metrics, tabulate
+from purejaxrl.population import Population, name_of
+from purejaxrl.validation import check_hypers, require
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How to run, as against what to run: none of it changes a result."""
+
+    out: str = "results/run"
+    """Folder for metrics, checkpoints and plots."""
+    resume: bool = False
+    """Continue the run in `out`, or extend a finished one; start it if there is none."""
+    chunk: int = 16
+    """Updates between two looks of the host: progress, metrics, signals."""
+    checkpoint_every: int = 16
+    """Chunks between checkpoints; there is always one at the end."""
+    keep_last: int = 2
+    """Checkpoints to keep besides the best one."""
+    group: int | None = None
+    """Members that a device vmaps at a time; by default 8 on a CPU, all on an accelerator."""
+    progress: bool = True
+    """Show progress."""
+
+    def __post_init__(self):
+        for field in ("chunk", "checkpoint_every", "keep_last"):
+            require(getattr(self, field) >= 1, self, field, "an integer >= 1")
+        require(self.group is None or self.group >= 1, self, "group", "an integer >= 1, or None")
+
+
+class Result(NamedTuple):
+    """What a run leaves: arrays on the host, leaves `[num_members, ...]`."""
+
+    state: Any
+    alive: np.ndarray  # bool: whether the member's parameters and losses stayed finite
+    population: Population
+    out: Path
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """All metrics, one row per member and update."""
+        return read_metrics(self.out)
+
+    def member(self, index: int) -> Any:
+        """Return the state of one member."""
+        return jax.tree.map(lambda x: x[index], self.state)
+
+
+class Stopped(SystemExit):
+    """A signal asked the run to stop; it has saved and can be resumed."""
+
+
+class Carry(NamedTuple):
+    """What a checkpoint holds, leaves `[num_members, ...]`."""
+
+    state: Any
+    alive: jax.Array  # bool
+
+
+def run(
+    algorithm: Algorithm,
+    population: Population,
+    num_updates: int,
+    options: RunOptions,
+    *,
+    horizon: int | None = None,
+    settings: Any = None,
+    sinks: Sequence[Sink] = (),
+    devices: Sequence[jax.Device] | None = None,
+) -> Result:
+    """Train a population.
+
+    Args:
+        algorithm: what to run.
+        population: whom to train.
+        num_updates: length of the run, counted from the very beginning.
+        options: where and how.
+        horizon: length of life that annealing sees; `num_updates` by default. A run that is
+            extended has its horizon moved along.
+        settings: dataclass kept in `run.json`, for people.
+        sinks: where else metrics go, chunk by chunk.
+        devices: what to run on; all devices by default.
+
+    Returns:
+        The final states and where everything is. A member whose parameters or losses became
+        NaN or infinite is frozen at its last good state, reported, and leaves the others alone.
+
+    Raises:
+        ValueError: for invalid arguments, or an `out` that holds another run.
+        checkpoint.CheckpointError: if `out` cannot be written, or no checkpoint can be used.
+        Stopped: after SIGTERM or Ctrl-C, everything saved.
+    """
+    if num_updates < 1:
+        raise ValueError(f"num_updates: {num_updates} is not valid; it must be an integer >= 1")
+    check_hypers(population.hypers)
+    out = Path(options.out)
+    _claim(out, options, _identity(algorithm, population), settings)
+    plan = layout(population.size, list(devices) if devices else None, options.group)
+    metrics_sink = ParquetSink(out / "metrics")
+    saved = checkpoint.Series(out / "checkpoints", options.keep_last)
+
+    abstract = jax.eval_shape(lambda: _start(algorithm, population, jax.vmap))
+    found = saved.load_latest(abstract, warn=warnings.warn)
+    if found:
+        carry, done = found[0], found[1]["update"]
+        env_steps = np.asarray(found[1]["env_steps"], np.int64)
+        if done > num_updates:
+            raise ValueError(
+                f"num_updates: {num_updates} is not valid; the run in {out} already did {done}"
+            )
+    else:
+        carry, done = jax.jit(lambda: _start(algorithm, population, _one_by_one))(), 0
+        env_steps = np.zeros(population.size, np.int64)
+    metrics_sink.rewind(done)
+    carry = _with_horizon(carry, horizon or num_updates)
+    begun = done
+    carry, hypers = plan.place((carry, population.hypers))
+    chunk_of = _compile_chunks(algorithm, plan)
+    progress = ProgressLine(num_updates, done, options.progress)
+    failed: set[int] = set(np.flatnonzero(~np.asarray(carry.alive[: population.size])))
+
+    def save() -> None:
+        host = plan.trim(jax.device_get(carry))
+        saved.save(done, host, score, {"env_steps": env_steps.tolist()})
+
+    score, unsaved = float("nan"), 0
+    with _signals() as stopping:
+        try:
+            while done < num_updates and not stopping:
+                length = min(options.chunk - done % options.chunk, num_updates - done)
+                carry, metrics = chunk_of(length)(carry, hypers)
+                metrics = jax.device_get(plan.trim(metrics))
+                metrics["env_steps"] = env_steps[:, None] + metrics["env_steps"].cumsum(
+                    axis=1, dtype=np.int64
+                )
+                env_steps = metrics["env_steps"][:, -1]
+                table = tabulate(population.rows, metrics, done)
+                for sink in (metrics_sink, *sinks):
+                    sink(table, done)
+                done += length
+                unsaved += 1
+                score = _weighted_mean(metrics["return"], metrics["episodes"])
+                progress.advance(done, int(env_steps.sum()), score)
+                for member in set(np.flatnonzero(~metrics["alive"][:, -1])) - failed:
+                    failed.add(member)
+                    warnings.warn(
+                        f"member {name_of(population.rows[member])!r} is frozen: its parameters "
+                        f"or losses are no longer finite (within updates {done - length + 1} to "
+                        f"{done})",
+                        stacklevel=2,
+                    )
+                if unsaved == options.checkpoint_every:
+                    save()
+                    unsaved = 0
+            if unsaved or done == begun:
+                save()
+        except OSError as error:
+            raise checkpoint.CheckpointError(
+                f"out: {out} cannot be written ({error}); checkpoints up to update "
+                f"{max(saved.updates(), default=0)} are kept; free room and resume"
+            ) from error
+        finally:
+            progress.close()
+    if stopping and done < num_updates:
+        raise Stopped(f"stopped at update {done} of {num_updates}; saved in {out}, resume to go on")
+    host = plan.trim(jax.device_get(carry))
+    return Result(host.state, host.alive, population, out)
+
+
+def member_update(algorithm: Algorithm, carry: Carry, hypers: Any) -> tuple[Carry, dict]:
+    """Update one member, unless it has failed: then, or if it fails now, keep it as it was."""
+    state, metrics = update(algorithm, carry.state, hypers)
+    leaves = jax.tree.leaves(algorithm.vital(state, metrics))
+    alive = carry.alive & jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves]))
+    state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), state, carry.state)
+    steps = jnp.where(alive, metrics["env_steps"], 0)
+    return Carry(state, alive), metrics | {"alive": alive, "env_steps": steps}
+
+
+def _start(algorithm: Algorithm, population: Population, over_members: Callable) -> Carry:
+    def one(key, hypers, env_params):
+        state = algorithm.init(key, hypers, Task(env_params, jnp.int32(1)))
+        return Carry(state, jnp.bool_(True))
+
+    return over_members(one)(population.keys, population.hypers, population.env_params)
+
+
+def _one_by_one(function: Callable) -> Callable:
+    """Like vmap, but a loop: members start alike however many of them there are."""
+    return lambda *args: jax.lax.map(lambda xs: function(*xs), args)
+
+
+def _with_horizon(carry: Carry, horizon: int) -> Carry:
+    task = carry.state.task
+    task = task._replace(horizon=np.full_like(task.horizon, horizon))
+    return carry._replace(state=carry.state._replace(task=task))
+
+
+def _compile_chunks(algorithm: Algorithm, plan: Layout) -> Callable[[int], Callable]:
+    """Return chunk functions by length; the carry is donated."""
+
+    def chunk(length: int, carry: Carry, hypers: Any):
+        def member(carry, hypers):
+            return jax.lax.scan(
+                lambda carry, _: member_update(algorithm, carry, hypers), carry, length=length
+            )
+
+        return plan.map(member)(carry, hypers)
+
+    jitted = jax.jit(chunk, static_argnums=0, donate_argnums=1)
+    return lambda length: lambda carry, hypers: jitted(length, carry, hypers)
+
+
+def _weighted_mean(values: np.ndarray, counts: np.ndarray) -> float:
+    counts = np.where(np.isfinite(values), counts, 0)
+    total = counts.sum()
+    return float((np.nan_to_num(values) * counts).sum() / total) if total else float("nan")
+
+
+def _identity(algorithm: Algorithm, population: Population) -> dict[str, Any]:
+    """What must be equal for a run to be continued, as JSON."""
+    config = algorithm.config
+    return {
+        "config": {"type": f"{type(config).__module__}.{type(config).__qualname__}"}
+        | json.loads(json.dumps(dataclasses.asdict(config), default=str)),
+        "members": [dict(row) for row in population.rows],
+        "hypers": {
+            jax.tree_util.keystr(path): np.asarray(leaf, np.float64).tolist()
+            for path, leaf in jax.tree_util.tree_leaves_with_path(population.hypers)
+            if np.asarray(leaf).ndim == 1
+        },
+        "keys": np.asarray(jax.random.key_data(population.keys)).tolist(),
+    }
+
+
+def _claim(out: Path, options: RunOptions, identity: dict, settings: Any) -> None:
+    """Make `out` this run's folder, or see that it already is."""
+    record = out / "run.json"
+    if record.exists():
+        before = json.loads(record.read_text())["identity"]
+        if not options.resume:
+            raise ValueError(f"out: {out} already holds a run; resume it, or choose another folder")
+        difference = _difference(before, json.loads(json.dumps(identity)))
+        if difference:
+            raise ValueError(f"out: {out} holds a run of another setting: {difference}")
+        return
+    described = dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else settings
+    versions = {"jax": jax.__version__, "platform": jax.default_backend()}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(
+            {"identity": identity, "settings": described, "versions": versions},
+            indent=1,
+            default=str,
+        )
+        checkpoint.write_atomically(record, text)
+    except OSError as error:
+        raise ValueError(f"out: {out} cannot be written: {error}") from error
+
+
+def _difference(before: Any, now: Any, path: str = "") -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*before, *now]):
+            found = _difference(before.get(key), now.get(key), f"{path}.{key}" if path else key)
+            if found:
+                return found
+        return ""
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for i, (a, b) in enumerate(zip(before, now, strict=True)):
+            found = _difference(a, b, f"{path}[{i}]")
+            if found:
+                return found
+        return ""
+    return "" if before == now else f"{path} was {before!r}, now {now!r}"
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM; a second Ctrl-C interrupts at once."""
+    received: list[int] = []
+
+    def remember(number, frame):
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    try:
+        before = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: leave signals alone
+        before = {}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,106 @@
+"""What valid settings and hyperparameters are, said where they are declared.
+
+`hyper(2.5e-4, above=0)` declares a traced hyperparameter and its valid range;
+`check_hypers` compares concrete values with it. `require` does the same for
+the static settings of a `Config`, in its `__post_init__`. Every error names the
+field, the value, and what would be valid.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def hyper(
+    default: float,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    infinite: bool = False,
+) -> Any:
+    """Declare a float hyperparameter with its valid range, as a dataclass field.
+
+    Args:
+        default: the default value.
+        above, at_least: exclusive or inclusive lower bound.
+        below, at_most: exclusive or inclusive upper bound.
+        infinite: whether ±inf is valid (it often means "off").
+    """
+    bounds = dict(above=above, at_least=at_least, below=below, at_most=at_most, infinite=infinite)
+    return dataclasses.field(default=default, metadata={"bounds": bounds})
+
+
+def check_hypers(hypers: Any) -> None:
+    """Check every declared hyperparameter whose value is concrete; tracers pass.
+
+    Args:
+        hypers: a dataclass pytree; leaves are scalars or carry a population axis.
+
+    Raises:
+        ValueError: naming the field, the value and the valid range.
+    """
+    for field in dataclasses.fields(hypers):
+        value = getattr(hypers, field.name)
+        if dataclasses.is_dataclass(value):
+            check_hypers(value)
+        bounds = field.metadata.get("bounds")
+        if bounds is None or isinstance(value, jax.core.Tracer):
+            continue
+        array = np.asarray(value, dtype=np.float64)
+        bad = ~_inside(array, **bounds)
+        if bad.any():
+            where = "" if array.ndim == 0 else f" (member {int(np.flatnonzero(bad)[0])})"
+            raise ValueError(
+                f"{type(hypers).__name__}.{field.name}: {float(array[bad].ravel()[0])!r} is not "
+                f"valid{where}; it must be {describe_bounds(**bounds)}"
+            )
+
+
+def _inside(x: np.ndarray, above, at_least, below, at_most, infinite) -> np.ndarray:
+    ok = ~np.isnan(x) if infinite else np.isfinite(x)
+    if above is not None:
+        ok &= x > above
+    if at_least is not None:
+        ok &= x >= at_least
+    if below is not None:
+        ok &= x < below
+    if at_most is not None:
+        ok &= x <= at_most
+    return ok
+
+
+def describe_bounds(above, at_least, below, at_most, infinite) -> str:
+    """Say a valid range in words: `a number > 0 and <= 1`."""
+    parts = [
+        f"{sign} {bound:g}"
+        for sign, bound in ((">", above), (">=", at_least), ("<", below), ("<=", at_most))
+        if bound is not None
+    ]
+    noun = "a number" if infinite else "a finite number"
+    return " ".join([noun, " and ".join(parts)]) if parts else noun
+
+
+def require(valid: bool, owner: object, field: str, expected: str) -> None:
+    """Raise a ValueError that names `owner.field`, its value and what is valid."""
+    if not valid:
+        raise ValueError(
+            f"{type(owner).__name__}.{field}: {getattr(owner, field)!r} is not valid; "
+            f"it must be {expected}"
+        )
+
+
+def require_known(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raise a ValueError with a suggestion if `name` is not among `known`."""
+    known = sorted(known)
+    if name in known:
+        return
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    lowered = [k for k in known if k.lower().startswith(name.lower())]
+    hint = ", ".join(dict.fromkeys(close + lowered)) or ", ".join(known)
+    raise ValueError(f"unknown {kind} {name!r}; did you mean: {hint}?")

@@ -1,0 +1,147 @@
+"""Wrappers on the gymnax 1.x interface.
+
+A wrapper changes `step_env`, `reset_env`, `is_truncated` or the spaces of the environment inside,
+never `step`: auto-reset happens once, outside of all of them, so `final_observation` is what the
+agent would have seen. Statistics of observations, rewards and episodes are not wrappers here but
+pure functions of an agent's state (`normalize.py`, `returns.py`): their discount is a traced
+hyperparameter.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from gymnax.environments import environment, spaces
+
+
+class Wrapper(environment.Environment):
+    """An environment that delegates to the one inside."""
+
+    def __init__(self, env: environment.Environment):
+        """Wrap `env`."""
+        self._env = env
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_env":
+            raise AttributeError(name)
+        return getattr(self._env, name)
+
+    @property
+    def name(self) -> str:
+        """Name of the environment inside."""
+        return self._env.name
+
+    @property
+    def num_actions(self) -> int:
+        """Number of actions of the environment inside."""
+        return self._env.num_actions
+
+    @property
+    def default_params(self) -> Any:
+        """Parameters of the environment inside."""
+        return self._env.default_params
+
+    def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any):
+        """Step without auto-reset: (obs, state, reward, terminated, info)."""
+        return self._env.step_env(key, state, action, params)
+
+    def reset_env(self, key: jax.Array, params: Any):
+        """Reset: (obs, state)."""
+        return self._env.reset_env(key, params)
+
+    def is_truncated(self, state: Any, params: Any) -> jax.Array:
+        """Whether the time limit was reached."""
+        return self._env.is_truncated(state, params)
+
+    def action_space(self, params: Any):
+        """Action space."""
+        return self._env.action_space(params)
+
+    def observation_space(self, params: Any):
+        """Observation space."""
+        return self._env.observation_space(params)
+
+
+class FlattenObservation(Wrapper):
+    """Observations as vectors, `[prod(obs_shape)]`."""
+
+    def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any):
+        """Step; the observation is flattened."""
+        obs, *rest = self._env.step_env(key, state, action, params)
+        return jnp.ravel(obs), *rest
+
+    def reset_env(self, key: jax.Array, params: Any):
+        """Reset; the observation is flattened."""
+        obs, state = self._env.reset_env(key, params)
+        return jnp.ravel(obs), state
+
+    def observation_space(self, params: Any) -> spaces.Box:
+        """Return a box of one dimension; bounds that differ between entries become the widest."""
+        inner = self._env.observation_space(params)
+        size = 1
+        for extent in inner.shape:
+            size *= extent
+        return spaces.Box(jnp.min(inner.low), jnp.max(inner.high), (size,), inner.dtype)
+
+
+class ClipAction(Wrapper):
+    """Continuous actions, clipped to the bounds of the space inside."""
+
+    def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any):
+        """Step with the action clipped."""
+        space = self._env.action_space(params)
+        return self._env.step_env(key, state, jnp.clip(action, space.low, space.high), params)
+
+
+class ScaleAction(Wrapper):
+    """Continuous actions in [-1, 1], clipped and scaled to the bounds of the space inside."""
+
+    def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any):
+        """Step with the action scaled."""
+        space = self._env.action_space(params)
+        unit = (jnp.clip(action, -1.0, 1.0) + 1.0) / 2.0
+        action = space.low + unit * (space.high - space.low)
+        return self._env.step_env(key, state, action, params)
+
+    def action_space(self, params: Any) -> spaces.Box:
+        """Return the unit box of the inner space's shape."""
+        inner = self._env.action_space(params)
+        return spaces.Box(-1.0, 1.0, inner.shape, inner.dtype)
+
+
+@struct.dataclass
+class Timed:
+    """The state inside, and steps since the reset (int32)."""
+
+    inner: Any
+    time: jax.Array
+
+
+class TimeLimit(Wrapper):
+    """Truncate episodes after `max_steps`, unless the environment inside does so before."""
+
+    def __init__(self, env: environment.Environment, max_steps: int):
+        """Wrap `env`.
+
+        Raises:
+            ValueError: if `max_steps` is not a positive integer.
+        """
+        if max_steps < 1:
+            raise ValueError(f"max_steps: {max_steps} is not valid; it must be an integer >= 1")
+        super().__init__(env)
+        self.max_steps = max_steps
+
+    def step_env(self, key: jax.Array, state: Timed, action: jax.Array, params: Any):
+        """Step and count."""
+        obs, inner, *rest = self._env.step_env(key, state.inner, action, params)
+        return obs, Timed(inner, state.time + 1), *rest
+
+    def reset_env(self, key: jax.Array, params: Any):
+        """Reset and count from 0."""
+        obs, inner = self._env.reset_env(key, params)
+        return obs, Timed(inner, jnp.int32(0))
+
+    def is_truncated(self, state: Timed, params: Any) -> jax.Array:
+        """Whether either limit was reached."""
+        return self._env.is_truncated(state.inner, params) | (state.time >= self.max_steps)
