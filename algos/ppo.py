@@ -5,7 +5,7 @@ observation, and the critic sees a rollout once, after it, rather than at every 
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from purejaxrl.minibatches import minibatch_epochs
 from purejaxrl.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
 from purejaxrl.returns import Episode, episode_metrics, generalized_advantage, next_values
 from purejaxrl.rollout import Transition, reset, rollout
-from purejaxrl.validation import hyper, require
+from purejaxrl.validation import hyper, require, require_choice, require_count
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ class Config:
         return self.num_envs * self.num_steps
 
     def __post_init__(self):
-        for field in ("num_envs", "num_steps", "num_epochs", "num_minibatches"):
-            require(getattr(self, field) >= 1, self, field, "an integer >= 1")
+        require_count(self, "num_envs", "num_steps", "num_epochs", "num_minibatches")
+        require_choice(self, "torso", get_args(networks.TorsoKind))
+        require_choice(self, "activation", get_args(networks.Activation))
         require(
             self.batch_size % self.num_minibatches == 0,
             self,

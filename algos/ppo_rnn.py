@@ -21,7 +21,7 @@ from purejaxrl.minibatches import minibatch_epochs
 from purejaxrl.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
 from purejaxrl.returns import Episode, episode_metrics, generalized_advantage, next_values
 from purejaxrl.rollout import Transition, reset, rollout
-from purejaxrl.validation import require
+from purejaxrl.validation import require, require_count
 
 __all__ = ["Config", "Hypers", "make"]
 
@@ -35,7 +35,7 @@ class Config(ppo.Config):
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.memory_size >= 1, self, "memory_size", "an integer >= 1")
+        require_count(self, "memory_size")
         require(
             self.num_envs % self.num_minibatches == 0,
             self,

@@ -9,7 +9,7 @@ from purejaxrl.validation import require_known
 # MNISTBandit downloads its data; it is left out.
 _GYMNAX = frozenset(gymnax.registered_envs) - {"MNISTBandit-bsuite"}
 _BRAX = frozenset(
-    [
+    {
         "ant",
         "halfcheetah",
         "hopper",
@@ -21,7 +21,7 @@ _BRAX = frozenset(
         "reacher",
         "swimmer",
         "walker2d",
-    ]
+    }
 )
 
 

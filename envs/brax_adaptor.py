@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from purejaxrl.wrappers import step_and_restart
+
 
 @struct.dataclass
 class BraxState:
@@ -61,14 +63,13 @@ class BraxEnvironment(environment.Environment):
 
     def step(self, key: jax.Array, state: BraxState, action: jax.Array, params: Any = None):
         """Step with auto-reset to where the environment first started."""
-        params = self.default_params if params is None else params
-        obs, state, reward, terminated, info = self.step_env(key, state, action, params)
-        truncated = self.is_truncated(state, params)
-        done = terminated | truncated
-        restarted = state.replace(brax=state.start, time=jnp.int32(0))
-        state = jax.tree.map(lambda a, b: jnp.where(done, a, b), restarted, state)
-        flags = {"terminated": terminated, "truncated": truncated, "final_observation": obs}
-        return state.brax.obs, state, reward, terminated, truncated, info | flags
+        return step_and_restart(
+            self, key, state, action, self.default_params if params is None else params
+        )
+
+    def restart(self, key: jax.Array, state: BraxState, params: BraxParams):
+        """Return to the state of the first reset."""
+        return state.start.obs, BraxState(state.start, state.start, jnp.int32(0))
 
     def step_env(self, key: jax.Array, state: BraxState, action: jax.Array, params: BraxParams):
         """Step the simulation; actions beyond [-1, 1] are clipped, as everywhere in Brax."""

@@ -41,16 +41,27 @@ def save(folder: Path | str, tree: Any, info: dict | None = None) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         leaves = jax.tree.leaves(tree)
-        ocp.save_pytree(scratch / "tree", {str(i): _to_host(x) for i, x in enumerate(leaves)})
+        arrays = {str(i): _to_host(x) for i, x in enumerate(leaves) if x.size}
+        ocp.save_pytree(scratch / "tree", arrays)
         manifest = {
             "format": FORMAT,
             "info": info or {},
-            "leaves": [_describe(x) for x in leaves],
+            "leaves": _describe(tree),
             "sha256": _checksums(scratch / "tree"),
         }
+        manifest["self"] = _digest(manifest)
         write_atomically(scratch / MANIFEST, json.dumps(manifest, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(scratch, folder)
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            os.replace(folder, old)
+        try:
+            os.replace(scratch, folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     except (OSError, ValueError) as error:
         shutil.rmtree(scratch, ignore_errors=True)
         raise CheckpointError(f"checkpoint {folder}: could not be written: {error}") from error
@@ -74,16 +85,19 @@ def load(folder: Path | str, like: Any) -> tuple[Any, dict]:
     if _checksums(folder / "tree") != manifest["sha256"]:
         raise CheckpointError(f"checkpoint {folder}: damaged (its checksum does not match)")
     expected, structure = jax.tree.flatten(like)
-    if manifest["leaves"] != [_describe(x) for x in expected]:
+    if manifest["leaves"] != _describe(like):
         raise CheckpointError(
             f"checkpoint {folder}: holds other arrays than asked for: "
-            + _first_difference(manifest["leaves"], [_describe(x) for x in expected])
+            + _first_difference(manifest["leaves"], _describe(like))
         )
     try:
         flat = ocp.load_pytree(folder / "tree")
     except Exception as error:
         raise CheckpointError(f"checkpoint {folder}: cannot be read: {error}") from error
-    leaves = [_from_host(flat[str(i)], x) for i, x in enumerate(expected)]
+    leaves = [
+        _from_host(flat[str(i)], x) if x.size else np.zeros(x.shape, x.dtype)
+        for i, x in enumerate(expected)
+    ]
     return jax.tree.unflatten(structure, leaves), manifest["info"]
 
 
@@ -103,6 +117,8 @@ def read_manifest(folder: Path | str) -> dict:
         raise CheckpointError(
             f"checkpoint {folder}: format {version} is not valid; this version reads {FORMAT}"
         )
+    if manifest.pop("self", None) != _digest(manifest):
+        raise CheckpointError(f"checkpoint {folder}: damaged (its manifest does not match)")
     return manifest
 
 
@@ -187,12 +203,20 @@ def _to_host(x: Any) -> np.ndarray:
 
 def _from_host(x: Any, like: Any) -> Any:
     if _is_key(like):
-        return jax.random.wrap_key_data(np.asarray(x), impl=jax.random.key_impl(like))
+        impl = jax.random.key_impl(jax.numpy.empty((), like.dtype))
+        return jax.random.wrap_key_data(np.asarray(x), impl=impl)
     return np.asarray(x)
 
 
-def _describe(x: Any) -> list:
-    return [list(x.shape), str(x.dtype)]
+def _describe(tree: Any) -> list:
+    return [
+        [jax.tree_util.keystr(path), list(x.shape), str(x.dtype)]
+        for path, x in jax.tree.leaves_with_path(tree)
+    ]
+
+
+def _digest(manifest: dict) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _first_difference(found: list, expected: list) -> str:

@@ -132,7 +132,10 @@ def populate(rows: Sequence[Row], hypers: Any, env_params: Any) -> Population:
         for name, value in row.items():
             if name != "seed":
                 member = with_field(member, name, value)
-        check_hypers(member)
+        try:
+            check_hypers(member)
+        except ValueError as error:
+            raise ValueError(f"member {name_of(row)!r}: {error}") from error
         members.append(member)
     size = len(rows)
     return Population(

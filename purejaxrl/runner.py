@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import signal
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -45,6 +46,14 @@ class RunOptions:
     """Members that a device vmaps at a time; by default 8 on a CPU, all on an accelerator."""
     progress: bool = True
     """Show progress."""
+    only: str = ""
+    """Train only the member of this name, alone, from the key it has in the whole population."""
+    tensorboard: bool = False
+    """Also write metrics for TensorBoard, to OUT/tensorboard."""
+    wandb: str = ""
+    """Also log metrics to this Weights & Biases project."""
+    dry_run: bool = False
+    """Only say what would run: members, steps, memory, and an estimate of the time."""
 
     def __post_init__(self):
         for field in ("chunk", "checkpoint_every", "keep_last"):
@@ -139,7 +148,7 @@ def run(
     carry = _with_horizon(carry, horizon or num_updates)
     begun = done
     carry, hypers = plan.place((carry, population.hypers))
-    chunk_of = _compile_chunks(algorithm, plan)
+    chunk = _jit_chunk(plan, donate=True)
     progress = ProgressLine(num_updates, done, options.progress)
     failed: set[int] = set(np.flatnonzero(~np.asarray(carry.alive[: population.size])))
 
@@ -152,8 +161,11 @@ def run(
         try:
             while done < num_updates and not stopping:
                 length = min(options.chunk - done % options.chunk, num_updates - done)
-                carry, metrics = chunk_of(length)(carry, hypers)
+                carry, metrics = chunk(
+                    algorithm, plan, options.chunk, jnp.int32(length), carry, hypers
+                )
                 metrics = jax.device_get(plan.trim(metrics))
+                metrics = {name: values[:, :length] for name, values in metrics.items()}
                 metrics["env_steps"] = env_steps[:, None] + metrics["env_steps"].cumsum(
                     axis=1, dtype=np.int64
                 )
@@ -191,6 +203,34 @@ def run(
     return Result(host.state, host.alive, population, out)
 
 
+class Estimate(NamedTuple):
+    """What a run would take."""
+
+    bytes: int  # on all devices together: state, experience, temporaries
+    seconds: float  # after compilation
+
+
+def estimate(
+    algorithm: Algorithm, population: Population, num_updates: int, options: RunOptions
+) -> Estimate:
+    """Compile a chunk and time a few updates, to foresee a run's memory and time."""
+    check_hypers(population.hypers)
+    plan = layout(population.size, None, options.group)
+    carry = jax.jit(lambda: _start(algorithm, population, _one_by_one))()
+    carry, hypers = plan.place((_with_horizon(carry, num_updates), population.hypers))
+    probe = jnp.int32(min(3, options.chunk))
+    chunk = _jit_chunk(plan, donate=False)
+    compiled = chunk.lower(algorithm, plan, options.chunk, probe, carry, hypers).compile()
+    times = []
+    for _ in range(2):
+        began = time.monotonic()
+        jax.block_until_ready(compiled(probe, carry, hypers))
+        times.append(time.monotonic() - began)
+    memory = compiled.memory_analysis()
+    size = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    return Estimate(size * plan.mesh.size, min(times) / int(probe) * num_updates)
+
+
 def member_update(algorithm: Algorithm, carry: Carry, hypers: Any) -> tuple[Carry, dict]:
     """Update one member, unless it has failed: then, or if it fails now, keep it as it was."""
     state, metrics = update(algorithm, carry.state, hypers)
@@ -220,19 +260,44 @@ def _with_horizon(carry: Carry, horizon: int) -> Carry:
     return carry._replace(state=carry.state._replace(task=task))
 
 
-def _compile_chunks(algorithm: Algorithm, plan: Layout) -> Callable[[int], Callable]:
-    """Return chunk functions by length; the carry is donated."""
+def _chunk(
+    algorithm: Algorithm, plan: Layout, room: int, length: jax.Array, carry: Carry, hypers: Any
+) -> tuple[Carry, dict[str, jax.Array]]:
+    """Run `length` updates of every member, at most `room`.
 
-    def chunk(length: int, carry: Carry, hypers: Any):
-        def member(carry, hypers):
-            return jax.lax.scan(
-                lambda carry, _: member_update(algorithm, carry, hypers), carry, length=length
-            )
+    The length is traced, so that one compilation serves every chunk, the last one too.
 
-        return plan.map(member)(carry, hypers)
+    Returns:
+        The carry, and metrics `[padded, room]`, of which the first `length` are filled.
+    """
 
-    jitted = jax.jit(chunk, static_argnums=0, donate_argnums=1)
-    return lambda length: lambda carry, hypers: jitted(length, carry, hypers)
+    def member(carry: Carry, hypers: Any):
+        shapes = jax.eval_shape(lambda: member_update(algorithm, carry, hypers)[1])
+        empty = jax.tree.map(lambda x: jnp.zeros((room, *x.shape), x.dtype), shapes)
+
+        def step(i, loop):
+            carry, seen = loop
+            carry, metrics = member_update(algorithm, carry, hypers)
+            return carry, jax.tree.map(lambda all, x: all.at[i].set(x), seen, metrics)
+
+        return jax.lax.fori_loop(0, length, step, (carry, empty))
+
+    return plan.map(member)(carry, hypers)
+
+
+def _jit_chunk(plan: Layout, donate: bool) -> Callable:
+    """Compile `_chunk` so that, on CPU, results do not depend on the number of devices.
+
+    XLA runs common-subexpression elimination once more for several devices than for one, which
+    changes what is fused, and so the last bit of a sum. Without it all are alike, and as fast.
+    """
+    on_cpu = plan.mesh.devices.flat[0].platform == "cpu"
+    return jax.jit(
+        _chunk,
+        static_argnums=(0, 1, 2),
+        donate_argnums=4 if donate else (),
+        compiler_options={"xla_disable_hlo_passes": "cse"} if on_cpu else None,
+    )
 
 
 def _weighted_mean(values: np.ndarray, counts: np.ndarray) -> float:
@@ -269,7 +334,11 @@ def _claim(out: Path, options: RunOptions, identity: dict, settings: Any) -> Non
             raise ValueError(f"out: {out} holds a run of another setting: {difference}")
         return
     described = dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else settings
-    versions = {"jax": jax.__version__, "platform": jax.default_backend()}
+    versions = {
+        "jax": jax.__version__,
+        "platform": jax.default_backend(),
+        "matmul_precision": str(jax.config.jax_default_matmul_precision),
+    }
     try:
         out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(

@@ -55,7 +55,7 @@ def check_hypers(hypers: Any) -> None:
         array = np.asarray(value, dtype=np.float64)
         bad = ~_inside(array, **bounds)
         if bad.any():
-            where = "" if array.ndim == 0 else f" (member {int(np.flatnonzero(bad)[0])})"
+            where = "" if array.ndim == 0 else f" (member {int(np.argwhere(bad)[0, 0])})"
             raise ValueError(
                 f"{type(hypers).__name__}.{field.name}: {float(array[bad].ravel()[0])!r} is not "
                 f"valid{where}; it must be {describe_bounds(**bounds)}"
@@ -104,3 +104,16 @@ def require_known(kind: str, name: str, known: Iterable[str]) -> None:
     lowered = [k for k in known if k.lower().startswith(name.lower())]
     hint = ", ".join(dict.fromkeys(close + lowered)) or ", ".join(known)
     raise ValueError(f"unknown {kind} {name!r}; did you mean: {hint}?")
+
+
+def require_count(owner: object, *names: str) -> None:
+    """Raise a ValueError unless each named field of `owner` is an integer >= 1."""
+    for name in names:
+        value = getattr(owner, name)
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        require(is_count, owner, name, "an integer >= 1")
+
+
+def require_choice(owner: object, field: str, choices: tuple[str, ...]) -> None:
+    """Raise a ValueError unless the field of `owner` is one of the choices."""
+    require(getattr(owner, field) in choices, owner, field, f"one of {', '.join(choices)}")

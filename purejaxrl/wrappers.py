@@ -1,10 +1,12 @@
 """Wrappers on the gymnax 1.x interface.
 
-A wrapper changes `step_env`, `reset_env`, `is_truncated` or the spaces of the environment inside,
-never `step`: auto-reset happens once, outside of all of them, so `final_observation` is what the
-agent would have seen. Statistics of observations, rewards and episodes are not wrappers here but
-pure functions of an agent's state (`normalize.py`, `returns.py`): their discount is a traced
-hyperparameter.
+A wrapper changes `step_env`, `reset_env`, `is_truncated` or the spaces of the environment inside.
+Auto-reset happens once, outside of all of them, so `final_observation` is what the agent would have
+seen. An environment whose resets are dear has a `restart(key, state, params) -> (obs, state)` that
+is cheap; auto-reset then uses that.
+
+Statistics of observations, rewards and episodes are not wrappers here but pure functions of an
+agent's state (`normalize.py`, `returns.py`): their discount is a traced hyperparameter.
 """
 
 from typing import Any
@@ -50,6 +52,18 @@ class Wrapper(environment.Environment):
         """Reset: (obs, state)."""
         return self._env.reset_env(key, params)
 
+    def restart(self, key: jax.Array, state: Any, params: Any):
+        """Begin the next episode from the state the last one ended in: (obs, state)."""
+        if hasattr(self._env, "restart"):
+            return self._env.restart(key, state, params)
+        return self._env.reset_env(key, params)
+
+    def step(self, key: jax.Array, state: Any, action: jax.Array, params: Any = None):
+        """Step with auto-reset, as in gymnax: the info holds the true `final_observation`."""
+        return step_and_restart(
+            self, key, state, action, self.default_params if params is None else params
+        )
+
     def is_truncated(self, state: Any, params: Any) -> jax.Array:
         """Whether the time limit was reached."""
         return self._env.is_truncated(state, params)
@@ -63,6 +77,25 @@ class Wrapper(environment.Environment):
         return self._env.observation_space(params)
 
 
+def step_and_restart(env: Any, key: jax.Array, state: Any, action: jax.Array, params: Any):
+    """Step an environment that has a `restart`, and restart it where its episode is over.
+
+    Returns:
+        `(obs, state, reward, terminated, truncated, info)`.
+    """
+    step_key, restart_key = jax.random.split(key)
+    final_obs, stepped, reward, terminated, info = env.step_env(step_key, state, action, params)
+    truncated = env.is_truncated(stepped, params)
+    fresh_obs, fresh = env.restart(restart_key, stepped, params)
+    obs, state = jax.tree.map(
+        lambda a, b: jnp.where(terminated | truncated, a, b),
+        (fresh_obs, fresh),
+        (final_obs, stepped),
+    )
+    flags = {"terminated": terminated, "truncated": truncated, "final_observation": final_obs}
+    return obs, state, reward, terminated, truncated, info | flags
+
+
 class FlattenObservation(Wrapper):
     """Observations as vectors, `[prod(obs_shape)]`."""
 
@@ -74,6 +107,11 @@ class FlattenObservation(Wrapper):
     def reset_env(self, key: jax.Array, params: Any):
         """Reset; the observation is flattened."""
         obs, state = self._env.reset_env(key, params)
+        return jnp.ravel(obs), state
+
+    def restart(self, key: jax.Array, state: Any, params: Any):
+        """Restart; the observation is flattened."""
+        obs, state = super().restart(key, state, params)
         return jnp.ravel(obs), state
 
     def observation_space(self, params: Any) -> spaces.Box:
@@ -140,6 +178,11 @@ class TimeLimit(Wrapper):
     def reset_env(self, key: jax.Array, params: Any):
         """Reset and count from 0."""
         obs, inner = self._env.reset_env(key, params)
+        return obs, Timed(inner, jnp.int32(0))
+
+    def restart(self, key: jax.Array, state: Timed, params: Any):
+        """Restart and count from 0."""
+        obs, inner = super().restart(key, state.inner, params)
         return obs, Timed(inner, jnp.int32(0))
 
     def is_truncated(self, state: Timed, params: Any) -> jax.Array:

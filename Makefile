@@ -1,0 +1,31 @@
+# Every target sets itself up: a virtual environment from python3 and pip alone.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: quickstart test test-slow lint bench clean
+
+quickstart: $(VENV)/ready
+	$(RUN) experiments/quickstart.py
+
+test: $(VENV)/ready
+	$(RUN) -m pytest
+
+test-slow: $(VENV)/ready
+	$(RUN) -m pytest -m slow
+
+lint: $(VENV)/ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+bench: $(VENV)/ready
+	$(RUN) experiments/bench/ppo_throughput.py
+
+clean:
+	rm -rf $(VENV)
+
+# constraints.txt pins versions known to work together; pyproject.toml has the ranges.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@

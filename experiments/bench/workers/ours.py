@@ -1,0 +1,28 @@
+"""Our PPO: `make_train`, laid over all devices as the runner does."""
+
+from purejaxrl.devices import layout, use_cpu_cores
+
+use_cpu_cores()
+
+import jax
+from timing import arguments, measure
+
+import envs
+from algos import ppo
+from purejaxrl.algorithm import make_train
+from purejaxrl.population import populate, seeds
+from purejaxrl.wrappers import FlattenObservation
+
+name, members, updates, repeats = arguments()
+jax.config.update("jax_enable_compilation_cache", False)
+env, env_params = envs.make(name)
+if name == "CartPole-v1":
+    config, hypers = ppo.Config(), ppo.Hypers()
+else:
+    config = ppo.Config(num_envs=64, num_minibatches=8, activation="relu")
+    env, hypers = FlattenObservation(env), ppo.Hypers(learning_rate=5e-3)
+population = populate(seeds(members), hypers, env_params)
+plan = layout(members)
+args = plan.place((population.keys, population.hypers, population.env_params))
+train = plan.map(make_train(ppo.make(config, env), updates))
+measure(train, args, members * updates * config.batch_size, repeats)

@@ -1,0 +1,75 @@
+"""A population of PPO agents on CartPole, seeds × learning rates, from one command.
+
+It trains them side by side, draws their learning curves, evaluates the final policies on episodes
+of their own, saves the best one and acts with it. Started again, it goes on where it stopped.
+
+python experiments/quickstart.py
+"""
+
+from purejaxrl.devices import use_cpu_cores
+
+use_cpu_cores()
+
+import sys
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from rich import print
+
+import envs
+from algos import ppo
+from purejaxrl.evaluate import evaluate_members, load_policy, save_policy
+from purejaxrl.launch import Experiment, Job, RunFlags, launch
+from purejaxrl.runner import RunOptions
+from purejaxrl.stats import interval
+
+LEARNING_RATES = "2.5e-4,1e-3,4e-3"
+
+
+@dataclass(frozen=True)
+class Settings(Experiment):
+    """PPO on CartPole."""
+
+    total_steps: float = 5e5
+    """Environment steps per agent."""
+    seeds: int = 8
+    """Agents per learning rate."""
+    config: ppo.Config = ppo.Config()
+    """PPO's static settings."""
+    hypers: ppo.Hypers = ppo.Hypers()
+    """PPO's hyperparameters."""
+    run: RunFlags = RunOptions(out="results/quickstart", resume=True)
+
+
+def build(settings: Settings) -> Job:
+    env, env_params = envs.make("CartPole-v1")
+    num_updates = int(settings.total_steps) // settings.config.batch_size
+    return Job(ppo.make(settings.config, env), env_params, num_updates)
+
+
+def main() -> None:
+    argv = sys.argv[1:]
+    if not any(word.startswith("--hypers.learning-rate") for word in argv):
+        argv += ["--hypers.learning-rate", LEARNING_RATES]
+    for settings, job, result in launch(Settings, build, argv):
+        env, env_params = envs.make("CartPole-v1")
+        for greedy, how in ((True, "most likely actions"), (False, "sampled actions")):
+            played = evaluate_members(
+                job.algorithm, env, jax.random.key(1), result.state, env_params, greedy=greedy
+            )
+            returns = np.asarray(played.ret.mean(axis=1))
+            print(f"evaluation, {how}: {interval(returns)} over {len(returns)} agents")
+        best = int(returns.argmax())
+        folder = result.out / "policy"
+        save_policy(folder, job.algorithm, result.member(best))
+        policy = load_policy(folder, job.algorithm, settings.hypers, env_params)
+        obs, _ = env.reset(jax.random.key(2), env_params)
+        action, _ = policy(obs)
+        name = result.population.names[best]
+        print(f"saved the policy of {name} to {folder}; on {np.round(obs, 3)} it chooses {action}")
+        print(f"learning curves: {result.out / 'curves.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Evaluation on episodes of its own, and policies that act outside training."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from purejaxrl import checkpoint
+from purejaxrl.algorithm import Algorithm, Task
+from purejaxrl.rollout import reset
+
+
+class Evaluation(NamedTuple):
+    """Evaluation episodes, all `[num_episodes]`."""
+
+    ret: jax.Array  # sum of rewards
+    length: jax.Array  # int32, steps
+    finished: jax.Array  # bool; False where `max_steps` cut the episode
+
+
+def evaluate(
+    algorithm: Algorithm,
+    env: Any,
+    key: jax.Array,
+    policy: Any,
+    env_params: Any,
+    *,
+    num_episodes: int,
+    greedy: bool,
+    max_steps: int,
+) -> Evaluation:
+    """Play one episode in each of `num_episodes` environments; jit it, and vmap it over policies.
+
+    Args:
+        algorithm: whose `act` to use.
+        env: gymnax environment.
+        key: typed key.
+        policy: `algorithm.policy(state)`.
+        env_params: the level.
+        num_episodes: episodes, side by side.
+        greedy: take the distribution's mode rather than a sample.
+        max_steps: where to stop at the latest.
+    """
+    reset_key, key = jax.random.split(key)
+    obs, env_state = reset(reset_key, env, env_params, num_episodes)
+
+    class Play(NamedTuple):
+        key: jax.Array
+        env_state: Any
+        obs: Any
+        first: jax.Array
+        memory: Any
+        step: jax.Array
+        result: Evaluation
+
+    def under_way(play: Play) -> jax.Array:
+        return (play.step < max_steps) & ~play.result.finished.all()
+
+    def step(play: Play) -> Play:
+        key, act_key, env_key = jax.random.split(play.key, 3)
+        action, memory = algorithm.act(policy, play.memory, play.obs, play.first, act_key, greedy)
+        obs, env_state, reward, terminated, truncated, _ = jax.vmap(
+            env.step, in_axes=(0, 0, 0, None)
+        )(jax.random.split(env_key, num_episodes), play.env_state, action, env_params)
+        result = play.result
+        counts = ~result.finished
+        done = terminated | truncated
+        result = Evaluation(
+            result.ret + reward * counts, result.length + counts, result.finished | done
+        )
+        return Play(key, env_state, obs, done, memory, play.step + 1, result)
+
+    nothing = Evaluation(
+        jnp.zeros(num_episodes),
+        jnp.zeros(num_episodes, jnp.int32),
+        jnp.zeros(num_episodes, bool),
+    )
+    first = jnp.ones(num_episodes, bool)
+    memory = algorithm.memory(num_episodes)
+    play = Play(key, env_state, obs, first, memory, jnp.int32(0), nothing)
+    return jax.lax.while_loop(under_way, step, play).result
+
+
+def evaluate_members(
+    algorithm: Algorithm,
+    env: Any,
+    key: jax.Array,
+    state: Any,
+    env_params: Any,
+    *,
+    num_episodes: int = 128,
+    greedy: bool = True,
+    max_steps: int = 10_000,
+) -> Evaluation:
+    """Evaluate every member of a population, on the same episodes; leaves `[members, episodes]`.
+
+    Args:
+        state: leaves `[members, ...]`, as `runner.run` returns it.
+        env_params: the level, without a population axis.
+        algorithm, env, key, num_episodes, greedy, max_steps: see `evaluate`.
+    """
+
+    def one(state: Any) -> Evaluation:
+        return evaluate(
+            algorithm,
+            env,
+            key,
+            algorithm.policy(state),
+            env_params,
+            num_episodes=num_episodes,
+            greedy=greedy,
+            max_steps=max_steps,
+        )
+
+    return jax.jit(lambda states: jax.lax.map(one, states))(state)
+
+
+class Actor:
+    """A trained policy outside training: `action, memory = actor(obs)`."""
+
+    def __init__(self, algorithm: Algorithm, policy: Any):
+        """Act with `algorithm.act` and these parameters."""
+        self.policy = policy
+        self._memory = algorithm.memory
+        self._act: Callable = jax.jit(algorithm.act, static_argnums=5)
+
+    def __call__(
+        self,
+        obs: jax.Array,
+        memory: Any = None,
+        first: bool = True,
+        key: jax.Array | None = None,
+    ) -> tuple[jax.Array, Any]:
+        """Choose an action for one observation.
+
+        Args:
+            obs: `[*obs_shape]`.
+            memory: what the last call returned; None begins an episode.
+            first: whether `obs` is an episode's first. Only policies with memory care.
+            key: samples the action; the most likely one is taken if None.
+
+        Returns:
+            The action, and the memory to hand to the next call.
+        """
+        memory = self._memory(1) if memory is None else memory
+        greedy = key is None
+        batch = jnp.asarray(obs)[None]
+        key = jax.random.key(0) if greedy else key
+        action, memory = self._act(self.policy, memory, batch, jnp.asarray([first]), key, greedy)
+        return action[0], memory
+
+
+def save_policy(folder: Path | str, algorithm: Algorithm, state: Any) -> None:
+    """Save one member's policy.
+
+    Args:
+        folder: where.
+        algorithm: whose policy it is.
+        state: one member's state, such as `result.member(0)`.
+
+    Raises:
+        checkpoint.CheckpointError: if the folder cannot be written.
+    """
+    checkpoint.save(folder, algorithm.policy(state), {"config": repr(algorithm.config)})
+
+
+def load_policy(folder: Path | str, algorithm: Algorithm, hypers: Any, env_params: Any) -> Actor:
+    """Load a policy to act with.
+
+    Args:
+        folder: what `save_policy` wrote.
+        algorithm: the algorithm it was trained with, made with the same config.
+        hypers: any hyperparameters of the algorithm, for their shapes.
+        env_params: any level, for its shapes.
+
+    Raises:
+        checkpoint.CheckpointError: if it is missing, damaged, or of another config.
+    """
+    found = checkpoint.read_manifest(folder)["info"]["config"]
+    if found != repr(algorithm.config):
+        raise checkpoint.CheckpointError(
+            f"policy {folder}: was trained with {found}, not with {algorithm.config!r}"
+        )
+
+    def fresh() -> Any:
+        task = Task(env_params, jnp.int32(1))
+        return algorithm.policy(algorithm.init(jax.random.key(0), hypers, task))
+
+    policy, _ = checkpoint.load(folder, jax.eval_shape(fresh))
+    return Actor(algorithm, policy)

@@ -1,0 +1,103 @@
+"""Pictures of runs: learning curves with intervals, and heat maps over hyperparameters."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+
+from purejaxrl.stats import final_scores, interval
+
+
+def curves(
+    frame: pd.DataFrame, by: Sequence[str] = (), metric: str = "return", num_points: int = 60
+) -> pd.DataFrame:
+    """Average a metric over members, along training.
+
+    Args:
+        frame: a run's metrics.
+        by: columns that tell groups apart, such as a swept hyperparameter.
+        metric: a mean over finished episodes; weighted by their number.
+        num_points: along the curve; updates are binned.
+
+    Returns:
+        Columns `*by`, `env_steps`, `mean`, `low`, `high` (95 % bootstrap over members), `members`.
+    """
+    last = frame["update"].max()
+    edges = np.unique(np.linspace(0, last, num_points + 1).astype(int))
+    frame = frame.assign(
+        bin=np.searchsorted(edges, frame["update"]),
+        total=frame[metric].fillna(0) * frame["episodes"],
+        count=frame["episodes"].where(frame[metric].notna(), 0),
+    )
+    binned = frame.groupby([*by, "bin", "member"], as_index=False).agg(
+        env_steps=("env_steps", "max"), total=("total", "sum"), count=("count", "sum")
+    )
+    binned = binned[binned["count"] > 0]
+    binned["score"] = binned["total"] / binned["count"]
+    rows = []
+    for group, part in binned.groupby([*by, "bin"]):
+        estimate = interval(part["score"].to_numpy(), num_resamples=500)
+        rows.append((*group[:-1], part["env_steps"].max(), *estimate, len(part)))
+    return pd.DataFrame(rows, columns=[*by, "env_steps", "mean", "low", "high", "members"])
+
+
+def learning_curves(
+    frame: pd.DataFrame,
+    path: Path | str,
+    *,
+    by: Sequence[str] = (),
+    title: str = "",
+    metric: str = "return",
+) -> pd.DataFrame:
+    """Draw the mean learning curve of every group, with its 95 % interval over members.
+
+    Writes the picture to `path` and the curve's data beside it as CSV; returns the data.
+    """
+    data = curves(frame, by, metric)
+    figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    groups = data.groupby(list(by)) if by else [((), data)]
+    for group, part in groups:
+        label = ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+                          for name, value in zip(by, group, strict=True))  # fmt: skip
+        label += f" ({part['members'].max()} seeds)"
+        (line,) = axes.plot(part["env_steps"], part["mean"], label=label.strip())
+        axes.fill_between(
+            part["env_steps"], part["low"], part["high"], color=line.get_color(), alpha=0.25, lw=0
+        )
+    axes.set(xlabel="environment steps per agent", ylabel=metric, title=title)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    data.to_csv(path.with_suffix(".csv"), index=False, float_format="%.6g")
+    return data
+
+
+def heat_map(
+    frame: pd.DataFrame, path: Path | str, *, x: str, y: str, metric: str = "return"
+) -> pd.DataFrame:
+    """Draw the final score over two swept columns; returns the table that is drawn."""
+    members = frame.groupby("member")[[x, y]].first()
+    members["score"] = final_scores(frame, metric)
+    table = members.pivot_table(index=y, columns=x, values="score", aggfunc="mean")
+    figure = matplotlib.figure.Figure(
+        figsize=(1.8 + 0.9 * table.shape[1], 1.4 + 0.5 * table.shape[0]), layout="constrained"
+    )
+    axes = figure.subplots()
+    image = axes.imshow(table.to_numpy(), aspect="auto", origin="lower")
+    axes.set(xlabel=x, ylabel=y, title=f"final {metric}")
+    axes.set_xticks(range(table.shape[1]), [f"{v:g}" for v in table.columns])
+    axes.set_yticks(range(table.shape[0]), [f"{v:g}" for v in table.index])
+    for (i, j), value in np.ndenumerate(table.to_numpy()):
+        if np.isfinite(value):
+            axes.text(j, i, f"{value:.3g}", ha="center", va="center", color="white", fontsize=8)
+    figure.colorbar(image)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return table

@@ -1,0 +1,121 @@
+"""Statistics over seeds and tasks: point estimates with bootstrap intervals.
+
+The estimators are those of Agarwal et al. 2021 ("Deep RL at the edge of the statistical
+precipice", arXiv 2108.13264). Intervals are percentile bootstraps; where there are several tasks,
+runs are resampled within each task (stratified).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Estimate(NamedTuple):
+    """A point estimate and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+
+def iqm(scores: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """Return the interquartile mean: the mean of the middle half of all scores."""
+    if axis is None:
+        scores, axis = np.ravel(scores), 0
+    return stats.trim_mean(scores, 0.25, axis=axis)
+
+
+def interval(
+    *samples: np.ndarray,
+    statistic: Callable = np.mean,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    rng_seed: int = 0,
+) -> Estimate:
+    """Estimate a statistic of all scores together, with a stratified-bootstrap interval.
+
+    Args:
+        samples: one array of scores `[num_runs]` for each task (stratum).
+        statistic: of an array of scores, called with `axis=-1`: `np.mean`, `iqm`, `np.median`.
+        confidence: coverage of the interval.
+        num_resamples: bootstrap samples.
+        rng_seed: makes the interval repeatable.
+
+    Raises:
+        ValueError: if a sample is empty or holds a NaN.
+    """
+    samples = tuple(np.asarray(x, dtype=np.float64).ravel() for x in samples)
+    for i, x in enumerate(samples):
+        if x.size == 0 or np.isnan(x).any():
+            raise ValueError(f"sample {i}: {x!r} is not valid; it must be scores without NaN")
+
+    def pooled(*resampled: np.ndarray, axis: int = -1) -> np.ndarray:
+        return statistic(np.concatenate(resampled, axis=axis), axis=axis)
+
+    value = float(pooled(*samples))
+    if all(x.size == 1 for x in samples):
+        return Estimate(value, value, value)
+    result = stats.bootstrap(
+        samples,
+        pooled,
+        n_resamples=num_resamples,
+        confidence_level=confidence,
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(rng_seed),
+    )
+    low, high = result.confidence_interval
+    return Estimate(value, float(low), float(high))
+
+
+def probability_of_improvement(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    rng_seed: int = 0,
+) -> Estimate:
+    """Estimate P(X > Y) + P(X = Y)/2 for runs drawn at random, averaged over tasks.
+
+    Args:
+        x, y: scores `[num_tasks, num_runs]` or `[num_runs]`; the numbers of runs may differ.
+        confidence, num_resamples, rng_seed: of the interval, which resamples runs within tasks.
+    """
+    x, y = np.atleast_2d(x), np.atleast_2d(y)
+    if x.shape[0] != y.shape[0]:
+        raise ValueError(f"x and y must have as many tasks: {x.shape[0]} and {y.shape[0]}")
+    rng = np.random.default_rng(rng_seed)
+
+    def mean_probability(x: np.ndarray, y: np.ndarray) -> float:
+        difference = x[:, :, None] - y[:, None, :]
+        return float(((difference > 0) + 0.5 * (difference == 0)).mean())
+
+    def resampled(scores: np.ndarray) -> np.ndarray:
+        index = rng.integers(scores.shape[1], size=scores.shape)
+        return np.take_along_axis(scores, index, axis=1)
+
+    draws = [mean_probability(resampled(x), resampled(y)) for _ in range(num_resamples)]
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(draws, [tail, 100 - tail])
+    return Estimate(mean_probability(x, y), float(low), float(high))
+
+
+def final_scores(frame, name: str = "return", fraction: float = 0.1) -> np.ndarray:
+    """Score every member by the last part of its training, `[num_members]`.
+
+    Args:
+        frame: a run's metrics, as `read_metrics` gives them.
+        name: metric, a mean over finished episodes; weighted by their number.
+        fraction: of the updates, at the end.
+    """
+    last = frame["update"].max()
+    tail = frame[frame["update"] > last * (1 - fraction)]
+    tail = tail.assign(total=tail[name].fillna(0) * tail["episodes"])
+    sums = tail.groupby("member")[["total", "episodes"]].sum()
+    return (sums["total"] / sums["episodes"].where(sums["episodes"] > 0)).to_numpy()

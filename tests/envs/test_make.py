@@ -1,0 +1,171 @@
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnax.environments import spaces
+
+import envs
+from purejaxrl.wrappers import TimeLimit
+
+
+def test_names_are_sorted_and_of_both_kinds():
+    names = envs.names()
+    assert list(names) == sorted(set(names))
+    assert {"CartPole-v1", "Breakout-MinAtar", "ant", "inverted_pendulum"} <= set(names)
+    assert "MNISTBandit-bsuite" not in names  # needs a download
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [("cartpole", "CartPole-v1"), ("CartPole", "CartPole-v1"), ("half_cheetah", "halfcheetah")],
+)
+def test_an_unknown_name_gets_a_suggestion(name, suggestion):
+    with pytest.raises(
+        ValueError, match=f"unknown environment '{name}'; did you mean: .*{suggestion}"
+    ):
+        envs.make(name)
+
+
+def test_an_environment_that_is_left_out_is_unknown():
+    with pytest.raises(ValueError, match="unknown environment 'MNISTBandit-bsuite'"):
+        envs.make("MNISTBandit-bsuite")
+
+
+def test_cartpole_is_gymnax_own_with_its_default_level():
+    env, params = envs.make("CartPole-v1")
+    theirs, their_params = gymnax.make("CartPole-v1")
+    assert type(env) is type(theirs)
+    assert params == their_params
+    obs, state = env.reset(jax.random.key(0), params)
+    obs, _, reward, terminated, truncated, _ = env.step(jax.random.key(1), state, 0, params)
+    assert obs.shape == (4,)
+    assert (reward, terminated, truncated) == (1.0, False, False)
+
+
+def test_settings_reach_the_constructor():
+    env, _ = envs.make("Catch-bsuite", rows=7)
+    assert env.rows == 7
+
+
+LIMIT = 3
+
+
+class Pendulum:
+    """Brax's pendulum at the start of an episode, and its compiled step."""
+
+    def __init__(self):
+        self.env, self.params = envs.make("inverted_pendulum", backend="spring")
+        self.short = self.params.replace(max_steps_in_episode=LIMIT)
+        self.step = jax.jit(self.env.step)
+        self.obs, self.state = self.env.reset(jax.random.key(0), self.params)
+
+    def play(self, params, action, num_steps):
+        state, steps = self.state, []
+        for i in range(num_steps):
+            steps.append(self.step(jax.random.key(i), state, jnp.full(1, action), params))
+            state = steps[-1][1]
+        return steps
+
+
+@pytest.fixture(scope="module")
+def pendulum():
+    return Pendulum()
+
+
+def flags(steps):
+    return [(bool(terminated), bool(truncated)) for _, _, _, terminated, truncated, _ in steps]
+
+
+RUNNING, TERMINATED, TRUNCATED = (False, False), (True, False), (False, True)
+
+
+def test_brax_has_the_name_backend_spaces_and_level_of_its_task(pendulum):
+    env, params = pendulum.env, pendulum.params
+    assert (env.name, env.backend) == ("inverted_pendulum", "spring")
+    assert params.max_steps_in_episode == 1000
+    action_space, obs_space = env.action_space(params), env.observation_space(params)
+    assert isinstance(action_space, spaces.Box)
+    assert (action_space.low, action_space.high, action_space.shape) == (-1, 1, (1,))
+    assert obs_space.shape == pendulum.obs.shape == (4,)
+
+
+def test_brax_time_limit_truncates_and_does_not_terminate(pendulum):
+    steps = pendulum.play(pendulum.short, 0.0, 2 * LIMIT + 1)
+    episode = [RUNNING, RUNNING, TRUNCATED]
+    assert flags(steps) == [*episode, *episode, RUNNING]
+    assert [int(step[1].time) for step in steps] == [1, 2, 0, 1, 2, 0, 1]
+
+
+def until_it_falls(pendulum):
+    steps = pendulum.play(pendulum.params, 1.0, 60)
+    assert TERMINATED in flags(steps)
+    return steps[: flags(steps).index(TERMINATED) + 1]
+
+
+def test_brax_fall_terminates_and_does_not_truncate(pendulum):
+    *before, last = until_it_falls(pendulum)
+    assert len(before) > 1
+    assert set(flags(before)) == {RUNNING}
+    assert flags([last]) == [TERMINATED]
+    assert abs(last[-1]["final_observation"][1]) > 0.2  # the angle at which it counts as fallen
+    assert max(abs(step[0][1]) for step in before) <= 0.2
+
+
+def test_brax_final_observation_is_the_bodys_and_the_next_one_is_where_it_started(pendulum):
+    cut, whole = (pendulum.play(p, 1.0, LIMIT)[-1] for p in (pendulum.short, pendulum.params))
+    np.testing.assert_array_equal(cut[-1]["final_observation"], whole[0])
+    for last in (cut, until_it_falls(pendulum)[-1]):
+        np.testing.assert_array_equal(last[0], pendulum.obs)
+        assert not np.array_equal(last[-1]["final_observation"], pendulum.obs)
+
+
+def test_brax_within_an_episode_the_final_observation_is_the_next_one(pendulum):
+    for step in pendulum.play(pendulum.params, 0.5, 2):
+        np.testing.assert_array_equal(step[0], step[-1]["final_observation"])
+
+
+def test_brax_second_episode_repeats_the_first_under_the_same_actions(pendulum):
+    steps = pendulum.play(pendulum.short, 1.0, 2 * LIMIT)
+    for first, second in zip(steps[:LIMIT], steps[LIMIT:], strict=True):
+        np.testing.assert_array_equal(first[0], second[0])
+        np.testing.assert_array_equal(first[2], second[2])
+
+
+def test_brax_environments_start_differently(pendulum):
+    other, _ = pendulum.env.reset(jax.random.key(1), pendulum.params)
+    assert not np.array_equal(other, pendulum.obs)
+
+
+def test_brax_actions_beyond_the_box_are_clipped(pendulum):
+    far, edge = (pendulum.play(pendulum.params, action, 2)[-1][0] for action in (9.0, 1.0))
+    np.testing.assert_array_equal(far, edge)
+    inside = pendulum.play(pendulum.params, 0.5, 2)[-1][0]
+    assert not np.array_equal(inside, edge)
+
+
+def test_brax_vmapped_over_environments_and_scanned_equals_one_by_one(pendulum):
+    state = jax.tree.map(lambda x: jnp.stack([x, x]), pendulum.state)
+    action = jnp.array([[0.0], [1.0]])
+
+    def step(state, key):
+        obs, state, _, _, truncated, _ = jax.vmap(pendulum.env.step, in_axes=(None, 0, 0, None))(
+            key, state, action, pendulum.short
+        )
+        return state, (obs, truncated)
+
+    _, (obs, truncated) = jax.lax.scan(step, state, jax.random.split(jax.random.key(0), LIMIT + 1))
+    assert truncated[:, 0].tolist() == [False, False, True, False]
+    for i in range(2):
+        alone = pendulum.play(pendulum.short, action[i, 0], LIMIT + 1)
+        np.testing.assert_allclose(obs[:, i], [s[0] for s in alone], rtol=1e-4, atol=1e-5)
+
+
+def test_brax_wrapped_still_restarts_without_resetting_the_simulation(pendulum, monkeypatch):
+    resets, reset = [], pendulum.env.brax.reset
+    monkeypatch.setattr(pendulum.env.brax, "reset", lambda key: resets.append(key) or reset(key))
+    wrapped, key = TimeLimit(pendulum.env, LIMIT), jax.random.key(0)
+    _, state = jax.eval_shape(wrapped.reset_env, key, pendulum.params)
+    assert len(resets) == 1
+    jax.eval_shape(wrapped.step, key, state, jnp.zeros(1), pendulum.params)
+    assert len(resets) == 1

@@ -1,0 +1,198 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+
+from purejaxrl.population import grid, log_uniform, name_of, populate, seeds, with_field
+from purejaxrl.validation import hyper
+
+
+class Critic(struct.PyTreeNode):
+    rate: float = hyper(0.1, above=0)
+
+
+class Hypers(struct.PyTreeNode):
+    learning_rate: float = hyper(1e-3, above=0)
+    gamma: float = hyper(0.99, at_least=0, at_most=1)
+    critic: Critic = Critic()
+
+
+class Level(struct.PyTreeNode):
+    gravity: float = 9.8
+    walls: tuple = (1, 2)
+
+
+def test_seeds_are_consecutive():
+    assert seeds(3) == ({"seed": 0}, {"seed": 1}, {"seed": 2})
+    assert seeds(2, start=5) == ({"seed": 5}, {"seed": 6})
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_there_is_at_least_one_seed(count):
+    with pytest.raises(ValueError, match=f"seeds: {count} is not valid"):
+        seeds(count)
+
+
+def test_a_grid_is_every_combination():
+    rows = grid(learning_rate=[1.0, 2.0], gamma=[0.5, 0.75, 1.0])
+    assert len(rows) == 6
+    assert {(row["learning_rate"], row["gamma"]) for row in rows} == {
+        (a, b) for a in (1.0, 2.0) for b in (0.5, 0.75, 1.0)
+    }
+
+
+def test_a_product_is_every_combination_and_a_sum_one_after_the_other():
+    a, b = seeds(2), grid(gamma=[0.5, 1.0])
+    assert a * b == tuple({"seed": s, "gamma": g} for s in (0, 1) for g in (0.5, 1.0))
+    assert a + b == (*a, *b)
+    assert len(a * b * grid(learning_rate=[1.0, 2.0])) == 8
+
+
+def test_a_product_that_would_set_a_name_twice_is_refused():
+    with pytest.raises(ValueError, match=r"\['gamma'\] would be set twice"):
+        grid(gamma=[0.5]) * grid(gamma=[0.6])
+
+
+def test_log_uniform_draws_lie_in_their_range_uniformly_in_the_logarithm():
+    draws = np.log10(
+        [row["learning_rate"] for row in log_uniform(2000, learning_rate=(1e-5, 1e-1))]
+    )
+    assert draws.min() >= -5
+    assert draws.max() <= -1
+    counts, _ = np.histogram(draws, bins=4, range=(-5, -1))
+    assert counts.min() > 400  # 500 expected, deviation 19
+
+
+def test_log_uniform_draws_are_a_function_of_the_seed_and_independent_between_names():
+    draw = lambda seed: log_uniform(50, seed, learning_rate=(1e-5, 1e-1), gamma=(0.1, 1))  # noqa: E731
+    assert draw(0) == draw(0)
+    assert draw(0) != draw(1)
+    rates, gammas = zip(*((r["learning_rate"], r["gamma"]) for r in draw(0)), strict=True)
+    assert abs(np.corrcoef(np.log(rates), np.log(gammas))[0, 1]) < 0.5
+
+
+@pytest.mark.parametrize("limits", [(0.0, 1.0), (-1.0, 1.0), (1.0, 1.0), (2.0, 1.0)])
+def test_log_uniform_refuses_an_invalid_range(limits):
+    with pytest.raises(ValueError, match=r"gamma: .* is not valid; it must be 0 < low < high"):
+        log_uniform(3, gamma=limits)
+
+
+def test_a_name_says_what_the_row_sets():
+    assert name_of({"learning_rate": 1e-3, "seed": 3}) == "learning_rate=0.001,seed=3"
+    assert name_of({"gamma": 1 / 3}) == "gamma=0.333333"
+    assert name_of({}) == ""
+
+
+def test_members_carry_what_their_rows_set_and_the_rest_by_default():
+    population = populate(
+        seeds(2) * grid(gamma=[0.5, 1.0], **{"critic.rate": [0.25]}), Hypers(), Level()
+    )
+    assert population.size == 4
+    assert population.names[1] == "seed=0,gamma=1,critic.rate=0.25"
+    assert len(set(population.names)) == 4
+    np.testing.assert_array_equal(population.hypers.gamma, [0.5, 1.0, 0.5, 1.0])
+    np.testing.assert_array_equal(population.hypers.critic.rate, np.full(4, 0.25))
+    np.testing.assert_array_equal(population.hypers.learning_rate, np.full(4, 1e-3, np.float32))
+
+
+def test_the_level_is_shared_by_all_members():
+    level = populate(seeds(3), Hypers(), Level()).env_params
+    np.testing.assert_array_equal(level.gravity, np.full(3, 9.8, np.float32))
+    np.testing.assert_array_equal(level.walls[1], [2, 2, 2])
+
+
+def test_every_array_leaf_has_the_members_axis_first():
+    population = populate(seeds(3), Hypers(), Level())
+    for leaf in jax.tree.leaves((population.keys, population.hypers, population.env_params)):
+        assert leaf.shape == (3,)
+
+
+def test_the_same_seed_gives_the_same_key():
+    population = populate(seeds(3, start=1) * grid(gamma=[0.5, 1.0]), Hypers(), None)
+    for row, key in zip(population.rows, population.keys, strict=True):
+        assert key == jax.random.key(row["seed"])
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in population.keys}) == 3
+
+
+def test_without_a_seed_it_is_zero():
+    assert populate(grid(gamma=[0.5]), Hypers(), None).keys[0] == jax.random.key(0)
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(ValueError, match="no rows"):
+        populate(grid(gamma=[]), Hypers(), None)
+
+
+def test_two_members_of_one_name_are_refused():
+    with pytest.raises(ValueError, match=r"two members are called 'seed=1'"):
+        populate(seeds(2) + seeds(1, start=1), Hypers(), None)
+
+
+def test_an_unknown_field_gets_a_suggestion():
+    with pytest.raises(
+        ValueError, match=r"Hypers field 'learnin_rate'; did you mean: learning_rate"
+    ):
+        populate(grid(learnin_rate=[1.0]), Hypers(), None)
+
+
+def test_an_unknown_nested_field_gets_a_suggestion():
+    with pytest.raises(ValueError, match=r"Critic field 'rat'; did you mean: rate"):
+        populate(grid(**{"critic.rat": [1.0]}), Hypers(), None)
+
+
+def test_an_invalid_value_is_refused_by_member_field_value_and_range():
+    with pytest.raises(ValueError) as error:
+        populate(seeds(1, start=7) * grid(gamma=[0.5, 1.5]), Hypers(), None)
+    message = str(error.value)
+    assert "Hypers.gamma: 1.5 is not valid" in message
+    assert ">= 0 and <= 1" in message
+    assert "seed=7,gamma=1.5" in message
+
+
+def test_with_field_replaces_only_that_field():
+    assert with_field(Hypers(), "gamma", 0.5) == Hypers(gamma=0.5)
+    assert with_field(Hypers(), "critic.rate", 0.5) == Hypers(critic=Critic(0.5))
+    assert with_field(Hypers(), "critic", Critic(0.75)).critic.rate == 0.75
+
+
+def test_with_field_refuses_to_reach_into_a_number():
+    with pytest.raises(ValueError, match=r"gamma\.x: 'gamma' has no fields of its own"):
+        with_field(Hypers(), "gamma.x", 0.5)
+
+
+@pytest.fixture(scope="module")
+def population():
+    return populate(seeds(2) * grid(gamma=[0.5, 1.0]), Hypers(), Level(jnp.arange(3.0)))
+
+
+@pytest.mark.parametrize(
+    ("keep", "index"),
+    [
+        ("seed=1,gamma=0.5", [2]),
+        ([3, 0], [3, 0]),
+        (lambda row: row["gamma"] == 1.0, [1, 3]),
+        (lambda row: True, [0, 1, 2, 3]),
+    ],
+    ids=["name", "indices", "function", "all"],
+)
+def test_a_selection_keeps_whole_members(population, keep, index):
+    kept = population.select(keep)
+    assert kept.rows == tuple(population.rows[i] for i in index)
+    assert kept.names == tuple(population.names[i] for i in index)
+    assert (kept.keys == population.keys[np.array(index)]).all()
+    np.testing.assert_array_equal(kept.hypers.gamma, population.hypers.gamma[np.array(index)])
+    assert kept.env_params.gravity.shape == (len(index), 3)
+
+
+def test_a_selection_of_an_unknown_member_gets_a_suggestion(population):
+    with pytest.raises(
+        ValueError, match=r"unknown member 'seed=1,gamma=0.4'; did you mean: .*0\.5"
+    ):
+        population.select("seed=1,gamma=0.4")
+
+
+@pytest.mark.parametrize("keep", [[], lambda row: False], ids=["indices", "function"])
+def test_a_selection_that_keeps_no_member_is_refused(population, keep):
+    with pytest.raises(ValueError, match="keeps no member"):
+        population.select(keep)
