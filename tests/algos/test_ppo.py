@@ -1,0 +1,145 @@
+"""PPO on probes, its loss against closed forms, and its properties as a pure function."""
+
+import dataclasses
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from algos import ppo
+from purejaxrl.algorithm import make_train
+from purejaxrl.wrappers import FlattenObservation
+from tests.algos.probes import Params, Probe
+
+SMALL = ppo.Config(num_envs=8, num_steps=16, num_minibatches=2, hidden=(16,))
+FAST = ppo.Hypers(learning_rate=1e-2, learning_rate_end=1.0)
+
+
+def value_of(algorithm_state, config, env, obs):
+    critic = ppo.networks.Critic(ppo.networks.torso("mlp", config.hidden, config.activation))
+    return critic.apply(algorithm_state.params.critic, obs)
+
+
+def train(env, params, updates=60, config=SMALL, hypers=FAST):
+    run = jax.jit(make_train(ppo.make(config, env), updates))
+    return run(jax.random.key(0), hypers, params)
+
+
+def test_it_learns_to_act_on_what_it_sees():
+    env = Probe(lambda state, action: jnp.where(action == (state.cue > 0), 1, -1))
+    _, metrics = train(env, Params())
+    assert metrics["return"][-5:].mean() > 0.9
+
+
+def test_it_learns_continuous_actions():
+    env = Probe(lambda state, a: -((a[0] - state.cue) ** 2), continuous=True)
+    _, metrics = train(env, Params(), updates=150)
+    assert metrics["return"][-5:].mean() > -0.3 > metrics["return"][0]
+
+
+def test_a_terminated_episode_is_not_bootstrapped_and_a_truncated_one_is():
+    env = Probe(lambda state, action: jnp.float32(1))
+    hypers = FAST.replace(gamma=0.5, gae_lambda=0.5)
+    seen = jnp.array([[1.0, 1.0], [-1.0, 1.0]])
+    terminating, _ = train(env, Params(length=1), 150, hypers=hypers)
+    np.testing.assert_allclose(value_of(terminating, SMALL, env, seen), 1.0, atol=0.05)
+    truncating, _ = train(env, Params(length=100, max_steps_in_episode=1), 150, hypers=hypers)
+    np.testing.assert_allclose(value_of(truncating, SMALL, env, seen), 2.0, atol=0.1)
+
+
+def test_the_clipped_surrogate_equals_its_cases():
+    hypers = ppo.Hypers(clip_eps=0.2)
+    ratio = np.array([0.5, 0.9, 1.1, 1.5, 0.5, 1.5])
+    advantage = np.array([1.0, 1.0, 1.0, 1.0, -1.0, -1.0])
+    expected = -np.array([0.5, 0.9, 1.1, 1.2, -0.8, -1.5])
+    loss = ppo.policy_loss(jnp.log(ratio), jnp.array(advantage), hypers)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+def test_an_infinite_value_clip_is_the_squared_error():
+    value, old, target = jnp.array([3.0, -1.0]), jnp.array([0.0, 0.0]), jnp.array([1.0, 1.0])
+    np.testing.assert_allclose(ppo.value_loss(value, old, target, jnp.inf), [2.0, 2.0])
+    np.testing.assert_allclose(ppo.value_loss(value, old, target, 0.5), [2.0, 2.0])
+    np.testing.assert_allclose(ppo.value_loss(jnp.array([1.0]), 0.0, 1.0, 0.5), [0.125])
+
+
+def test_the_learning_rate_is_annealed_to_its_end():
+    task = ppo.Task(None, jnp.int32(10))
+    hypers = ppo.Hypers(learning_rate=1.0, learning_rate_end=0.2, max_grad_norm=1e9)
+    params = {"x": jnp.ones(())}
+    for step, rate in ((0, 1.0), (5, 0.6), (10, 0.2), (15, 0.2)):
+        adam = ppo.optimizer(hypers, task, jnp.int32(step))
+        update, _ = adam.update({"x": jnp.float32(1e3)}, adam.init(params))
+        np.testing.assert_allclose(update["x"], -rate, rtol=1e-5)
+
+
+def test_the_first_step_of_an_epoch_has_ratio_one():
+    env, params = gymnax.make("CartPole-v1")
+    config = dataclasses.replace(SMALL, num_epochs=1, num_minibatches=1)
+    _, metrics = train(env, params, 3, config=config)
+    np.testing.assert_allclose(metrics["approx_kl"], 0.0, atol=1e-6)
+    np.testing.assert_allclose(metrics["policy_loss"], 0.0, atol=1e-5)  # mean advantage is 0
+
+
+def test_vmapped_over_seeds_and_hyperparameters_equals_looped():
+    env, params = gymnax.make("CartPole-v1")
+    run = make_train(ppo.make(SMALL, env), 3)
+    keys = jax.random.split(jax.random.key(1), 3)
+    rates = jnp.array([1e-4, 1e-3, 1e-2])
+    hypers = jax.vmap(lambda rate: ppo.Hypers(learning_rate=rate))(rates)
+    hypers = jax.tree.map(lambda x: jnp.broadcast_to(x, (3,)), hypers)
+    together, _ = jax.jit(jax.vmap(run, in_axes=(0, 0, None)))(keys, hypers, params)
+    alone = jax.jit(run)
+    for i in range(3):
+        state, _ = alone(keys[i], jax.tree.map(lambda x, i=i: x[i], hypers), params)
+        for a, b in zip(
+            jax.tree.leaves(together.params), jax.tree.leaves(state.params), strict=True
+        ):
+            np.testing.assert_allclose(a[i], b, atol=2e-6, rtol=0)
+
+
+def test_normalised_observations_and_rewards_are_part_of_the_state():
+    env, params = gymnax.make("Pendulum-v1")
+    config = dataclasses.replace(SMALL, normalize_obs=True, normalize_reward=True)
+    state, _ = train(env, params, 4, config=config)
+    seen = 4 * config.batch_size
+    np.testing.assert_allclose(state.normalizer.obs.count, seen, rtol=1e-3)
+    np.testing.assert_allclose(state.normalizer.reward.moments.count, seen, rtol=1e-3)
+    assert 0 < state.normalizer.obs.var[2] < 64  # angular velocity lies in ±8
+
+
+@pytest.mark.parametrize("torso", ["mlp", "cnn"])
+def test_it_trains_on_images(torso):
+    env, params = gymnax.make("Breakout-MinAtar")
+    env = FlattenObservation(env) if torso == "mlp" else env
+    config = dataclasses.replace(SMALL, torso=torso)
+    _, metrics = train(env, params, 2, config=config)
+    assert np.isfinite(metrics["value_loss"]).all()
+
+
+def test_a_forked_policy_loss_is_what_is_trained():
+    env = Probe(lambda state, action: jnp.where(action == (state.cue > 0), 1, -1))
+
+    def backwards(log_ratio, advantage, hypers):
+        return -ppo.policy_loss(log_ratio, advantage, hypers)
+
+    run = jax.jit(make_train(ppo.make(SMALL, env, policy_loss=backwards), 60))
+    _, metrics = run(jax.random.key(0), FAST, Params())
+    assert metrics["return"][-5:].mean() < -0.5
+
+
+def test_an_unsuitable_torso_is_refused():
+    env, _ = gymnax.make("Breakout-MinAtar")
+    with pytest.raises(ValueError, match="torso: 'mlp' is not valid for observations of shape"):
+        ppo.make(SMALL, env)
+
+
+def test_make_train_refuses_invalid_hyperparameters_and_lengths():
+    env, params = gymnax.make("CartPole-v1")
+    algorithm = ppo.make(SMALL, env)
+    with pytest.raises(ValueError, match="num_updates: 0 is not valid"):
+        make_train(algorithm, 0)
+    with pytest.raises(ValueError, match="Hypers.clip_eps: -0.1 is not valid; it must be"):
+        make_train(algorithm, 1)(jax.random.key(0), ppo.Hypers(clip_eps=-0.1), params)

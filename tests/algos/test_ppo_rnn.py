@@ -1,0 +1,87 @@
+"""Recurrent PPO: it remembers within an episode, and nothing across its end."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from algos import ppo, ppo_rnn
+from purejaxrl.algorithm import Task, make_train
+from tests.algos.probes import Params, Probe
+
+CONFIG = ppo_rnn.Config(num_envs=16, num_steps=16, num_minibatches=2, hidden=(16,), memory_size=16)
+HYPERS = ppo_rnn.Hypers(learning_rate=1e-2, learning_rate_end=1.0)
+
+
+def match_cue_at_the_end(state, action):
+    """Three steps; only the last action counts, and the cue was shown at the first."""
+    return jnp.where(state.time < 2, 0, jnp.where(action == (state.cue > 0), 1, -1))
+
+
+def final_return(algorithm, hypers, updates=100):
+    run = jax.jit(make_train(algorithm, updates))
+    _, metrics = run(jax.random.key(0), hypers, Params(max_steps_in_episode=9, length=3))
+    return metrics["return"][-5:].mean()
+
+
+def test_it_remembers_what_a_policy_without_memory_cannot():
+    env = Probe(match_cue_at_the_end, show_always=False)
+    assert final_return(ppo_rnn.make(CONFIG, env), HYPERS) > 0.9
+    blind = ppo.Config(num_envs=16, num_steps=16, num_minibatches=2, hidden=(16,))
+    assert abs(final_return(ppo.make(blind, env), ppo.Hypers(learning_rate=1e-2))) < 0.5
+
+
+def network(size=4):
+    torso = ppo_rnn.networks.torso("mlp", (8,), "tanh")
+    return ppo_rnn.ActorCritic(torso, size, ppo_rnn.networks.spaces.Discrete(2))
+
+
+def test_memory_is_cleared_before_a_first_observation_and_only_then():
+    net = network()
+    obs = jax.random.normal(jax.random.key(0), (5, 2, 3))
+    first = jnp.zeros((5, 2), bool).at[3, 0].set(True)
+    memory = jax.random.normal(jax.random.key(1), (2, 4))
+    params = net.init(jax.random.key(2), memory, obs, first)
+    _, _, value = net.apply(params, memory, obs, first)
+    _, _, fresh = net.apply(params, jnp.zeros((2, 4)), obs[3:], first[3:])
+    np.testing.assert_allclose(value[3:, 0], fresh[:, 0], atol=1e-6)  # env 0: nothing remembered
+    assert np.abs(value[3:, 1] - fresh[:, 1]).min() > 1e-6  # env 1: everything is
+
+
+def test_stepping_equals_running_over_time():
+    net = network()
+    obs = jax.random.normal(jax.random.key(0), (6, 2, 3))
+    first = jax.random.bernoulli(jax.random.key(3), 0.4, (6, 2))
+    memory = jnp.zeros((2, 4))
+    params = net.init(jax.random.key(2), memory, obs, first)
+    last, _, value = net.apply(params, memory, obs, first)
+    for t in range(6):
+        memory, _, stepped = net.apply(params, memory, obs[t : t + 1], first[t : t + 1])
+        np.testing.assert_allclose(stepped[0], value[t], atol=1e-6)
+    np.testing.assert_allclose(memory, last, atol=1e-6)
+
+
+def test_the_network_is_reset_at_the_step_after_a_done():
+    """The off-by-one of several peers: `first` at t is the done of t - 1."""
+    env = Probe(match_cue_at_the_end, show_always=False)
+    algorithm = ppo_rnn.make(CONFIG, env)
+    task = Task(Params(max_steps_in_episode=9, length=3), jnp.int32(4))
+    state = algorithm.init(jax.random.key(0), HYPERS, task)
+    _, trajectory = algorithm.collect(state, HYPERS)
+    seen = trajectory.transitions
+    np.testing.assert_array_equal(seen.first[0], True)
+    np.testing.assert_array_equal(seen.first[1:], (seen.terminated | seen.truncated)[:-1])
+    np.testing.assert_array_equal(seen.first[:, 0], np.arange(16) % 3 == 0)
+
+
+def test_learning_sees_the_log_probabilities_that_acting_had():
+    env = Probe(match_cue_at_the_end, show_always=False)
+    config = ppo_rnn.Config(num_envs=4, num_steps=16, num_minibatches=1, num_epochs=1, hidden=(8,))
+    run = jax.jit(make_train(ppo_rnn.make(config, env), 3))
+    _, metrics = run(jax.random.key(0), HYPERS, Params(max_steps_in_episode=9, length=3))
+    np.testing.assert_allclose(metrics["approx_kl"], 0.0, atol=1e-6)
+
+
+def test_minibatches_are_over_environments():
+    with pytest.raises(ValueError, match="num_minibatches: 4 is not valid; .* num_envs = 6"):
+        ppo_rnn.Config(num_envs=6, num_steps=4, num_minibatches=4)

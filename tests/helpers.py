@@ -1,0 +1,41 @@
+"""A population small enough for tests, and how to compare what runs leave."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import envs
+from algos import ppo
+from purejaxrl.population import Population, populate, seeds
+from purejaxrl.runner import Result, RunOptions, run
+
+CONFIG = ppo.Config(num_envs=2, num_steps=8, num_epochs=2, num_minibatches=2, hidden=(8,))
+ENV, ENV_PARAMS = envs.make("CartPole-v1")
+PPO = ppo.make(CONFIG, ENV)
+
+
+def population(members: int = 4, **hypers: float) -> Population:
+    return populate(seeds(members), ppo.Hypers(**hypers), ENV_PARAMS)
+
+
+def train(out: Path, num_updates: int, members: int = 4, **options) -> Result:
+    """Run the tiny population; options of `run` and of `RunOptions` alike."""
+    of_run = {k: options.pop(k) for k in ("horizon", "devices", "sinks") if k in options}
+    who = options.pop("population", None) or population(members)
+    options = {"chunk": 2, "checkpoint_every": 1, "progress": False, **options}
+    return run(PPO, who, num_updates, RunOptions(str(out), **options), **of_run)
+
+
+def arrays(tree) -> list[np.ndarray]:
+    """Leaves as NumPy arrays, typed keys as their data."""
+    return [
+        np.asarray(jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+                   else x) for x in jax.tree.leaves(tree)
+    ]  # fmt: skip
+
+
+def assert_equal(a, b) -> None:
+    """Assert that two trees are equal bit for bit."""
+    for x, y in zip(arrays(a), arrays(b), strict=True):
+        np.testing.assert_array_equal(x, y)

@@ -1,0 +1,82 @@
+"""Evaluation on whole episodes, and policies saved and loaded."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from algos import ppo, ppo_rnn
+from purejaxrl.algorithm import Task
+from purejaxrl.checkpoint import CheckpointError
+from purejaxrl.evaluate import evaluate, evaluate_members, load_policy, save_policy
+from tests.algos.probes import Params, Probe
+from tests.helpers import ENV, ENV_PARAMS, PPO, population
+
+
+def fresh(algorithm, env_params, hypers):
+    return algorithm.init(jax.random.key(0), hypers, Task(env_params, jnp.int32(1)))
+
+
+def test_one_episode_per_environment_is_counted_and_no_more():
+    env = Probe(lambda state, action: state.time + 1.0)
+    algorithm = ppo.make(ppo.Config(hidden=(8,)), env)
+    params = Params(length=4, max_steps_in_episode=9)
+    policy = algorithm.policy(fresh(algorithm, params, ppo.Hypers()))
+    played = evaluate(
+        algorithm, env, jax.random.key(1), policy, params,
+        num_episodes=5, greedy=True, max_steps=100,
+    )  # fmt: skip
+    np.testing.assert_array_equal(played.ret, 1 + 2 + 3 + 4)
+    np.testing.assert_array_equal(played.length, 4)
+    assert played.finished.all()
+    cut = evaluate(
+        algorithm, env, jax.random.key(1), policy, params,
+        num_episodes=5, greedy=True, max_steps=2,
+    )  # fmt: skip
+    np.testing.assert_array_equal(cut.ret, 1 + 2)
+    assert not cut.finished.any()
+
+
+def test_greedy_repeats_itself_and_sampling_does_not():
+    members = population(3)
+    state = jax.vmap(lambda k, h: PPO.init(k, h, Task(ENV_PARAMS, jnp.int32(1))))(
+        members.keys, members.hypers
+    )
+    key = jax.random.key(0)
+    greedy = evaluate_members(PPO, ENV, key, state, ENV_PARAMS, num_episodes=6)
+    sampled = evaluate_members(PPO, ENV, key, state, ENV_PARAMS, num_episodes=6, greedy=False)
+    again = evaluate_members(PPO, ENV, key, state, ENV_PARAMS, num_episodes=6)
+    assert greedy.ret.shape == (3, 6)
+    np.testing.assert_array_equal(greedy.ret, again.ret)
+    assert (greedy.ret != sampled.ret).any()
+
+
+def test_a_loaded_policy_acts_like_the_one_saved(tmp_path):
+    state = fresh(PPO, ENV_PARAMS, ppo.Hypers())
+    save_policy(tmp_path / "policy", PPO, state)
+    actor = load_policy(tmp_path / "policy", PPO, ppo.Hypers(), ENV_PARAMS)
+    for seed in range(5):
+        obs = jax.random.normal(jax.random.key(seed), (4,))
+        expected, _ = PPO.act(PPO.policy(state), (), obs[None], None, jax.random.key(0), True)
+        assert actor(obs)[0] == expected[0]
+
+
+def test_a_recurrent_policy_carries_its_memory(tmp_path):
+    env = Probe(lambda state, action: jnp.float32(0))
+    algorithm = ppo_rnn.make(ppo_rnn.Config(hidden=(8,), memory_size=4), env)
+    save_policy(tmp_path / "p", algorithm, fresh(algorithm, Params(), ppo_rnn.Hypers()))
+    actor = load_policy(tmp_path / "p", algorithm, ppo_rnn.Hypers(), Params())
+    _, memory = actor(jnp.ones(2))
+    _, later = actor(jnp.ones(2), memory, first=False)
+    _, restarted = actor(jnp.ones(2), memory, first=True)
+    assert np.abs(later - memory).max() > 0
+    np.testing.assert_array_equal(restarted, memory)
+
+
+def test_a_policy_of_another_config_is_refused(tmp_path):
+    save_policy(tmp_path / "policy", PPO, fresh(PPO, ENV_PARAMS, ppo.Hypers()))
+    other = ppo.make(ppo.Config(hidden=(16,)), ENV)
+    with pytest.raises(CheckpointError, match=r"was trained with Config\(.*hidden=\(8,\)"):
+        load_policy(tmp_path / "policy", other, ppo.Hypers(), ENV_PARAMS)
+    with pytest.raises(CheckpointError, match="has no readable manifest"):
+        load_policy(tmp_path / "nowhere", PPO, ppo.Hypers(), ENV_PARAMS)

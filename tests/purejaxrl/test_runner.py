@@ -1,0 +1,236 @@
+"""The promises of the runner: bit-exact resumption, devices that do not matter, clear errors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from algos import ppo
+from purejaxrl import runner
+from purejaxrl.checkpoint import CheckpointError
+from purejaxrl.population import grid, populate, seeds
+from tests.helpers import CONFIG, ENV_PARAMS, PPO, assert_equal, population, train
+
+REPO = Path(__file__).parents[2]
+
+
+def compare_metrics(a: pd.DataFrame, b: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(a, b, check_exact=True)
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path):
+    whole = train(tmp_path / "whole", 8)
+    train(tmp_path / "parts", 3, horizon=8)
+    parts = train(tmp_path / "parts", 8, resume=True)
+    assert_equal(whole.state, parts.state)
+    compare_metrics(whole.metrics, parts.metrics)
+
+
+def test_metrics_are_one_table_with_no_row_missing_or_double(tmp_path):
+    result = train(tmp_path / "run", 5, members=3)
+    frame = pd.read_parquet(tmp_path / "run" / "metrics")
+    assert sorted(zip(frame["member"], frame["update"], strict=True)) == [
+        (m, u) for m in range(3) for u in range(1, 6)
+    ]
+    last = result.metrics.groupby("member")["env_steps"].last()
+    assert (last == 5 * CONFIG.batch_size).all()
+    assert list(result.metrics.groupby("member")["seed"].first()) == [0, 1, 2]
+
+
+def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
+    script = (
+        "from purejaxrl.devices import use_cpu_cores; use_cpu_cores(8)\n"
+        "import sys; from pathlib import Path; from tests.helpers import train\n"
+        "train(Path(sys.argv[1]), 400, resume=True, checkpoint_every=3)\n"
+    )
+    out = tmp_path / "killed"
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    for parts in (5, 60):
+        process = subprocess.Popen([sys.executable, "-c", script, str(out)], env=environment)
+        while len(list((out / "metrics").glob("part-*"))) < parts and process.poll() is None:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    resumed = train(out, 400, resume=True, checkpoint_every=3)
+    whole = train(tmp_path / "whole", 400)
+    assert_equal(whole.state, resumed.state)
+    compare_metrics(whole.metrics, resumed.metrics)
+
+
+def test_a_signal_finishes_the_chunk_and_saves(tmp_path):
+    def interrupt(table, first_update):
+        if first_update == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(runner.Stopped, match="stopped at update 4 of 10"):
+        train(tmp_path / "run", 10, sinks=(interrupt,), checkpoint_every=100)
+    resumed = train(tmp_path / "run", 10, resume=True)
+    assert_equal(train(tmp_path / "whole", 10).state, resumed.state)
+
+
+@pytest.mark.parametrize("num_devices", [2, 4, 8])
+def test_devices_do_not_change_a_bit(tmp_path, num_devices):
+    one = train(tmp_path / "one", 4, members=16, devices=jax.devices()[:1])
+    many = train(tmp_path / "many", 4, members=16, devices=jax.devices()[:num_devices])
+    assert_equal(one.state, many.state)
+    compare_metrics(one.metrics, many.metrics)
+
+
+def test_padding_is_dropped_where_counts_do_not_divide(tmp_path):
+    three = train(tmp_path / "three", 4, members=13, devices=jax.devices()[:3])
+    one = train(tmp_path / "one", 4, members=13, devices=jax.devices()[:1])
+    assert len(three.alive) == 13
+    assert_equal(one.state, three.state)
+
+
+def test_a_member_alone_equals_itself_in_the_population(tmp_path):
+    together = train(tmp_path / "all", 2, members=5)
+    alone = train(tmp_path / "one", 2, population=population(5).select("seed=3"))
+    for a, b in zip(
+        jax.tree.leaves(together.member(3).params), jax.tree.leaves(alone.member(0).params),
+        strict=True,
+    ):  # fmt: skip
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)  # one matrix product, or several
+
+
+def test_a_member_that_fails_is_frozen_and_the_others_are_unchanged(tmp_path):
+    rates = seeds(1) * grid(learning_rate=[1e-3, 1e38, 1e-2])
+    sound = seeds(1) * grid(learning_rate=[1e-3, 1e-1, 1e-2])
+    with pytest.warns(UserWarning, match=r"member 'seed=0,learning_rate=1e\+38' is frozen"):
+        broken = train(tmp_path / "broken", 6, population=populate(rates, ppo.Hypers(), ENV_PARAMS))
+    whole = train(tmp_path / "whole", 6, population=populate(sound, ppo.Hypers(), ENV_PARAMS))
+    assert list(broken.alive) == [True, False, True]
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(broken.state.params))
+    for member in (0, 2):
+        assert_equal(whole.member(member), broken.member(member))
+    frozen = broken.metrics[broken.metrics["member"] == 1]
+    assert not frozen["alive"].iloc[-1]
+    assert frozen["env_steps"].iloc[-1] == broken.state.step[1] * CONFIG.batch_size
+
+
+def test_a_finished_run_can_be_extended(tmp_path):
+    constant = population(4, learning_rate_end=1.0)  # nothing anneals: the horizon is not seen
+    train(tmp_path / "run", 3, population=constant)
+    extended = train(tmp_path / "run", 7, population=constant, resume=True)
+    whole = train(tmp_path / "whole", 7, population=constant)
+    assert_equal(whole.state.params, extended.state.params)
+    compare_metrics(whole.metrics, extended.metrics)
+
+
+def test_keys_are_never_reused():
+    def lives(algorithm):
+        key, hypers = jax.random.key(0), ppo.Hypers()
+        task = runner.Task(ENV_PARAMS, jax.numpy.int32(4))
+        with jax.debug_key_reuse(True):
+            state = jax.jit(algorithm.init)(key, hypers, task)
+            step = jax.jit(lambda state: runner.update(algorithm, state, hypers)[0])
+            return step(step(state)).step
+
+    assert lives(PPO) == 2
+
+    def reusing(state, hypers):
+        state, trajectory = PPO.collect(state, hypers)
+        jax.random.normal(state.key)
+        return state, trajectory
+
+    with pytest.raises(jax.errors.KeyReuseError):
+        lives(PPO._replace(collect=reusing))
+
+
+def test_memory_does_not_grow_with_the_number_of_updates(tmp_path):
+    options = runner.RunOptions(str(tmp_path), chunk=4)
+    short = runner.estimate(PPO, population(), 10, options).bytes
+    assert runner.estimate(PPO, population(), 10_000, options).bytes == short
+
+
+def test_a_used_folder_is_not_touched_without_resume(tmp_path):
+    train(tmp_path / "run", 2)
+    before = sorted(p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*"))
+    with pytest.raises(ValueError, match="already holds a run; resume it, or choose another"):
+        train(tmp_path / "run", 4)
+    assert sorted(p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")) == before
+
+
+def test_another_setting_is_refused_by_name(tmp_path):
+    train(tmp_path / "run", 2)
+    with pytest.raises(ValueError, match=r"hypers\.\.gamma\[0\] was 0\.99.*, now 0\.5"):
+        train(tmp_path / "run", 4, resume=True, population=population(4, gamma=0.5))
+    with pytest.raises(ValueError, match="num_updates: 1 is not valid; the run in .* did 2"):
+        train(tmp_path / "run", 1, resume=True)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
+    train(tmp_path / "run", 6)
+    newest = max((tmp_path / "run" / "checkpoints").glob("0*"))
+    victim = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    with pytest.warns(UserWarning, match="damaged.*trying the one before"):
+        resumed = train(tmp_path / "run", 6, resume=True)
+    whole = train(tmp_path / "whole", 6)
+    assert_equal(whole.state, resumed.state)
+    compare_metrics(whole.metrics, resumed.metrics)
+
+
+def test_a_full_disk_keeps_what_was_saved_and_says_so(tmp_path, monkeypatch):
+    train(tmp_path / "run", 4, horizon=8)
+    write = pq.write_table
+
+    def full(table, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(CheckpointError, match=r"No space left.*up to update 4 are kept"):
+        train(tmp_path / "run", 8, resume=True)
+    monkeypatch.setattr(pq, "write_table", write)
+    assert_equal(train(tmp_path / "whole", 8).state, train(tmp_path / "run", 8, resume=True).state)
+
+
+def test_an_unwritable_folder_is_refused_before_compiling(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(runner, "_start", lambda *_: pytest.fail("compiled before checking"))
+    with pytest.raises(ValueError, match="out: .*file/run cannot be written"):
+        train(tmp_path / "file" / "run", 2)
+
+
+def test_invalid_hyperparameters_are_refused_before_compiling(tmp_path):
+    sick = population(2)
+    sick = sick._replace(hypers=sick.hypers.replace(gamma=np.array([0.9, np.nan])))
+    with pytest.raises(ValueError, match=r"Hypers.gamma: nan is not valid \(member 1\)"):
+        train(tmp_path / "run", 2, population=sick)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_run_says_what_it_was(tmp_path):
+    train(tmp_path / "run", 2)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["identity"]["config"]["num_envs"] == CONFIG.num_envs
+    assert record["versions"]["jax"] == jax.__version__
+
+
+@pytest.mark.slow
+def test_peak_memory_of_a_process_is_the_same_for_four_times_the_updates(tmp_path):
+    script = (
+        "from purejaxrl.devices import use_cpu_cores; use_cpu_cores(2)\n"
+        "import resource, sys; from pathlib import Path; from tests.helpers import train\n"
+        "train(Path(sys.argv[1]), int(sys.argv[2]), members=16, chunk=16)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+
+    def peak(updates: int) -> int:
+        command = [sys.executable, "-c", script, str(tmp_path / str(updates)), str(updates)]
+        environment = {**os.environ, "PYTHONPATH": str(REPO)}
+        return int(subprocess.check_output(command, env=environment, text=True))
+
+    assert peak(8000) <= 1.05 * peak(2000)
