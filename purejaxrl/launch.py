@@ -134,7 +134,7 @@ def report(outcome: Outcome, swept: Sequence[str]) -> pd.DataFrame:
         index=sorted(frame["member"].unique())
     )  # fmt: skip
     members["return"] = final_scores(frame)
-    groups = members.groupby(list(swept)) if swept else [((), members)]
+    groups = members.groupby(list(swept), dropna=False) if swept else [((), members)]
     table = Table(*swept, "mean [95 % interval]", "members", title=f"{about}: final return")
     for values, part in groups:
         scores = part["return"].dropna().to_numpy()

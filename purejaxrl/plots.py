@@ -31,16 +31,17 @@ def curves(
         total=frame[metric].fillna(0) * frame["episodes"],
         count=frame["episodes"].where(frame[metric].notna(), 0),
     )
-    binned = frame.groupby([*by, "bin", "member"], as_index=False).agg(
+    binned = frame.groupby([*by, "bin", "member"], as_index=False, dropna=False).agg(
         env_steps=("env_steps", "max"), total=("total", "sum"), count=("count", "sum")
     )
     binned = binned[binned["count"] > 0]
     binned["score"] = binned["total"] / binned["count"]
     rows = []
-    for group, part in binned.groupby([*by, "bin"]):
+    for group, part in binned.groupby([*by, "bin"], dropna=False):
         estimate = interval(part["score"].to_numpy(), num_resamples=500)
         rows.append((*group[:-1], part["env_steps"].max(), *estimate, len(part)))
-    return pd.DataFrame(rows, columns=[*by, "env_steps", "mean", "low", "high", "members"])
+    numbers = ["env_steps", "mean", "low", "high", "members"]
+    return pd.DataFrame(rows, columns=[*by, *numbers]).astype(dict.fromkeys(numbers, float))
 
 
 def learning_curves(
@@ -58,11 +59,11 @@ def learning_curves(
     data = curves(frame, by, metric)
     figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    groups = data.groupby(list(by)) if by else [((), data)]
+    groups = data.groupby(list(by), dropna=False) if by else [((), data)]
     for group, part in groups:
         label = ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
                           for name, value in zip(by, group, strict=True))  # fmt: skip
-        label += f" ({part['members'].max()} seeds)"
+        label += f" ({part['members'].max():.0f} seeds)"
         (line,) = axes.plot(part["env_steps"], part["mean"], label=label.strip())
         axes.fill_between(
             part["env_steps"], part["low"], part["high"], color=line.get_color(), alpha=0.25, lw=0
@@ -70,7 +71,10 @@ def learning_curves(
     axes.set(xlabel="environment steps per agent", ylabel=metric, title=title)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
+    if data.empty:
+        axes.set_title(f"{title} (no episode finished)")
+    else:
+        axes.legend(frameon=False, fontsize=8)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
@@ -89,13 +93,15 @@ def heat_map(
         figsize=(1.8 + 0.9 * table.shape[1], 1.4 + 0.5 * table.shape[0]), layout="constrained"
     )
     axes = figure.subplots()
-    image = axes.imshow(table.to_numpy(), aspect="auto", origin="lower")
+    image = axes.imshow(table.to_numpy(), aspect="auto", origin="lower", cmap="Blues")
+    middle = np.nanmean(image.get_clim())
     axes.set(xlabel=x, ylabel=y, title=f"final {metric}")
     axes.set_xticks(range(table.shape[1]), [f"{v:g}" for v in table.columns])
     axes.set_yticks(range(table.shape[0]), [f"{v:g}" for v in table.index])
     for (i, j), value in np.ndenumerate(table.to_numpy()):
         if np.isfinite(value):
-            axes.text(j, i, f"{value:.3g}", ha="center", va="center", color="white", fontsize=8)
+            color = "white" if value > middle else "black"
+            axes.text(j, i, f"{value:.3g}", ha="center", va="center", color=color, fontsize=8)
     figure.colorbar(image)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ updates, so that a run killed at any moment and resumed ends bit for bit where a
 
 import contextlib
 import dataclasses
+import functools
 import json
 import signal
 import time
@@ -132,7 +133,7 @@ def run(
     metrics_sink = ParquetSink(out / "metrics")
     saved = checkpoint.Series(out / "checkpoints", options.keep_last)
 
-    abstract = jax.eval_shape(lambda: _start(algorithm, population, jax.vmap))
+    abstract = jax.eval_shape(lambda: _start(algorithm, population))
     found = saved.load_latest(abstract, warn=warnings.warn)
     if found:
         carry, done = found[0], found[1]["update"]
@@ -142,7 +143,7 @@ def run(
                 f"num_updates: {num_updates} is not valid; the run in {out} already did {done}"
             )
     else:
-        carry, done = jax.jit(lambda: _start(algorithm, population, _one_by_one))(), 0
+        carry, done = _start(algorithm, population), 0
         env_steps = np.zeros(population.size, np.int64)
     metrics_sink.rewind(done)
     carry = _with_horizon(carry, horizon or num_updates)
@@ -216,7 +217,7 @@ def estimate(
     """Compile a chunk and time a few updates, to foresee a run's memory and time."""
     check_hypers(population.hypers)
     plan = layout(population.size, None, options.group)
-    carry = jax.jit(lambda: _start(algorithm, population, _one_by_one))()
+    carry = _start(algorithm, population)
     carry, hypers = plan.place((_with_horizon(carry, num_updates), population.hypers))
     probe = jnp.int32(min(3, options.chunk))
     chunk = _jit_chunk(plan, donate=False)
@@ -241,17 +242,25 @@ def member_update(algorithm: Algorithm, carry: Carry, hypers: Any) -> tuple[Carr
     return Carry(state, alive), metrics | {"alive": alive, "env_steps": steps}
 
 
-def _start(algorithm: Algorithm, population: Population, over_members: Callable) -> Carry:
-    def one(key, hypers, env_params):
+def _start(algorithm: Algorithm, population: Population) -> Carry:
+    """Start members one by one: alike however many there are, and no batched QR to deadlock."""
+    return _start_members(algorithm, population.keys, population.hypers, population.env_params)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start_members(algorithm: Algorithm, *members: Any) -> Carry:
+    def one(member: tuple) -> Carry:
+        key, hypers, env_params = member
         state = algorithm.init(key, hypers, Task(env_params, jnp.int32(1)))
-        return Carry(state, jnp.bool_(True))
+        strong = jax.tree.map(_without_weak_type, state)  # as a checkpoint will restore it
+        return Carry(strong, jnp.bool_(True))
 
-    return over_members(one)(population.keys, population.hypers, population.env_params)
+    return jax.lax.map(one, members)
 
 
-def _one_by_one(function: Callable) -> Callable:
-    """Like vmap, but a loop: members start alike however many of them there are."""
-    return lambda *args: jax.lax.map(lambda xs: function(*xs), args)
+def _without_weak_type(x: jax.Array) -> jax.Array:
+    is_key = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return x if is_key else jax.lax.convert_element_type(x, x.dtype)
 
 
 def _with_horizon(carry: Carry, horizon: int) -> Carry:
@@ -313,12 +322,18 @@ def _identity(algorithm: Algorithm, population: Population) -> dict[str, Any]:
         "config": {"type": f"{type(config).__module__}.{type(config).__qualname__}"}
         | json.loads(json.dumps(dataclasses.asdict(config), default=str)),
         "members": [dict(row) for row in population.rows],
-        "hypers": {
-            jax.tree_util.keystr(path): np.asarray(leaf, np.float64).tolist()
-            for path, leaf in jax.tree_util.tree_leaves_with_path(population.hypers)
-            if np.asarray(leaf).ndim == 1
-        },
+        "hypers": _values(population.hypers),
+        "env_params": _values(population.env_params),
         "keys": np.asarray(jax.random.key_data(population.keys)).tolist(),
+    }
+
+
+def _values(tree: Any) -> dict[str, list]:
+    """Values by name, of the leaves that hold one number per member."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf).tolist()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if np.ndim(leaf) == 1
     }
 
 

@@ -51,26 +51,13 @@ def interval(
     """
     samples = tuple(np.asarray(x, dtype=np.float64).ravel() for x in samples)
     for i, x in enumerate(samples):
-        if x.size == 0 or np.isnan(x).any():
-            raise ValueError(f"sample {i}: {x!r} is not valid; it must be scores without NaN")
+        _check_scores(f"sample {i}", x)
 
-    def pooled(*resampled: np.ndarray, axis: int = -1) -> np.ndarray:
-        return statistic(np.concatenate(resampled, axis=axis), axis=axis)
-
-    value = float(pooled(*samples))
-    if all(x.size == 1 for x in samples):
-        return Estimate(value, value, value)
-    result = stats.bootstrap(
-        samples,
-        pooled,
-        n_resamples=num_resamples,
-        confidence_level=confidence,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(rng_seed),
-    )
-    low, high = result.confidence_interval
-    return Estimate(value, float(low), float(high))
+    rng = np.random.default_rng(rng_seed)
+    resampled = [x[rng.integers(x.size, size=(num_resamples, x.size))] for x in samples]
+    draws = statistic(np.concatenate(resampled, axis=-1), axis=-1)
+    value = float(statistic(np.concatenate(samples), axis=-1))
+    return Estimate(value, *_percentiles(draws, confidence))
 
 
 def probability_of_improvement(
@@ -88,6 +75,8 @@ def probability_of_improvement(
         confidence, num_resamples, rng_seed: of the interval, which resamples runs within tasks.
     """
     x, y = np.atleast_2d(x), np.atleast_2d(y)
+    _check_scores("x", x)
+    _check_scores("y", y)
     if x.shape[0] != y.shape[0]:
         raise ValueError(f"x and y must have as many tasks: {x.shape[0]} and {y.shape[0]}")
     rng = np.random.default_rng(rng_seed)
@@ -101,9 +90,7 @@ def probability_of_improvement(
         return np.take_along_axis(scores, index, axis=1)
 
     draws = [mean_probability(resampled(x), resampled(y)) for _ in range(num_resamples)]
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(draws, [tail, 100 - tail])
-    return Estimate(mean_probability(x, y), float(low), float(high))
+    return Estimate(mean_probability(x, y), *_percentiles(draws, confidence))
 
 
 def final_scores(frame, name: str = "return", fraction: float = 0.1) -> np.ndarray:
@@ -116,6 +103,18 @@ def final_scores(frame, name: str = "return", fraction: float = 0.1) -> np.ndarr
     """
     last = frame["update"].max()
     tail = frame[frame["update"] > last * (1 - fraction)]
-    tail = tail.assign(total=tail[name].fillna(0) * tail["episodes"])
+    counts = tail["episodes"].where(tail[name].notna(), 0)
+    tail = tail.assign(total=tail[name].fillna(0) * counts, episodes=counts)
     sums = tail.groupby("member")[["total", "episodes"]].sum()
     return (sums["total"] / sums["episodes"].where(sums["episodes"] > 0)).to_numpy()
+
+
+def _check_scores(name: str, scores: np.ndarray) -> None:
+    if scores.size == 0 or np.isnan(scores).any():
+        raise ValueError(f"{name}: {scores!r} is not valid; it must be scores without NaN")
+
+
+def _percentiles(draws: np.ndarray, confidence: float) -> tuple[float, float]:
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(draws, [tail, 100 - tail])
+    return float(low), float(high)
