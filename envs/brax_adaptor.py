@@ -5,6 +5,7 @@ Brax's own wrappers mark truncation but lose the final observation. Here an epis
 not the reset one's.
 """
 
+import functools
 from typing import Any
 
 import brax.envs
@@ -61,6 +62,7 @@ class BraxEnvironment(environment.Environment):
         """Time limit of 1000 steps."""
         return BraxParams()
 
+    @functools.partial(jax.jit, static_argnums=0)
     def step(self, key: jax.Array, state: BraxState, action: jax.Array, params: Any = None):
         """Step with auto-reset to where the environment first started."""
         return step_and_restart(

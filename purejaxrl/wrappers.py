@@ -3,12 +3,13 @@
 A wrapper changes `step_env`, `reset_env`, `is_truncated` or the spaces of the environment inside.
 Auto-reset happens once, outside of all of them, so `final_observation` is what the agent would have
 seen. An environment whose resets are dear has a `restart(key, state, params) -> (obs, state)` that
-is cheap; auto-reset then uses that.
+is cheap; auto-reset then uses that, and a wrapper that changes `reset_env` changes it alike.
 
 Statistics of observations, rewards and episodes are not wrappers here but pure functions of an
 agent's state (`normalize.py`, `returns.py`): their discount is a traced hyperparameter.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -54,10 +55,9 @@ class Wrapper(environment.Environment):
 
     def restart(self, key: jax.Array, state: Any, params: Any):
         """Begin the next episode from the state the last one ended in: (obs, state)."""
-        if hasattr(self._env, "restart"):
-            return self._env.restart(key, state, params)
-        return self._env.reset_env(key, params)
+        return self._env.restart(key, state, params)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def step(self, key: jax.Array, state: Any, action: jax.Array, params: Any = None):
         """Step with auto-reset, as in gymnax: the info holds the true `final_observation`."""
         return step_and_restart(
@@ -78,15 +78,21 @@ class Wrapper(environment.Environment):
 
 
 def step_and_restart(env: Any, key: jax.Array, state: Any, action: jax.Array, params: Any):
-    """Step an environment that has a `restart`, and restart it where its episode is over.
+    """Step, and where the episode is over restart, or reset where there is no cheap restart.
 
     Returns:
         `(obs, state, reward, terminated, truncated, info)`.
     """
+    innermost = env
+    while isinstance(innermost, Wrapper):
+        innermost = innermost._env
     step_key, restart_key = jax.random.split(key)
     final_obs, stepped, reward, terminated, info = env.step_env(step_key, state, action, params)
     truncated = env.is_truncated(stepped, params)
-    fresh_obs, fresh = env.restart(restart_key, stepped, params)
+    if hasattr(innermost, "restart"):
+        fresh_obs, fresh = env.restart(restart_key, stepped, params)
+    else:
+        fresh_obs, fresh = env.reset_env(restart_key, params)
     obs, state = jax.tree.map(
         lambda a, b: jnp.where(terminated | truncated, a, b),
         (fresh_obs, fresh),

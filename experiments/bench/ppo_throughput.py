@@ -64,7 +64,7 @@ def measure(contender: str, env: str, members: int, settings: Settings) -> dict 
     """Run one worker; returns what it measured, or why there is nothing."""
     updates = UPDATES.get(members, 3) if env == "CartPole-v1" else max(1, 16 // members)
     arguments = [env, members, updates, settings.repeats]
-    environment = dict(os.environ)
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     if contender in ("ours", "ceiling"):
         command = [sys.executable, WORKERS / f"{contender}.py"]
     elif contender == "rejax":

@@ -11,7 +11,6 @@ import envs
 from purejaxrl.rollout import reset
 
 name, members, updates, repeats = arguments()
-jax.config.update("jax_enable_compilation_cache", False)
 env, env_params = envs.make(name)
 num_envs = 4 if name == "CartPole-v1" else 64
 actions = env.action_space(env_params)

@@ -4,7 +4,6 @@ from purejaxrl.devices import layout, use_cpu_cores
 
 use_cpu_cores()
 
-import jax
 from timing import arguments, measure
 
 import envs
@@ -14,7 +13,6 @@ from purejaxrl.population import populate, seeds
 from purejaxrl.wrappers import FlattenObservation
 
 name, members, updates, repeats = arguments()
-jax.config.update("jax_enable_compilation_cache", False)
 env, env_params = envs.make(name)
 if name == "CartPole-v1":
     config, hypers = ppo.Config(), ppo.Hypers()
