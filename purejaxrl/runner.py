@@ -8,7 +8,6 @@ updates, so that a run killed at any moment and resumed ends bit for bit where a
 import contextlib
 import dataclasses
 import functools
-import json
 import signal
 import time
 import warnings
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from purejaxrl import checkpoint
+from purejaxrl import checkpoint, record
 from purejaxrl.algorithm import Algorithm, Task, update
 from purejaxrl.devices import Layout, layout
 from purejaxrl.logs import ParquetSink, ProgressLine, Sink, read_metrics, tabulate
@@ -128,7 +127,7 @@ def run(
         raise ValueError(f"num_updates: {num_updates} is not valid; it must be an integer >= 1")
     check_hypers(population.hypers)
     out = Path(options.out)
-    _claim(out, options, _identity(algorithm, population), settings)
+    record.claim(out, options.resume, record.identity(algorithm, population), settings)
     plan = layout(population.size, list(devices) if devices else None, options.group)
     metrics_sink = ParquetSink(out / "metrics")
     saved = checkpoint.Series(out / "checkpoints", options.keep_last)
@@ -313,73 +312,6 @@ def _weighted_mean(values: np.ndarray, counts: np.ndarray) -> float:
     counts = np.where(np.isfinite(values), counts, 0)
     total = counts.sum()
     return float((np.nan_to_num(values) * counts).sum() / total) if total else float("nan")
-
-
-def _identity(algorithm: Algorithm, population: Population) -> dict[str, Any]:
-    """What must be equal for a run to be continued, as JSON."""
-    config = algorithm.config
-    return {
-        "config": {"type": f"{type(config).__module__}.{type(config).__qualname__}"}
-        | json.loads(json.dumps(dataclasses.asdict(config), default=str)),
-        "members": [dict(row) for row in population.rows],
-        "hypers": _values(population.hypers),
-        "env_params": _values(population.env_params),
-        "keys": np.asarray(jax.random.key_data(population.keys)).tolist(),
-    }
-
-
-def _values(tree: Any) -> dict[str, list]:
-    """Values by name, of the leaves that hold one number per member."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf).tolist()
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        if np.ndim(leaf) == 1
-    }
-
-
-def _claim(out: Path, options: RunOptions, identity: dict, settings: Any) -> None:
-    """Make `out` this run's folder, or see that it already is."""
-    record = out / "run.json"
-    if record.exists():
-        before = json.loads(record.read_text())["identity"]
-        if not options.resume:
-            raise ValueError(f"out: {out} already holds a run; resume it, or choose another folder")
-        difference = _difference(before, json.loads(json.dumps(identity)))
-        if difference:
-            raise ValueError(f"out: {out} holds a run of another setting: {difference}")
-        return
-    described = dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else settings
-    versions = {
-        "jax": jax.__version__,
-        "platform": jax.default_backend(),
-        "matmul_precision": str(jax.config.jax_default_matmul_precision),
-    }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(
-            {"identity": identity, "settings": described, "versions": versions},
-            indent=1,
-            default=str,
-        )
-        checkpoint.write_atomically(record, text)
-    except OSError as error:
-        raise ValueError(f"out: {out} cannot be written: {error}") from error
-
-
-def _difference(before: Any, now: Any, path: str = "") -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in dict.fromkeys([*before, *now]):
-            found = _difference(before.get(key), now.get(key), f"{path}.{key}" if path else key)
-            if found:
-                return found
-        return ""
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        for i, (a, b) in enumerate(zip(before, now, strict=True)):
-            found = _difference(a, b, f"{path}[{i}]")
-            if found:
-                return found
-        return ""
-    return "" if before == now else f"{path} was {before!r}, now {now!r}"
 
 
 @contextlib.contextmanager
