@@ -25,7 +25,7 @@ from purejaxrl.algorithm import Algorithm, Task, update
 from purejaxrl.devices import Layout, layout
 from purejaxrl.logs import ParquetSink, ProgressLine, Sink, read_metrics, tabulate
 from purejaxrl.population import Population, name_of
-from purejaxrl.validation import check_hypers, require
+from purejaxrl.validation import check_hypers, require, require_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +56,7 @@ class RunOptions:
     """Only say what would run: members, steps, memory, and an estimate of the time."""
 
     def __post_init__(self):
-        for field in ("chunk", "checkpoint_every", "keep_last"):
-            require(getattr(self, field) >= 1, self, field, "an integer >= 1")
+        require_count(self, "chunk", "checkpoint_every", "keep_last")
         require(self.group is None or self.group >= 1, self, "group", "an integer >= 1, or None")
 
 
