@@ -1,0 +1,78 @@
+"""Show an environment: its spaces, its parameters, and a few of its levels.
+
+python -m envs                     # the names
+python -m envs gridworld-small     # one of them
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import envs
+from envs import gallery
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to show."""
+
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """The environment; without it, all names."""
+    levels: int = 8
+    """Levels to draw, where there are pictures of them."""
+    seed: int = 0
+    """Of the levels."""
+    out: Path = Path("results/levels.png")
+    """Where the picture goes."""
+
+
+def show(settings: Settings) -> None:
+    """Print an environment's spaces and parameters, and draw levels.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    env, params = envs.make(settings.name)
+    console.print(f"actions       {env.action_space(params)}", highlight=False)
+    console.print(f"observations  {env.observation_space(params)}", highlight=False)
+    solved = (
+        "env.optimal_return(params)" if hasattr(env, "optimal_return") else "no env.optimal_return"
+    )
+    console.print(f"optimum       {solved}", highlight=False)
+    table = Table("parameter", "shape", "type", "value")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        value = np.asarray(leaf)
+        text = str(value) if value.size <= 8 else f"from {value.min()} to {value.max()}"
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        table.add_row(name, str(value.shape), str(value.dtype), text)
+    console.print(table)
+    if hasattr(env, "sample_level") and hasattr(env, "render"):
+        keys = jax.random.split(jax.random.key(settings.seed), settings.levels)
+        settings.out.parent.mkdir(parents=True, exist_ok=True)
+        gallery.levels(env, [env.sample_level(key) for key in keys], settings.out)
+        console.print(f"{settings.levels} levels: {settings.out}", highlight=False)
+
+
+def main(settings: Settings) -> None:
+    """List the names, or show one."""
+    if not settings.name:
+        console.print("\n".join(envs.names()), highlight=False)
+        return
+    try:
+        show(settings)
+    except ValueError as error:
+        console.print(f"[bold red]error:[/] {error}", highlight=False)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, prog="python -m envs", description=__doc__))

@@ -1,0 +1,226 @@
+"""Delayed chains, in which LPG was discovered among others (Oh et al. 2020, appendix A.3).
+
+The first of two actions decides what the end of the chain pays: +1 if it was the right one, else
+-1. No later action changes anything. The credit is hard to assign where the chain is long, its
+length random, or a reward of ±1 at random comes with every step on the way.
+
+As secondary sources tell of it: lengths of 5 to 30 steps (`short`) or 5 to 50 (`long`), drawn once
+per lifetime; noise of ±1 (`short_noisy`, `long_noisy`); an observation in which 20 random bits hide
+the informative ones (`distracted`). Our reading, where they leave room: the right action, too, is
+drawn once per level (`one_is_right_prob` of 0 or 1; any other draws it anew for every episode); it
+is observed before the first action, so that in either case the process is Markov and the optimum
+is +1; noise comes with every step but the last.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from gymnax.environments import environment, spaces
+
+from purejaxrl.validation import require, require_count
+
+NUM_DISTRACTORS = 20
+
+
+@struct.dataclass
+class Level:
+    """A chain. Its length is drawn for every episode, uniformly between two bounds."""
+
+    min_length: jax.Array  # int32, steps
+    max_length: jax.Array  # int32, steps; equal to min_length where the delay is not random
+    one_is_right_prob: jax.Array  # float32, that an episode's right first action is 1, not 0
+    noise: jax.Array  # float32, size of the ± reward of every step but the last
+    max_steps_in_episode: jax.Array  # int32
+
+
+@struct.dataclass
+class ChainState:
+    """What was drawn for this episode, and what came of it."""
+
+    length: jax.Array  # int32, steps
+    right_action: jax.Array  # int32, 0 or 1
+    chose_right: jax.Array  # bool; False before the first action
+    distractors: jax.Array  # bool [num_distractors], drawn anew with every step
+    time: jax.Array  # int32, steps since the reset
+
+
+class DelayedChain(environment.Environment):
+    """A delayed chain with a tabular observation: int32, `2 * time + bit`.
+
+    Before the first action the bit tells which one is right, afterwards whether it was taken.
+    """
+
+    num_distractors = 0
+
+    def __init__(self, min_length: int = 5, max_length: int = 30, noise: float = 0.0):
+        """Make an environment for chains of at most `max_length` steps.
+
+        Args:
+            min_length, max_length: between which `sample_level` draws.
+            noise: of sampled levels.
+
+        Raises:
+            ValueError: naming the setting that is not valid.
+        """
+        super().__init__()
+        self.min_length, self.max_length, self.noise = min_length, max_length, noise
+        require_count(self, "min_length", "max_length")
+        require(min_length <= max_length, self, "min_length", f"at most max_length, {max_length}")
+        require(0 <= noise < math.inf, self, "noise", "a finite number >= 0")
+
+    def sample_level(self, key: jax.Array) -> Level:
+        """Draw a level: one length and one right action for all its episodes."""
+        length_key, action_key = jax.random.split(key)
+        length = jax.random.randint(length_key, (), self.min_length, self.max_length + 1)
+        return self._level(action_key, length, length)
+
+    def sample_random_delay(self, key: jax.Array) -> Level:
+        """Draw a level with one right action, but a length of its own for every episode."""
+        return self._level(key, jnp.int32(self.min_length), jnp.int32(self.max_length))
+
+    def _level(self, key: jax.Array, min_length: jax.Array, max_length: jax.Array) -> Level:
+        return Level(
+            min_length=min_length,
+            max_length=max_length,
+            one_is_right_prob=jax.random.bernoulli(key).astype(jnp.float32),
+            noise=jnp.float32(self.noise),
+            max_steps_in_episode=jnp.int32(self.max_length),
+        )
+
+    def check(self, level: Level) -> Level:
+        """Return a concrete level if it is valid.
+
+        Raises:
+            ValueError: naming the field that is not valid.
+        """
+        values = jax.tree.map(lambda x: np.asarray(x).item(), level)
+        shortest, longest = values.min_length, values.max_length
+        require(1 <= longest <= self.max_length, values, "max_length", f"in 1..{self.max_length}")
+        require(1 <= shortest <= longest, values, "min_length", f"in 1..max_length, {longest}")
+        require(0 <= values.one_is_right_prob <= 1, values, "one_is_right_prob", "in [0, 1]")
+        require(0 <= values.noise < math.inf, values, "noise", "a finite number >= 0")
+        require(values.max_steps_in_episode >= 1, values, "max_steps_in_episode", "at least 1")
+        return level
+
+    def optimal_return(self, params: Level) -> jax.Array:
+        """Expected undiscounted return of taking the right action first, float32.
+
+        Noise is zero on average, so it is the probability that the time limit lets a chain end.
+        """
+        num_lengths = params.max_length - params.min_length + 1
+        num_within = params.max_steps_in_episode - params.min_length + 1
+        return jnp.clip(num_within / num_lengths, 0.0, 1.0)
+
+    def optimal_action(self, state: ChainState, params: Level) -> jax.Array:
+        """Return the right first action, int32; later ones do not matter."""
+        return state.right_action
+
+    def reset_env(self, key: jax.Array, params: Level) -> tuple[jax.Array, ChainState]:
+        """Draw the episode's length and right action."""
+        length_key, action_key, bits_key = jax.random.split(key, 3)
+        one_is_right = jax.random.bernoulli(action_key, params.one_is_right_prob)
+        state = ChainState(
+            length=jax.random.randint(length_key, (), params.min_length, params.max_length + 1),
+            right_action=one_is_right.astype(jnp.int32),
+            chose_right=jnp.bool_(False),
+            distractors=jax.random.bernoulli(bits_key, shape=(self.num_distractors,)),
+            time=jnp.int32(0),
+        )
+        return self.observe(state, params), state
+
+    def step_env(self, key: jax.Array, state: ChainState, action: jax.Array, params: Level):
+        """Go one step down the chain."""
+        noise_key, bits_key = jax.random.split(key)
+        chose_right = jnp.where(state.time == 0, action == state.right_action, state.chose_right)
+        time = state.time + 1
+
+        terminated = time >= state.length
+        verdict = jnp.where(chose_right, 1.0, -1.0)
+        noise = params.noise * jax.random.rademacher(noise_key, (), jnp.float32)
+        reward = jnp.where(terminated, verdict, noise)
+
+        distractors = jax.random.bernoulli(bits_key, shape=(self.num_distractors,))
+        state = state.replace(chose_right=chose_right, distractors=distractors, time=time)
+        obs, state = self._apply_transition_gradient_policy(self.observe(state, params), state)
+        return obs, state, reward, terminated, {}
+
+    def is_truncated(self, state: ChainState, params: Level) -> jax.Array:
+        """Whether time is up before the chain has ended."""
+        return (state.time >= params.max_steps_in_episode) & (state.time < state.length)
+
+    def observe(self, state: ChainState, params: Level) -> jax.Array:
+        """Index of the state, int32 `[]`."""
+        bit = jnp.where(state.time == 0, state.right_action, state.chose_right)
+        return 2 * state.time + bit
+
+    @property
+    def name(self) -> str:
+        """Name of the environment."""
+        return "delayed_chain"
+
+    @property
+    def num_actions(self) -> int:
+        """Two, of which the first decides."""
+        return 2
+
+    @property
+    def default_params(self) -> Level:
+        """One of the sampled levels."""
+        return self.sample_level(jax.random.key(0))
+
+    def action_space(self, params: Level | None = None) -> spaces.Discrete:
+        """Two actions."""
+        return spaces.Discrete(self.num_actions)
+
+    def observation_space(self, params: Level | None = None) -> spaces.Space:
+        """Indices up to that of the longest chain's end."""
+        return spaces.Discrete(2 * (self.max_length + 1))
+
+
+class DistractedChain(DelayedChain):
+    """A delayed chain seen as bits: float32 `[2 + num_distractors]`.
+
+    Which action is right, whether it was taken (0 before the first), and as many random bits.
+    The time is not shown.
+    """
+
+    def __init__(
+        self,
+        min_length: int = 5,
+        max_length: int = 30,
+        noise: float = 0.0,
+        num_distractors: int = NUM_DISTRACTORS,
+    ):
+        """Make an environment for chains of at most `max_length` steps.
+
+        Args:
+            min_length, max_length: between which `sample_level` draws.
+            noise: of sampled levels.
+            num_distractors: number of random bits.
+
+        Raises:
+            ValueError: naming the setting that is not valid.
+        """
+        super().__init__(min_length, max_length, noise)
+        self.num_distractors = num_distractors
+        require_count(self, "num_distractors")
+
+    def observe(self, state: ChainState, params: Level) -> jax.Array:
+        """Return the informative bits, then the others."""
+        informative = jnp.stack([state.right_action, state.chose_right])
+        return jnp.concatenate([informative, state.distractors]).astype(jnp.float32)
+
+    def observation_space(self, params: Level | None = None) -> spaces.Box:
+        """Vectors of bits."""
+        return spaces.Box(0.0, 1.0, (2 + self.num_distractors,))
+
+
+short = functools.partial(DelayedChain, max_length=30)
+long = functools.partial(DelayedChain, max_length=50)
+short_noisy = functools.partial(DelayedChain, max_length=30, noise=1.0)
+long_noisy = functools.partial(DelayedChain, max_length=50, noise=1.0)
+distracted = functools.partial(DistractedChain, max_length=30)

@@ -1,0 +1,360 @@
+"""Levels of the grid-world: the handcrafted ones, and distributions over them.
+
+The facts are those of the LPG / GROOVE / TA-LPG line (arXiv 2007.08794, 2310.02782, 2402.05828).
+The start and the objects' cells are drawn anew for every sampled level, in the handcrafted levels
+too, on distinct free cells.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.gridworld import Extent, Level
+from envs.maze import held_out
+
+Range = tuple[float, float]
+
+
+class Levels(NamedTuple):
+    """A distribution over levels of one extent."""
+
+    extent: Extent
+    sample: Callable[[jax.Array], Level]  # a pure function of a typed key
+    lifetime: tuple[int, int]  # least and most agent updates in a life, log-uniform between
+    moving: bool = False  # whether objects come back elsewhere (`MovingGridWorld`)
+
+    def sample_lifetime(self, key: jax.Array) -> jax.Array:
+        """Draw the length of an agent's life on such a level: int32, in updates."""
+        return _log_uniform_int(key, *self.lifetime)
+
+
+def from_text(
+    text: str,
+    extent: Extent,
+    *,
+    reward: Sequence[float],
+    terminate_prob: Sequence[float],
+    respawn_prob: Sequence[float],
+    max_steps: int,
+) -> Level:
+    """Read a level drawn by hand.
+
+    Args:
+        text: a square of rows: `#` wall, `.` floor, `A` the agent's start, a digit an object of
+            that type.
+        extent: what it is padded to.
+        reward, terminate_prob, respawn_prob: by type.
+        max_steps: time limit.
+
+    Raises:
+        ValueError: naming the row, the cell or the field that is not valid.
+    """
+    rows = text.split()
+    side = len(rows)
+    if side > extent.max_size:
+        raise ValueError(f"text: {side} rows are not valid; at most {extent.max_size} fit")
+    for i, row in enumerate(rows):
+        if len(row) != side:
+            raise ValueError(f"text: row {i} has {len(row)} cells; every row must have {side}")
+    starts, objects = [], []
+    for i, row in enumerate(rows):
+        for j, letter in enumerate(row):
+            if letter == "A":
+                starts.append(i * extent.max_size + j)
+            elif letter.isdigit():
+                objects.append((i * extent.max_size + j, int(letter)))
+            elif letter not in "#.":
+                raise ValueError(
+                    f"text: {letter!r} in cell ({i}, {j}) is not one of '#.A' or digit"
+                )
+    if len(starts) != 1:
+        raise ValueError(f"text: {len(starts)} starts are not valid; there must be one 'A'")
+    if len(objects) > extent.max_objects:
+        raise ValueError(f"text: {len(objects)} objects; at most {extent.max_objects} fit")
+    walls = np.ones((extent.max_size, extent.max_size), bool)
+    walls[:side, :side] = [[letter == "#" for letter in row] for row in rows]
+    padding = extent.max_objects - len(objects)
+    by_type = lambda x: np.pad(np.float32(x), (0, max(0, extent.num_types - len(x))))  # noqa: E731
+    level = Level(
+        walls=walls,
+        start=np.int32(starts[0]),
+        object_cell=np.array([cell for cell, _ in objects] + [0] * padding, np.int32),
+        object_type=np.array([kind for _, kind in objects] + [0] * padding, np.int32),
+        object_exists=np.arange(extent.max_objects) < len(objects),
+        reward=by_type(reward),
+        terminate_prob=by_type(terminate_prob),
+        respawn_prob=by_type(respawn_prob),
+        max_steps_in_episode=np.int32(max_steps),
+    )
+    return jax.tree.map(jnp.asarray, check(level))
+
+
+def check(level: Level) -> Level:
+    """Return a concrete level if it is valid.
+
+    Raises:
+        ValueError: naming the cell or the field that is not valid.
+    """
+    size = level.walls.shape[-1]
+    walls, taken = np.asarray(level.walls).ravel(), {}
+    things = [("the start", level.start)]
+    things += [
+        (f"object {i}", cell) for i, cell in enumerate(level.object_cell) if level.object_exists[i]
+    ]
+    for thing, cell in things:
+        cell = int(cell)
+        at = f"({cell // size}, {cell % size})"
+        if not 0 <= cell < size**2:
+            raise ValueError(f"{thing}: cell {cell} is not one of the {size**2} cells")
+        if walls[cell]:
+            raise ValueError(f"{thing}: cell {at} is not valid; it is a wall")
+        if cell in taken:
+            raise ValueError(f"{thing}: cell {at} is not valid; {taken[cell]} is there")
+        taken[cell] = thing
+    num_types = level.reward.shape[-1]
+    kinds = np.asarray(level.object_type)
+    if ((kinds < 0) | (kinds >= num_types)).any():
+        raise ValueError(f"object_type: {kinds} is not valid; types are 0 to {num_types - 1}")
+    for field in ("reward", "terminate_prob", "respawn_prob"):
+        values = np.asarray(getattr(level, field))
+        low, high = (-np.inf, np.inf) if field == "reward" else (0, 1)
+        bad = ~(np.isfinite(values) & (values >= low) & (values <= high))
+        if values.shape != (num_types,) or bad.any():
+            valid = "finite" if field == "reward" else "in [0, 1]"
+            raise ValueError(f"{field}: {values} is not valid; {num_types} numbers, each {valid}")
+    if level.max_steps_in_episode < 1:
+        raise ValueError(f"max_steps_in_episode: {level.max_steps_in_episode} is not >= 1")
+    return level
+
+
+def _log_uniform(key: jax.Array, low: float, high: float, shape=()) -> jax.Array:
+    return jnp.exp(jax.random.uniform(key, shape, minval=jnp.log(low), maxval=jnp.log(high)))
+
+
+def _log_uniform_int(key: jax.Array, low: int, high: int) -> jax.Array:
+    """An integer from low to high, both included; its logarithm uniform."""
+    return jnp.clip(jnp.floor(_log_uniform(key, low, high + 1)), low, high).astype(jnp.int32)
+
+
+def _distinct_free_cells(key: jax.Array, walls: jax.Array, count: int) -> jax.Array:
+    """Draw cells that are not walls, without replacement: int32 `[count]`."""
+    score = jnp.where(walls.ravel(), -1.0, jax.random.uniform(key, (walls.size,)))
+    return jax.lax.top_k(score, count)[1]
+
+
+def _open_grid(size: int) -> np.ndarray:
+    return np.zeros((size, size), bool)
+
+
+def _pad(walls: np.ndarray, max_size: int) -> np.ndarray:
+    extra = max_size - len(walls)
+    return np.pad(walls, (0, extra), constant_values=True)
+
+
+class Handcrafted(NamedTuple):
+    """One of the named levels, before its start and objects are drawn."""
+
+    walls: np.ndarray
+    kinds: tuple[int, ...]  # the type of each object
+    reward: tuple[float, ...]  # by type, as the two that follow
+    terminate_prob: tuple[float, ...]
+    respawn_prob: tuple[float, ...]
+    max_steps: int
+
+    @property
+    def extent(self) -> Extent:
+        """The shapes that hold it exactly."""
+        return Extent(len(self.walls), len(self.kinds), len(self.reward))
+
+    def sample(self, key: jax.Array, extent: Extent | None = None) -> Level:
+        """Draw the start and the objects' cells; padded to an extent, by default its own."""
+        max_size, max_objects, num_types = extent or self.extent
+        walls = jnp.asarray(_pad(self.walls, max_size))
+        cells = _distinct_free_cells(key, walls, 1 + max_objects)
+        by_type = lambda x: jnp.float32(np.pad(x, (0, num_types - len(x))))  # noqa: E731
+        return Level(
+            walls=walls,
+            start=cells[0],
+            object_cell=cells[1:],
+            object_type=jnp.int32(np.pad(self.kinds, (0, max_objects - len(self.kinds)))),
+            object_exists=jnp.arange(max_objects) < len(self.kinds),
+            reward=by_type(self.reward),
+            terminate_prob=by_type(self.terminate_prob),
+            respawn_prob=by_type(self.respawn_prob),
+            max_steps_in_episode=jnp.int32(self.max_steps),
+        )
+
+
+def _longer_walls() -> np.ndarray:
+    walls = _open_grid(9)
+    walls[:, 4] = True
+    walls[[1, 7], 4] = False
+    return walls
+
+
+def _long_dense_walls() -> np.ndarray:
+    walls = _open_grid(11)
+    walls[:, 5] = True
+    walls[[0, 7], 5] = False
+    walls[4] = True
+    walls[4, [2, 8]] = False
+    return walls
+
+
+def _rand_small_walls() -> np.ndarray:
+    walls = _open_grid(7)
+    walls.ravel()[[9, 25]] = True
+    return walls
+
+
+_DENSE = Handcrafted(_open_grid(11), (0, 0, 1, 2), (1, -1, -1), (0, 0.5, 0), (0.05, 0.1, 0.5), 500)
+_LONG = Handcrafted(_open_grid(11), (0, 0, 1, 1), (1, -1), (0, 0.5), (0.01, 1), 1000)
+
+TABULAR = {
+    "dense": _DENSE,
+    "sparse": Handcrafted(_open_grid(13), (0, 1), (1, -1), (1, 1), (0, 0), 50),
+    "long": _LONG,
+    # Seven objects in LPG's paper; five where their number multiplies the table.
+    "longer": Handcrafted(_longer_walls(), (0, 0, 1, 1, 1), (1, -1), (0.1, 0.8), (0.01, 1), 2000),
+    "long_dense": Handcrafted(_long_dense_walls(), (0, 0, 0, 0), (1,), (0,), (0.005,), 2000),
+}
+"""The handcrafted levels whose objects stay put."""
+
+MOVING = {
+    "rand_dense": _DENSE,
+    "rand_long": _LONG,
+    "rand_small": Handcrafted(
+        _rand_small_walls(), (0, 0, 1, 1), (1, -1), (0, 0.5), (0.05, 0.1), 500
+    ),
+    "rand_sparse": Handcrafted(_open_grid(7), (0, 1, 1), (1, -1), (1, 1), (1, 1), 50),
+    "rand_very_dense": Handcrafted(_open_grid(11), (0,), (1,), (0,), (1,), 2000),
+}
+"""The handcrafted levels whose objects move when they respawn."""
+
+
+def _tabular(key: jax.Array) -> Level:
+    """One of the five tabular levels, uniformly."""
+    which, cells = jax.random.split(key)
+    extent = _common([level.extent for level in TABULAR.values()])
+    draw = [lambda key, level=level: level.sample(key, extent) for level in TABULAR.values()]
+    return jax.lax.switch(jax.random.randint(which, (), 0, len(draw)), draw, cells)
+
+
+def _common(extents: Sequence[Extent]) -> Extent:
+    return Extent(*(max(numbers) for numbers in zip(*extents, strict=True)))
+
+
+class Random(NamedTuple):
+    """A distribution over sizes, walls, objects and what those do; object i has type i."""
+
+    max_steps: tuple[int, int]  # log-uniform
+    num_objects: tuple[int, int]  # uniform
+    size: tuple[int, int]  # uniform
+    num_walls: int  # of the padded grid, without replacement: small grids get few
+
+    @property
+    def extent(self) -> Extent:
+        """The shapes that hold every level."""
+        return Extent(self.size[1], self.num_objects[1], self.num_objects[1])
+
+    def sample(self, key: jax.Array) -> Level:
+        """Draw a level."""
+        keys = jax.random.split(key, 5)
+        max_size, max_objects, num_types = self.extent
+        size = jax.random.randint(keys[0], (), self.size[0], self.size[1] + 1)
+        inside = jnp.arange(max_size) < size
+        floor = (inside[:, None] & inside).ravel()
+        scores = jax.random.uniform(keys[1], (max_size**2,))
+        drawn = jax.lax.top_k(scores, self.num_walls)[1]
+        # Leave room for the agent and every object, however small the grid.
+        room = size**2 - 1 - max_objects
+        kept = jnp.cumsum(floor[drawn]) <= room
+        walls = ~floor.at[drawn].min(~kept).reshape(max_size, max_size)
+        count = jax.random.randint(keys[2], (), self.num_objects[0], self.num_objects[1] + 1)
+        return _with_objects(keys[3], keys[4], walls, count, num_types, self.max_steps, -1.0)
+
+
+def _with_objects(
+    cells_key: jax.Array,
+    types_key: jax.Array,
+    walls: jax.Array,
+    count: jax.Array,
+    num_types: int,
+    max_steps: tuple[int, int],
+    least_reward: float,
+) -> Level:
+    """Fill a grid with `count` objects of as many types, the first worth at least 0."""
+    reward_key, terminate_key, respawn_key, steps_key = jax.random.split(types_key, 4)
+    cells = _distinct_free_cells(cells_key, walls, 1 + num_types)
+    low = jnp.full(num_types, least_reward).at[0].set(0.0)
+    return Level(
+        walls=walls,
+        start=cells[0],
+        object_cell=cells[1:],
+        object_type=jnp.arange(num_types),
+        object_exists=jnp.arange(num_types) < count,
+        reward=jax.random.uniform(reward_key, (num_types,), minval=low, maxval=1.0),
+        terminate_prob=_log_uniform(terminate_key, 0.01, 1.0, (num_types,)),
+        respawn_prob=_log_uniform(respawn_key, 0.001, 0.1, (num_types,)),
+        max_steps_in_episode=_log_uniform_int(steps_key, *max_steps),
+    )
+
+
+SMALL_CORRIDOR = """
+.............
+.#.#.#.#.#.#.
+.#.#.#.#.#.#.
+.#.#.#.#.#.#.
+.#.#.#.#.#.#.
+.#.#.#.#.#.#.
+.###########.
+.#.#.#.#.#.#.
+.#.#.#.#.#.#.
+.#.#.#.#.#.#.
+.#.#.#.#.#.#.
+.#.#.#.#.#.#.
+.............
+"""
+
+
+def _maze_walls() -> np.ndarray:
+    """The wall maps of the standard mazes and of SmallCorridor: bool `[9, 13, 13]`."""
+    maps = [np.asarray(m.walls) for name, m in held_out().items() if "Trivial" not in name]
+    corridor = [[letter == "#" for letter in row] for row in SMALL_CORRIDOR.split()]
+    return np.array([*maps, corridor])
+
+
+def _mazes(key: jax.Array) -> Level:
+    """Three rewarding objects in a standard maze."""
+    which_key, cells_key, types_key = jax.random.split(key, 3)
+    maps = _maze_walls()
+    walls = jnp.asarray(maps)[jax.random.randint(which_key, (), 0, len(maps))]
+    return _with_objects(cells_key, types_key, walls, jnp.int32(3), 3, (25, 50), 0.0)
+
+
+_SMALL = Random((20, 100), (1, 3), (4, 6), 7)
+_MEDIUM = Random((100, 250), (2, 4), (6, 8), 10)
+_LARGE = Random((250, 750), (2, 5), (8, 10), 15)
+_ALL = Random((20, 750), (1, 5), (4, 10), 15)
+
+LEVELS: dict[str, Levels] = {
+    **{name: Levels(level.extent, level.sample, (2500, 2500)) for name, level in TABULAR.items()},
+    **{
+        name: Levels(level.extent, level.sample, (25_000, 25_000), moving=True)
+        for name, level in MOVING.items()
+    },
+    "tabular": Levels(_common([x.extent for x in TABULAR.values()]), _tabular, (2500, 2500)),
+    "small": Levels(_SMALL.extent, _SMALL.sample, (250, 250)),
+    "medium": Levels(_MEDIUM.extent, _MEDIUM.sample, (1000, 1000)),
+    "large": Levels(_LARGE.extent, _LARGE.sample, (2500, 2500)),
+    "all": Levels(_ALL.extent, _ALL.sample, (1000, 1000)),
+    "all_shortlife": Levels(_ALL.extent, _ALL.sample, (250, 250)),
+    "all_randlife": Levels(_ALL.extent, _ALL.sample, (50, 250)),
+    "all_vrandlife": Levels(_ALL.extent, _ALL.sample, (10, 250)),
+    "rand_all": Levels(_ALL.extent, _ALL.sample, (25_000, 25_000), moving=True),
+    "mazes": Levels(Extent(13, 3, 3), _mazes, (2500, 2500)),
+}
+"""Every level and distribution of the literature by its name."""

@@ -1,0 +1,164 @@
+"""The maze from the adversary's side: an environment in which a level is built step by step.
+
+PAIRED's adversary (Dennis et al. 2020, arXiv 2012.02096), with the steps of JaxUED's (Coward et
+al. 2024, arXiv 2403.13091). An action is always a cell's index, `row * size + column`, and its
+meaning goes by the time:
+
+0. the goal goes to the cell;
+1. the agent faces the direction `action % 4`;
+2. the agent goes to the cell, or if the goal is there to a random other one;
+3. and from then on the cell's wall is toggled, unless the agent or the goal is there.
+
+A wall where the goal or the agent goes is removed. If the goal goes to where the unfinished level
+has the agent, the agent goes to where it had the goal. So the level is valid after every step.
+
+Building takes a fixed number of steps. It then terminates, for there is nothing beyond to
+bootstrap from, and is never truncated. Rewards are 0: what a level is worth, the students tell.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from gymnax.environments import environment, spaces
+
+from envs.maze import DIRECTIONS, MAX_STEPS, SIZE, Level, empty
+from purejaxrl.validation import require
+
+NUM_STAGES = 4
+NUM_PLANES = 3 + len(DIRECTIONS) + NUM_STAGES + 1
+
+
+@struct.dataclass
+class EditorParams:
+    """What is edited, and how often."""
+
+    level: Level  # the first level; the time limit of the one that is built
+    max_steps_in_episode: jax.Array  # int32, at least 3: placing goal and agent, then walls
+
+
+@struct.dataclass
+class EditorState:
+    """The level so far."""
+
+    level: Level
+    time: jax.Array  # int32, steps since the reset
+
+
+class MazeEditor(environment.Environment):
+    """An environment whose episodes build mazes; `info["level"]` is the level after the step."""
+
+    def __init__(self, size: int = SIZE, num_walls: int = 25, max_steps: int = MAX_STEPS):
+        """Make an environment.
+
+        Args:
+            size: of the mazes.
+            num_walls: how many walls are toggled, by default.
+            max_steps: the student's time limit, by default.
+
+        Raises:
+            ValueError: if a setting is not valid.
+        """
+        super().__init__()
+        self.size, self.num_walls, self.max_steps = size, num_walls, max_steps
+        require(size >= 2, self, "size", "an integer >= 2")
+        require(num_walls >= 0, self, "num_walls", "an integer >= 0")
+        require(max_steps >= 1, self, "max_steps", "an integer >= 1")
+
+    @property
+    def name(self) -> str:
+        """Name of the environment."""
+        return "maze_editor"
+
+    @property
+    def num_actions(self) -> int:
+        """One for each cell."""
+        return self.size**2
+
+    @property
+    def default_params(self) -> EditorParams:
+        """Begin without walls."""
+        num_steps = jnp.int32(NUM_STAGES - 1 + self.num_walls)
+        return EditorParams(empty(self.size, self.max_steps), num_steps)
+
+    def reset_env(self, key: jax.Array, params: EditorParams) -> tuple[jax.Array, EditorState]:
+        """Begin with the first level."""
+        state = EditorState(params.level, jnp.int32(0))
+        return self.observe(state, params), state
+
+    def step_env(self, key: jax.Array, state: EditorState, action: jax.Array, params: EditorParams):
+        """Edit the level."""
+        cell = jnp.stack(jnp.divmod(jnp.int32(action), self.size))
+        level = jax.lax.switch(
+            jnp.minimum(state.time, NUM_STAGES - 1),
+            [_place_goal, _turn_agent, _place_agent, _toggle_wall],
+            *(key, state.level, cell),
+        )
+        state = EditorState(level, state.time + 1)
+        terminated = state.time >= params.max_steps_in_episode
+        obs, state = self._apply_transition_gradient_policy(self.observe(state, params), state)
+        return obs, state, jnp.float32(0), terminated, {"level": state.level}
+
+    def is_truncated(self, state: EditorState, params: EditorParams) -> jax.Array:
+        """Never: the last step is the task's, not a time limit's."""
+        return jnp.bool_(False)
+
+    def observe(self, state: EditorState, params: EditorParams) -> jax.Array:
+        """Return the whole level and what comes next.
+
+        Returns:
+            float32 `[size, size, 12]` in [0, 1]: planes of the walls, of the goal and of the agent
+            (0 before these are placed); then constant planes: the agent's direction (4), what the
+            action means (goal, direction, agent, wall), and the fraction of the time that is over.
+        """
+        level, time = state.level, state.time
+        rows, columns = jnp.indices(level.walls.shape)
+        goal = (rows == level.goal_pos[0]) & (columns == level.goal_pos[1]) & (time > 0)
+        agent = (rows == level.agent_pos[0]) & (columns == level.agent_pos[1]) & (time > 2)
+        stage = jnp.minimum(time, NUM_STAGES - 1)
+        constants = jnp.concatenate(
+            [
+                level.agent_dir == jnp.arange(len(DIRECTIONS)),
+                stage == jnp.arange(NUM_STAGES),
+                time[None] / params.max_steps_in_episode,
+            ]
+        )
+        constants = jnp.broadcast_to(constants, (*level.walls.shape, *constants.shape))
+        grids = jnp.stack([level.walls, goal, agent], axis=-1)
+        return jnp.concatenate([grids, constants], axis=-1).astype(jnp.float32)
+
+    def action_space(self, params: EditorParams | None = None) -> spaces.Discrete:
+        """Cells, `row * size + column`."""
+        return spaces.Discrete(self.num_actions)
+
+    def observation_space(self, params: EditorParams | None = None) -> spaces.Box:
+        """Planes in [0, 1]."""
+        return spaces.Box(0.0, 1.0, (self.size, self.size, NUM_PLANES))
+
+
+def _place_goal(key: jax.Array, level: Level, cell: jax.Array) -> Level:
+    on_agent = (cell == level.agent_pos).all()
+    return level.replace(
+        walls=level.walls.at[tuple(cell)].set(False),
+        goal_pos=cell,
+        agent_pos=jnp.where(on_agent, level.goal_pos, level.agent_pos),
+    )
+
+
+def _turn_agent(key: jax.Array, level: Level, cell: jax.Array) -> Level:
+    index = cell[0] * level.walls.shape[-1] + cell[1]
+    return level.replace(agent_dir=index % len(DIRECTIONS))
+
+
+def _place_agent(key: jax.Array, level: Level, cell: jax.Array) -> Level:
+    size = level.walls.shape[-1]
+    goal = level.goal_pos[0] * size + level.goal_pos[1]
+    other = jax.random.randint(key, (), 0, size**2 - 1)
+    other += other >= goal  # uniform over all cells but the goal's
+    on_goal = (cell == level.goal_pos).all()
+    cell = jnp.where(on_goal, jnp.stack(jnp.divmod(other, size)), cell)
+    return level.replace(walls=level.walls.at[tuple(cell)].set(False), agent_pos=cell)
+
+
+def _toggle_wall(key: jax.Array, level: Level, cell: jax.Array) -> Level:
+    taken = (cell == level.agent_pos).all() | (cell == level.goal_pos).all()
+    return level.replace(walls=level.walls.at[tuple(cell)].set(~level.walls[tuple(cell)] & ~taken))

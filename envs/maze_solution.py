@@ -1,0 +1,95 @@
+"""The shortest paths of a maze, exactly and on the device; vmap them over levels.
+
+The optimum is that of an agent which knows the maze. One with a partial view has to explore, and
+can at best equal it.
+"""
+
+from collections.abc import Callable
+from functools import reduce
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.maze import DIRECTIONS, Level, goal_reward
+
+UNREACHABLE = np.int32(2**30)
+"""The distance where there is no way to the goal."""
+
+
+def distances(level: Level) -> jax.Array:
+    """Fewest moves from each cell to the goal, turns not counted.
+
+    Returns:
+        int32 `[size, size]`; `UNREACHABLE` in walls and where no path leads to the goal.
+    """
+
+    def before(reached: jax.Array) -> jax.Array:
+        return reduce(jnp.logical_or, [_ahead(reached, direction) for direction in DIRECTIONS])
+
+    return _search(before, level.walls, level.goal_pos)
+
+
+def actions_to_goal(level: Level) -> jax.Array:
+    """Fewest actions, turns counted, from each direction and cell to the goal.
+
+    Returns:
+        int32 `[4, size, size]`; `UNREACHABLE` in walls and where no path leads to the goal.
+    """
+
+    def before(reached: jax.Array) -> jax.Array:
+        left, right = jnp.roll(reached, 1, axis=0), jnp.roll(reached, -1, axis=0)
+        forward = [_ahead(x, direction) for x, direction in zip(reached, DIRECTIONS, strict=True)]
+        return left | right | jnp.stack(forward)
+
+    walls = jnp.broadcast_to(level.walls, (len(DIRECTIONS), *level.walls.shape))
+    return _search(before, walls, level.goal_pos)
+
+
+def solvable(level: Level) -> jax.Array:
+    """Whether a path leads from the agent to the goal, bool."""
+    return distances(level)[tuple(level.agent_pos)] < UNREACHABLE
+
+
+def optimal_length(level: Level) -> jax.Array:
+    """Fewest actions from the start to the goal, int32, whatever the time limit."""
+    return actions_to_goal(level)[level.agent_dir, *level.agent_pos]
+
+
+def optimal_return(level: Level, gamma: float | jax.Array = 1.0) -> jax.Array:
+    """Return of the shortest path, float32; 0 where it takes longer than the time limit."""
+    length, limit = optimal_length(level), level.max_steps_in_episode
+    discounted = gamma ** (length - 1) * goal_reward(length, limit)
+    return jnp.where(length <= limit, discounted, 0.0)
+
+
+def _search(
+    before: Callable[[jax.Array], jax.Array], walls: jax.Array, goal_pos: jax.Array
+) -> jax.Array:
+    """Breadth-first search from the goal backwards, all cells at once.
+
+    Args:
+        before: from the states that reach the goal to those one action away, bool `walls.shape`.
+        walls: bool `[..., size, size]`.
+        goal_pos: int32 `[2]`.
+
+    Returns:
+        Actions to the goal, int32 `walls.shape`.
+    """
+
+    def extend(carry):
+        reached, actions, _ = carry
+        extended = reached | (before(reached) & ~walls)
+        return extended, actions + ~reached, (extended != reached).any()
+
+    goal = jnp.zeros(walls.shape, bool).at[..., goal_pos[0], goal_pos[1]].set(True)
+    start = (goal, jnp.zeros(walls.shape, jnp.int32), jnp.bool_(True))
+    reached, actions, _ = jax.lax.while_loop(lambda carry: carry[2], extend, start)
+    return jnp.where(reached, actions, UNREACHABLE)
+
+
+def _ahead(grid: jax.Array, direction: np.ndarray) -> jax.Array:
+    """Each cell's neighbour in one direction, bool `[size, size]`; False beyond the edge."""
+    size = grid.shape[-1]
+    row, column = 1 + direction
+    return jnp.pad(grid, 1)[row : row + size, column : column + size]

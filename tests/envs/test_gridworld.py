@@ -1,0 +1,378 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from envs.gridworld import OBSERVATIONS, Extent, GridWorld, MovingGridWorld, Tabular
+from envs.gridworld_levels import LEVELS, check, from_text
+from envs.gridworld_solution import solve, solve_policy
+
+UP, DOWN, LEFT, RIGHT, STAY = range(5)
+EXTENT = Extent(max_size=4, max_objects=3, num_types=2)
+
+
+def level(text, reward=(1, -1), terminate_prob=(0, 1), respawn_prob=(0, 0), max_steps=20, **kwargs):
+    return from_text(
+        text,
+        kwargs.pop("extent", EXTENT),
+        reward=reward,
+        terminate_prob=terminate_prob,
+        respawn_prob=respawn_prob,
+        max_steps=max_steps,
+    )
+
+
+def play(env, params, actions, seed=0):
+    """Step without auto-reset; a list of (state, reward, terminated, truncated)."""
+    _, state = env.reset_env(jax.random.key(0), params)
+    seen = []
+    for key, action in zip(
+        jax.random.split(jax.random.key(seed), len(actions)), actions, strict=True
+    ):
+        _, state, reward, terminated, _ = env.step_env(key, state, action, params)
+        truncated = env.is_truncated(state, params)
+        seen.append((state, float(reward), bool(terminated), bool(truncated)))
+    return seen
+
+
+# Levels ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_sampled_levels_are_always_valid(name):
+    """1e5 levels over all distributions."""
+    count = 100_000 // len(LEVELS) + 1
+    levels = LEVELS[name]
+    drawn = jax.jit(jax.vmap(levels.sample))(jax.random.split(jax.random.key(7), count))
+    drawn = jax.tree.map(np.asarray, drawn)
+    extent = levels.extent
+    assert drawn.walls.shape == (count, extent.max_size, extent.max_size)
+    assert drawn.object_cell.shape == (count, extent.max_objects)
+    assert drawn.reward.shape == (count, extent.num_types)
+    cells = np.concatenate([drawn.start[:, None], drawn.object_cell], axis=1)
+    matters = np.concatenate([np.ones((count, 1), bool), drawn.object_exists], axis=1)
+    on_wall = np.take_along_axis(drawn.walls.reshape(count, -1), cells, axis=1)
+    assert not (on_wall & matters).any()
+    ordered = np.sort(np.where(matters, cells, -1 - np.arange(cells.shape[1])), axis=1)
+    assert (np.diff(ordered, axis=1) != 0).all()
+    assert drawn.object_exists.any(axis=1).all()
+    assert np.isfinite(drawn.reward).all()
+    for prob in (drawn.terminate_prob, drawn.respawn_prob):
+        assert (prob >= 0).all() and (prob <= 1).all()
+    check(jax.tree.map(lambda x: x[0], drawn))
+
+
+def test_a_small_grid_keeps_room_for_all_objects():
+    """Fifteen walls could fill a 4 x 4 grid; here they are drawn until they would."""
+    from envs.gridworld_levels import Random
+
+    crowded = Random((20, 30), (5, 5), (4, 4), 15)
+    drawn = jax.vmap(crowded.sample)(jax.random.split(jax.random.key(0), 100))
+    assert (~drawn.walls).sum((1, 2)).min() == 6
+    for i in range(100):
+        check(jax.tree.map(lambda x, i=i: x[i], drawn))
+
+
+def test_distributions_cover_their_ranges():
+    levels = jax.jit(jax.vmap(LEVELS["all"].sample))(jax.random.split(jax.random.key(0), 20_000))
+    sizes = np.asarray((~levels.walls).any(2).sum(1))
+    assert sizes.max() == 10 and sizes.min() >= 3  # a row of a small grid may be all walls
+    counts = np.bincount(levels.object_exists.sum(1))
+    assert scipy.stats.chisquare(counts[1:]).pvalue > 1e-4 and len(counts) == 6
+    steps = np.asarray(levels.max_steps_in_episode)
+    assert steps.min() == 20 and steps.max() == 750
+    share = np.mean(np.log(steps / 20) < np.log(751 / 20) / 2)
+    assert abs(share - 0.5) < 0.03  # log-uniform: half of them below the geometric mean
+    first, others = np.asarray(levels.reward[:, 0]), np.asarray(levels.reward[:, 1:])
+    assert first.min() >= 0 and others.min() < -0.9
+    lives = jax.vmap(LEVELS["all_vrandlife"].sample_lifetime)(
+        jax.random.split(jax.random.key(1), 20_000)
+    )
+    assert lives.min() == 10 and lives.max() == 250 and lives.dtype == jnp.int32
+
+
+def test_the_nine_wall_maps_of_the_mazes_are_all_drawn():
+    levels = jax.jit(jax.vmap(LEVELS["mazes"].sample))(jax.random.split(jax.random.key(0), 500))
+    maps = {np.asarray(walls).tobytes() for walls in levels.walls}
+    assert len(maps) == 9
+    assert (levels.object_exists.sum(1) == 3).all()
+
+
+def test_handcrafted_walls():
+    longer = LEVELS["longer"].sample(jax.random.key(0)).walls
+    assert longer[:, 4].sum() == 7 and not longer[1, 4] and not longer[7, 4]
+    small = np.asarray(LEVELS["rand_small"].sample(jax.random.key(0)).walls).ravel()
+    assert small[9] and small[25] and small.sum() == 2
+
+
+# Dynamics ----------------------------------------------------------------------------------------
+
+
+def test_walls_and_edges_block_and_objects_are_collected_on_contact():
+    params = level("A#.. 0.1. .... ....")
+    env = GridWorld(lambda key: params)
+    trace = play(env, params, [UP, LEFT, RIGHT, DOWN, STAY, RIGHT, RIGHT])
+    assert [int(state.cell) for state, *_ in trace] == [0, 0, 0, 4, 4, 5, 6]
+    assert [reward for _, reward, *_ in trace] == [0, 0, 0, 1, 0, 0, -1]
+    assert [terminated for *_, terminated, _ in trace] == [False] * 6 + [True]
+    assert trace[3][0].object_present.tolist() == [False, True, False]
+
+
+def test_an_object_that_always_respawns_comes_back_a_step_later():
+    params = level("A0.. .... .... ....", respawn_prob=(1, 0))
+    trace = play(GridWorld(lambda key: params), params, [RIGHT, STAY, STAY, STAY, LEFT])
+    # Collected; back under the agent; collected again; back; left alone.
+    assert [reward for _, reward, *_ in trace] == [1, 0, 1, 0, 0]
+    assert [bool(s.object_present[0]) for s, *_ in trace] == [False, True, False, True, True]
+
+
+def test_time_truncates_and_does_not_terminate():
+    params = level("A... .... .... ....", max_steps=3)
+    trace = play(GridWorld(lambda key: params), params, [STAY] * 3)
+    assert [ends[2:] for ends in trace] == [(False, False), (False, False), (False, True)]
+
+
+def test_auto_reset_starts_the_level_again_and_keeps_the_final_observation():
+    params = level("A1.. .... .... ....")
+    env = GridWorld(lambda key: params)
+    _, state = env.reset(jax.random.key(0), params)
+    obs, state, reward, terminated, truncated, info = env.step(
+        jax.random.key(1), state, RIGHT, params
+    )
+    assert (float(reward), bool(terminated), bool(truncated)) == (-1, True, False)
+    assert int(state.cell) == 0 and int(state.time) == 0 and bool(state.object_present[0])
+    assert int(obs.row) == 16 and int(info["final_observation"].row) == 1
+    assert float(info["final_observation"].time) == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize("kind", ["terminate", "respawn"])
+def test_chances_are_those_of_the_level(kind):
+    params = level("A0.. .... .... ....", terminate_prob=(0.3, 0), respawn_prob=(0.2, 0))
+    env = GridWorld(lambda key: params)
+    _, state = env.reset(jax.random.key(0), params)
+    step = jax.vmap(env.step_env, (0, None, None, None))
+    keys = jax.random.split(jax.random.key(3), 20_000)
+    if kind == "terminate":
+        happened, chance = step(keys, state, RIGHT, params)[3], 0.3
+    else:
+        state = state.replace(object_present=jnp.zeros(3, bool))
+        happened, chance = step(keys, state, STAY, params)[1].object_present[:, 0], 0.2
+    assert scipy.stats.binomtest(int(happened.sum()), len(keys), chance).pvalue > 1e-4
+
+
+def test_moving_objects_come_back_on_distinct_free_cells():
+    params = level(
+        "A0#. ..0. .#.. 0..#", reward=(1, 1), terminate_prob=(0, 0), respawn_prob=(0.9, 0.9),
+        max_steps=10**6,
+    )  # fmt: skip
+    env = MovingGridWorld(lambda key: params)
+
+    def step(state, key):
+        act_key, key = jax.random.split(key)
+        action = jax.random.randint(act_key, (), 0, 5)
+        _, state, reward, *_ = env.step_env(key, state, action, params)
+        return state, (state, reward)
+
+    _, state = env.reset(jax.random.key(0), params)
+    _, (states, rewards) = jax.jit(lambda s, k: jax.lax.scan(step, s, k))(
+        state, jax.random.split(jax.random.key(1), 20_000)
+    )
+    assert float(rewards.sum()) > 1000
+    walls = np.asarray(params.walls).ravel()
+    present, cells = np.asarray(states.object_present), np.asarray(states.object_cell)
+    assert not (walls[cells] & present).any()
+    for i, j in itertools.combinations(range(3), 2):
+        assert not ((cells[:, i] == cells[:, j]) & present[:, i] & present[:, j]).any()
+    fresh = present[1:] & ~present[:-1]
+    assert not (fresh & (cells[1:] == np.asarray(states.cell)[1:, None])).any()
+    assert set(cells[1:][fresh]) == set(np.flatnonzero(~walls))  # every free cell is used
+
+
+# Observations ------------------------------------------------------------------------------------
+
+
+def test_the_three_observations_say_the_same():
+    params = level("A0.. ..1. .... 0...")
+    seen = {}
+    for kind, observation in OBSERVATIONS.items():
+        env = GridWorld(lambda key: params, observation)
+        state = play(env, params, [DOWN, DOWN, RIGHT, DOWN, LEFT])[-1][0]
+        seen[kind] = env.observe(state, params)
+        space = env.observation_space(params)
+        assert bool(space.contains(seen[kind]))
+        if kind != "row":
+            assert seen[kind].shape == space.shape
+    # The agent is at (3, 0); objects are numbered row by row, and the third is collected.
+    row = 12 + 16 * (1 + 2)
+    assert isinstance(seen["row"], Tabular) and int(seen["row"].row) == row
+    assert float(seen["row"].time) == pytest.approx(0.005)
+    assert np.flatnonzero(seen["one_hot"]).tolist() == [row, 16 * 8]
+    # Agent plane, plane of type 0 (object at cell 1), plane of type 1 (at cell 6), time.
+    assert np.flatnonzero(seen["planes"]).tolist() == [12, 16 + 1, 32 + 6, 48]
+
+
+def test_rows_are_different_for_different_states():
+    from envs.gridworld import table_row
+
+    rows = [
+        int(table_row(cell, jnp.array(present), 16))
+        for cell in range(16)
+        for present in itertools.product([False, True], repeat=3)
+    ]
+    assert sorted(rows) == list(range(16 * 8)) and EXTENT.num_rows == 128
+
+
+def test_levels_are_arguments():
+    """One compiled step serves many levels at once."""
+    levels = LEVELS["small"]
+    params = jax.vmap(levels.sample)(jax.random.split(jax.random.key(0), 3))
+    env = GridWorld(levels.sample)
+    keys = jax.random.split(jax.random.key(1), 3)
+    _, states = jax.jit(jax.vmap(env.reset))(keys, params)
+    together = jax.jit(jax.vmap(env.step))(keys, states, jnp.full(3, DOWN), params)
+    for i in range(3):
+        one = jax.tree.map(lambda x, i=i: x[i], (keys, states, params))
+        alone = env.step(one[0], one[1], DOWN, one[2])
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_array_equal(a[i], b), together, alone)
+
+
+def test_pictures_differ_where_states_do():
+    params = level("A0.. .#1. .... ....")
+    env = GridWorld(lambda key: params)
+    _, state = env.reset(jax.random.key(0), params)
+    before = env.render(state, params, tile=8)
+    after = env.render(state.replace(cell=jnp.int32(4)), params, tile=8)
+    assert before.shape == (32, 32, 3) and before.dtype == np.uint8
+    changed = (before != after).any(-1).reshape(4, 8, 4, 8).any((1, 3))
+    assert np.argwhere(changed).tolist() == [[0, 0], [1, 0]]
+
+
+# Solution ----------------------------------------------------------------------------------------
+
+
+jit_solve = jax.jit(solve)
+
+
+def expectimax(params, gamma, time, cell, present):
+    """The optimum by the rules as the module tells them, one outcome at a time."""
+    if time == int(params.max_steps_in_episode):
+        return 0.0
+    size, walls = params.walls.shape[0], np.asarray(params.walls)
+    best = -np.inf
+    for d_row, d_column in ((-1, 0), (1, 0), (0, -1), (0, 1), (0, 0)):
+        row, column = cell // size + d_row, cell % size + d_column
+        if not (0 <= row < size and 0 <= column < size) or walls[row, column]:
+            row, column = cell // size, cell % size
+        arrived = row * size + column
+        taken = [i for i in present if int(params.object_cell[i]) == arrived]
+        kinds = [int(params.object_type[i]) for i in taken]
+        reward = sum(float(params.reward[k]) for k in kinds)
+        survive = 1 - sum(float(params.terminate_prob[k]) for k in kinds)
+        exists = [i for i in range(len(params.object_exists)) if params.object_exists[i]]
+        absent = [i for i in exists if i not in present]
+        total = 0.0
+        for back in itertools.product([False, True], repeat=len(absent)):
+            chance = 1.0
+            for i, comes in zip(absent, back, strict=True):
+                p = float(params.respawn_prob[params.object_type[i]])
+                chance *= p if comes else 1 - p
+            after = frozenset(i for i in present if i not in taken) | {
+                i for i, comes in zip(absent, back, strict=True) if comes
+            }
+            if chance:
+                total += chance * expectimax(params, gamma, time + 1, arrived, after)
+        best = max(best, reward + gamma * survive * total)
+    return best
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.8])
+@pytest.mark.parametrize("text", ["A0 10", "0#. A#1 .0.", "0A0 #1# ..."])
+def test_solution_equals_expectimax(text, gamma):
+    params = level(
+        text, (1, -0.6), (0.3, 0.1), (0.25, 0.6), max_steps=4, extent=Extent(3, 3, 2)
+    )  # fmt: skip
+    exists = frozenset(i for i in range(3) if params.object_exists[i])
+    expected = expectimax(jax.device_get(params), gamma, 0, int(params.start), exists)
+    assert float(jit_solve(params, gamma).optimal_return) == pytest.approx(expected, abs=1e-5)
+
+
+def test_solution_of_levels_that_one_can_solve_by_hand():
+    once = level("A..0 .... .... ....", terminate_prob=(1, 0), max_steps=10)
+    assert float(jit_solve(once).optimal_return) == pytest.approx(1)
+    assert float(jit_solve(once, 0.9).optimal_return) == pytest.approx(0.9**2)
+    late = once.replace(max_steps_in_episode=jnp.int32(2))
+    assert float(jit_solve(late).optimal_return) == 0
+    forever = level("A0.. .... .... ....", respawn_prob=(1, 0), max_steps=9)
+    assert float(jit_solve(forever).optimal_return) == pytest.approx(5)  # every other step
+
+
+def test_the_greedy_policy_earns_what_the_solution_promises():
+    keys = jax.random.split(jax.random.key(5), 3)
+    params = jax.vmap(LEVELS["small"].sample)(keys)
+    env = GridWorld(LEVELS["small"].sample)
+    solution, policy = jax.jit(jax.vmap(lambda p: solve_policy(p, 100)))(params)
+    np.testing.assert_allclose(
+        solution.optimal_return, jax.jit(jax.vmap(solve))(params).optimal_return, rtol=1e-5
+    )
+
+    def episode(params, policy, key):
+        obs, state = env.reset_env(key, params)
+
+        def step(carry, key):
+            obs, state, alive, total = carry
+            action = policy[state.time, obs.row].astype(jnp.int32)
+            obs, state, reward, terminated, _ = env.step_env(key, state, action, params)
+            over = terminated | env.is_truncated(state, params)
+            return (obs, state, alive & ~over, total + alive * reward), None
+
+        carry = (obs, state, jnp.bool_(True), jnp.float32(0))
+        return jax.lax.scan(step, carry, jax.random.split(key, 100))[0][3]
+
+    runs = jax.random.split(jax.random.key(6), 1000)
+    returns = jax.jit(jax.vmap(jax.vmap(episode, (None, None, 0)), (0, 0, None)))(
+        params, policy, runs
+    )
+    error = returns.std(1) / np.sqrt(len(runs))
+    assert (abs(returns.mean(1) - solution.optimal_return) < 4.5 * error + 1e-4).all()
+
+
+# Bad input ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("A.. .. ...", "row 1 has 2 cells"),
+        ("A....  ..... ..... ..... .....", "5 rows are not valid; at most 4"),
+        ("A.A ... ...", "2 starts are not valid"),
+        ("... ... ...", "0 starts are not valid"),
+        ("A?. ... ...", r"'\?' in cell \(0, 1\)"),
+        ("A00 000 ...", "5 objects; at most 3"),
+        ("A5. ... ...", "object_type: .* types are 0 to 1"),
+    ],
+)
+def test_bad_texts_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        level(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"start": 5}, r"the start: cell \(1, 1\) is not valid; it is a wall"),
+        ({"start": 99}, "the start: cell 99 is not one of the 16"),
+        ({"object_cell": [4, 4, 0]}, r"object 1: cell \(1, 0\) is not valid; object 0 is there"),
+        ({"object_cell": [4, 0, 0]}, r"object 1: cell \(0, 0\) is not valid; the start is there"),
+        ({"reward": [1.0, np.nan]}, "reward: .* is not valid"),
+        ({"respawn_prob": [1.5, 0.0]}, "respawn_prob: .* is not valid"),
+        ({"max_steps_in_episode": 0}, "max_steps_in_episode: 0 is not >= 1"),
+    ],
+)
+def test_bad_levels_are_refused(change, message):
+    good = level("A... 0#.. 1... ....")
+    changed = {name: np.array(value) for name, value in change.items()}
+    with pytest.raises(ValueError, match=message):
+        check(good.replace(**changed))
