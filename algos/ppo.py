@@ -13,7 +13,7 @@ import optax
 from flax import struct
 
 from purejaxrl import networks
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
 from purejaxrl.minibatches import minibatch_epochs
 from purejaxrl.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
 from purejaxrl.returns import Episode, episode_metrics, generalized_advantage, next_values
@@ -177,6 +177,25 @@ def optimizer(hypers: Hypers, task: Task, step: jax.Array) -> optax.GradientTran
     return optax.chain(optax.clip_by_global_norm(hypers.max_grad_norm), optax.adam(rate, eps=1e-5))
 
 
+def optimize(loss, state: Any, hypers: Hypers, batch: Any, config: Config) -> tuple[Any, Metrics]:
+    """Descend `loss(params, minibatch, hypers)` over epochs of minibatches; one update older."""
+    adam = optimizer(hypers, state.task, state.step)
+
+    def descend(carry, minibatch):
+        params, opt_state = carry
+        grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, hypers)
+        updates, opt_state = adam.update(grads, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), metrics
+
+    key, shuffle_key = jax.random.split(state.key)
+    (params, opt_state), metrics = minibatch_epochs(
+        shuffle_key, descend, (state.params, state.opt_state), batch,
+        config.num_epochs, config.num_minibatches,
+    )  # fmt: skip
+    state = state._replace(params=params, opt_state=opt_state, key=key, step=state.step + 1)
+    return state, jax.tree.map(jnp.mean, metrics)
+
+
 def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
     """PPO on a gymnax environment with discrete or continuous actions.
 
@@ -266,27 +285,8 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
         )
         batch = Minibatch(seen.obs, seen.action, seen.extras, value, advantage, advantage + value)
         batch = jax.tree.map(lambda x: x.reshape(config.batch_size, *x.shape[2:]), batch)
-        batch = jax.lax.stop_gradient(batch)
-        adam = optimizer(hypers, state.task, state.step)
-
-        def descend(carry, minibatch: Minibatch):
-            params, opt_state = carry
-            grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, hypers)
-            updates, opt_state = adam.update(grads, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), metrics
-
-        key, shuffle_key = jax.random.split(state.key)
-        (params, opt_state), metrics = minibatch_epochs(
-            shuffle_key,
-            descend,
-            (state.params, state.opt_state),
-            batch,
-            config.num_epochs,
-            config.num_minibatches,
-        )
-        metrics = jax.tree.map(jnp.mean, metrics)
+        state, metrics = optimize(loss, state, hypers, jax.lax.stop_gradient(batch), config)
         env_steps = {"env_steps": jnp.int32(config.batch_size)}
-        state = state._replace(params=params, opt_state=opt_state, key=key, step=state.step + 1)
         return state, env_steps | trajectory.episodes | metrics
 
     def policy(state: State) -> Policy:
@@ -299,4 +299,5 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
     def vital(state: State, metrics: Metrics):
         return state.params, metrics["policy_loss"], metrics["value_loss"]
 
-    return Algorithm(config, init, collect, learn, policy, act, vital=vital)
+    made_of = part_name(env), part_name(policy_loss)
+    return Algorithm(config, init, collect, learn, policy, act, vital=vital, made_of=made_of)

@@ -11,13 +11,11 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from algos import ppo
-from algos.ppo import Hypers, Minibatch, optimizer, policy_loss, total_loss
+from algos.ppo import Hypers, Minibatch, optimize, optimizer, policy_loss, total_loss
 from purejaxrl import networks
-from purejaxrl.algorithm import Algorithm, Metrics, Task
-from purejaxrl.minibatches import minibatch_epochs
+from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
 from purejaxrl.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
 from purejaxrl.returns import Episode, episode_metrics, generalized_advantage, next_values
 from purejaxrl.rollout import Transition, reset, rollout
@@ -229,26 +227,8 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
         steps = Minibatch(seen.obs, seen.action, log_prob, value, advantage, advantage + value)
         steps, first = jax.tree.map(lambda x: x.swapaxes(0, 1), (steps, seen.first))
         sequences = jax.lax.stop_gradient(Sequences(trajectory.memory, first, steps))
-        adam = optimizer(hypers, state.task, state.step)
-
-        def descend(carry, minibatch: Sequences):
-            params, opt_state = carry
-            grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, hypers)
-            updates, opt_state = adam.update(grads, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), metrics
-
-        key, shuffle_key = jax.random.split(state.key)
-        (params, opt_state), metrics = minibatch_epochs(
-            shuffle_key,
-            descend,
-            (state.params, state.opt_state),
-            sequences,
-            config.num_epochs,
-            config.num_minibatches,
-        )
-        metrics = jax.tree.map(jnp.mean, metrics)
+        state, metrics = optimize(loss, state, hypers, sequences, config)
         env_steps = {"env_steps": jnp.int32(config.batch_size)}
-        state = state._replace(params=params, opt_state=opt_state, key=key, step=state.step + 1)
         return state, env_steps | trajectory.episodes | metrics
 
     def policy(state: State) -> Policy:
@@ -262,4 +242,5 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
     def vital(state: State, metrics: Metrics):
         return state.params, metrics["policy_loss"], metrics["value_loss"]
 
-    return Algorithm(config, init, collect, learn, policy, act, initial_memory, vital)
+    made_of = part_name(env), part_name(policy_loss)
+    return Algorithm(config, init, collect, learn, policy, act, initial_memory, vital, made_of)

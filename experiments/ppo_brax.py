@@ -6,7 +6,7 @@ The defaults are for an accelerator. What two CPU cores carry in minutes:
 
 python experiments/ppo_brax.py --env inverted_pendulum --config.num-envs 16 \\
     --config.num-steps 128 --config.num-minibatches 8 --config.hidden 64 64 \\
-    --hypers.learning-rate 1e-3 --hypers.learning-rate-end 0 --hypers.gamma 0.97 --total-steps 1e6
+    --hypers.learning-rate 1e-3 --hypers.learning-rate-end 0 --hypers.gamma 0.97 --total-steps 2e6
 """
 
 from purejaxrl.devices import use_cpu_cores

@@ -52,6 +52,15 @@ class Algorithm(NamedTuple):
     """(num_envs) -> the memory with which an episode starts; () where there is none."""
     vital: Callable = lambda state, metrics: state.params
     """(state, metrics) -> the leaves that must stay finite; a member where one fails is frozen."""
+    made_of: tuple[str, ...] = ()
+    """Names of the environment and the functions it was made with; compared like `config`."""
+
+
+def part_name(part: Any) -> str:
+    """Name an environment or a function that an algorithm is made of."""
+    if hasattr(part, "__qualname__"):
+        return f"{part.__module__}.{part.__qualname__}"
+    return f"{type(part).__qualname__}({getattr(part, 'name', '')})"
 
 
 def update(algorithm: Algorithm, state: Any, hypers: Any) -> tuple[Any, Metrics]:

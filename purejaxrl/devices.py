@@ -88,6 +88,19 @@ class Layout(NamedTuple):
             on_device, mesh=self.mesh, in_specs=axis, out_specs=axis, check_vma=False
         )
 
+    def jit(self, function: Callable, **arguments: Any) -> Callable:
+        """`jax.jit` for these devices.
+
+        On CPU, XLA runs common-subexpression elimination once more for several devices than for
+        one, which changes what is fused, and so the last bit of a sum: without it results do not
+        depend on the number of devices, and come as fast. It also prefers half the vector width
+        that a core may have: all of it makes PPO 7 % faster with AVX-512, and changes nothing
+        elsewhere.
+        """
+        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
+        options = {"xla_disable_hlo_passes": "cse", "xla_cpu_prefer_vector_width": 512}
+        return jax.jit(function, compiler_options=options if on_cpu else None, **arguments)
+
 
 def layout(
     num_members: int, devices: list[jax.Device] | None = None, group: int | None = None

@@ -19,6 +19,7 @@ def identity(algorithm: Algorithm, population: Population) -> dict[str, Any]:
     return {
         "config": {"type": f"{type(config).__module__}.{type(config).__qualname__}"}
         | json.loads(json.dumps(dataclasses.asdict(config), default=str)),
+        "made_of": list(algorithm.made_of),
         "members": [dict(row) for row in population.rows],
         "hypers": _values(population.hypers),
         "env_params": _values(population.env_params),

@@ -58,13 +58,13 @@ def rollout(
     """
     num_envs = first.shape[0]
 
-    def step(carry, key):
+    def step(carry, keys):
         env_state, obs, first, memory = carry
-        act_key, env_key = jax.random.split(key)
+        act_key, env_keys = keys
         memory, action, extras = act(memory, obs, first, act_key)
         next_obs, env_state, reward, terminated, truncated, info = jax.vmap(
             env.step, in_axes=(0, 0, 0, None)
-        )(jax.random.split(env_key, num_envs), env_state, action, env_params)
+        )(env_keys, env_state, action, env_params)
         truncated &= ~terminated
         transition = Transition(
             obs,
@@ -78,7 +78,10 @@ def rollout(
         )
         return (env_state, next_obs, terminated | truncated, memory), transition
 
-    carry, transitions = jax.lax.scan(
-        step, (env_state, obs, first, memory), jax.random.split(key, num_steps)
+    act_key, env_key = jax.random.split(key)
+    keys = (  # all at once: a step's overhead counts
+        jax.random.split(act_key, num_steps),
+        jax.random.split(env_key, (num_steps, num_envs)),
     )
+    carry, transitions = jax.lax.scan(step, (env_state, obs, first, memory), keys)
     return *carry, transitions

@@ -11,7 +11,7 @@ import functools
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,7 +147,7 @@ def run(
     carry = _with_horizon(carry, horizon or num_updates)
     begun = done
     carry, hypers = plan.place((carry, population.hypers))
-    chunk = _jit_chunk(plan, donate=True)
+    chunk = plan.jit(_chunk, static_argnums=(0, 1, 2), donate_argnums=4)
     progress = ProgressLine(num_updates, done, options.progress)
     failed: set[int] = set(np.flatnonzero(~np.asarray(carry.alive[: population.size])))
 
@@ -218,7 +218,7 @@ def estimate(
     carry = _start(algorithm, population)
     carry, hypers = plan.place((_with_horizon(carry, num_updates), population.hypers))
     probe = jnp.int32(min(3, options.chunk))
-    chunk = _jit_chunk(plan, donate=False)
+    chunk = plan.jit(_chunk, static_argnums=(0, 1, 2))
     compiled = chunk.lower(algorithm, plan, options.chunk, probe, carry, hypers).compile()
     times = []
     for _ in range(2):
@@ -290,21 +290,6 @@ def _chunk(
         return jax.lax.fori_loop(0, length, step, (carry, empty))
 
     return plan.map(member)(carry, hypers)
-
-
-def _jit_chunk(plan: Layout, donate: bool) -> Callable:
-    """Compile `_chunk` so that, on CPU, results do not depend on the number of devices.
-
-    XLA runs common-subexpression elimination once more for several devices than for one, which
-    changes what is fused, and so the last bit of a sum. Without it all are alike, and as fast.
-    """
-    on_cpu = plan.mesh.devices.flat[0].platform == "cpu"
-    return jax.jit(
-        _chunk,
-        static_argnums=(0, 1, 2),
-        donate_argnums=4 if donate else (),
-        compiler_options={"xla_disable_hlo_passes": "cse"} if on_cpu else None,
-    )
 
 
 def _weighted_mean(values: np.ndarray, counts: np.ndarray) -> float:

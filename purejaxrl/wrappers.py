@@ -9,6 +9,7 @@ Statistics of observations, rewards and episodes are not wrappers here but pure 
 agent's state (`normalize.py`, `returns.py`): their discount is a traced hyperparameter.
 """
 
+import copy
 import functools
 from typing import Any
 
@@ -44,6 +45,22 @@ class Wrapper(environment.Environment):
     def default_params(self) -> Any:
         """Parameters of the environment inside."""
         return self._env.default_params
+
+    @property
+    def supports_transition_gradients(self) -> bool:
+        """Whether the environment inside is differentiable."""
+        return self._env.supports_transition_gradients
+
+    @property
+    def transition_gradients_enabled(self) -> bool:
+        """Whether the environment inside lets gradients through."""
+        return self._env.transition_gradients_enabled
+
+    def with_transition_gradients(self) -> "Wrapper":
+        """Return a copy around an environment that lets gradients through."""
+        configured = copy.copy(self)
+        configured._env = self._env.with_transition_gradients()
+        return configured
 
     def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any):
         """Step without auto-reset: (obs, state, reward, terminated, info)."""
@@ -105,6 +122,17 @@ def step_and_restart(env: Any, key: jax.Array, state: Any, action: jax.Array, pa
 class FlattenObservation(Wrapper):
     """Observations as vectors, `[prod(obs_shape)]`."""
 
+    def __init__(self, env: environment.Environment):
+        """Wrap `env`.
+
+        Raises:
+            ValueError: if its observations are not arrays of a box.
+        """
+        space = env.observation_space(env.default_params)
+        if not isinstance(space, spaces.Box):
+            raise ValueError(f"env: observations in {space} are not valid; they must be a Box")
+        super().__init__(env)
+
     def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any):
         """Step; the observation is flattened."""
         obs, *rest = self._env.step_env(key, state, action, params)
@@ -127,6 +155,43 @@ class FlattenObservation(Wrapper):
         for extent in inner.shape:
             size *= extent
         return spaces.Box(jnp.min(inner.low), jnp.max(inner.high), (size,), inner.dtype)
+
+
+class OneHotObservation(Wrapper):
+    """Indices as one-hot vectors, float32 `[n]`."""
+
+    def __init__(self, env: environment.Environment):
+        """Wrap `env`.
+
+        Raises:
+            ValueError: if its observations are not indices.
+        """
+        space = env.observation_space(env.default_params)
+        if not isinstance(space, spaces.Discrete):
+            raise ValueError(f"env: observations in {space} are not valid; they must be Discrete")
+        super().__init__(env)
+
+    def _one_hot(self, obs: jax.Array, params: Any) -> jax.Array:
+        return jax.nn.one_hot(obs, self._env.observation_space(params).n)
+
+    def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any):
+        """Step; the observation is one-hot."""
+        obs, *rest = self._env.step_env(key, state, action, params)
+        return self._one_hot(obs, params), *rest
+
+    def reset_env(self, key: jax.Array, params: Any):
+        """Reset; the observation is one-hot."""
+        obs, state = self._env.reset_env(key, params)
+        return self._one_hot(obs, params), state
+
+    def restart(self, key: jax.Array, state: Any, params: Any):
+        """Restart; the observation is one-hot."""
+        obs, state = super().restart(key, state, params)
+        return self._one_hot(obs, params), state
+
+    def observation_space(self, params: Any) -> spaces.Box:
+        """Return the unit box with one dimension for each index."""
+        return spaces.Box(0.0, 1.0, (self._env.observation_space(params).n,))
 
 
 class ClipAction(Wrapper):

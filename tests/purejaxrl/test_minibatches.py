@@ -2,8 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
-from purejaxrl.minibatches import minibatch_epochs
+from purejaxrl.minibatches import minibatch_epochs, shuffled
 
 SIZE, EPOCHS = 12, 5
 
@@ -18,7 +19,8 @@ def remember(carry, minibatch):
 def visits(key, num_minibatches=3, batch=None):
     """Every minibatch in the order of the visits: `[EPOCHS, num_minibatches, size, ...]`."""
     batch = jnp.arange(SIZE) if batch is None else batch
-    return epochs(key, remember, (), batch, EPOCHS, num_minibatches)[1]
+    seen = epochs(key, remember, (), batch, EPOCHS, num_minibatches)[1]
+    return jax.tree.map(lambda x: x.reshape(EPOCHS, num_minibatches, *x.shape[1:]), seen)
 
 
 @pytest.mark.parametrize("num_minibatches", [1, 3, SIZE])
@@ -60,3 +62,22 @@ def test_the_carry_passes_through_every_step_in_order():
         assert int(seen) == expected
         expected = (expected * 31 + int(minibatch.sum())) % 2**32
     assert int(carry) == expected
+
+
+def test_every_item_falls_on_every_place_alike():
+    size, times = 6, 12_000
+    orders = np.asarray(shuffled(jax.random.key(0), size, times))
+    assert (np.sort(orders, axis=1) == np.arange(size)).all()
+    counts = np.stack([np.bincount(orders[:, place], minlength=size) for place in range(size)])
+    chi2 = ((counts - times / size) ** 2 / (times / size)).sum()
+    assert scipy.stats.chi2.sf(chi2, (size - 1) ** 2) > 1e-4
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000, 2**17 + 1])
+def test_any_size_is_shuffled_whole(size):
+    assert np.array_equal(np.sort(shuffled(jax.random.key(1), size, 1)[0]), np.arange(size))
+
+
+def test_a_size_without_room_for_random_bits_is_refused():
+    with pytest.raises(ValueError, match="size: 16777217 is not valid"):
+        shuffled(jax.random.key(0), 2**24 + 1, 1)

@@ -5,9 +5,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnax.environments import spaces
+from gymnax.environments import environment, spaces
 
-from purejaxrl.wrappers import ClipAction, FlattenObservation, ScaleAction, TimeLimit, Wrapper
+import envs
+from purejaxrl.wrappers import (
+    ClipAction,
+    FlattenObservation,
+    OneHotObservation,
+    ScaleAction,
+    TimeLimit,
+    Wrapper,
+)
 
 
 def start(env, params, seed=0):
@@ -270,3 +278,73 @@ def test_the_state_keeps_its_types_over_a_scan():
     state, truncated = jax.lax.scan(step, state, jax.random.split(jax.random.key(0), 7))
     assert truncated.tolist() == [False, False, True, False, False, True, False]
     assert state.time == 1
+
+
+class Counting(environment.Environment):
+    """Shows the time."""
+
+    @property
+    def default_params(self):
+        return environment.EnvParams(max_steps_in_episode=3)
+
+    def reset_env(self, key, params):
+        state = environment.EnvState(time=jnp.int32(0))
+        return state.time, state
+
+    def step_env(self, key, state, action, params):
+        state = state.replace(time=state.time + 1)
+        return state.time, state, 0.0, jnp.bool_(False), {}
+
+    def observation_space(self, params):
+        return spaces.Discrete(4)
+
+
+class CountingOn(Counting):
+    """Restarts later than it resets."""
+
+    def restart(self, key, state, params):
+        return jnp.int32(2), state.replace(time=jnp.int32(2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen", "final"),
+    [(Counting, [1, 2, 0, 1, 2], [1, 2, 3, 1, 2]), (CountingOn, [1, 2, 2, 2, 2], [1, 2, 3, 3, 3])],
+)
+def test_an_index_becomes_a_one_hot_vector(kind, seen, final):
+    env = OneHotObservation(kind())
+    params = env.default_params
+    space = env.observation_space(params)
+    assert (space.low, space.high, space.shape, space.dtype) == (0, 1, (4,), jnp.float32)
+    first, _ = start(env, params)
+    assert first.dtype == space.dtype
+    np.testing.assert_array_equal(first, np.eye(4)[0])
+    steps = play(env, params, 0, 5)
+    np.testing.assert_array_equal([step[0] for step in steps], np.eye(4)[seen])
+    finals = [step[-1]["final_observation"] for step in steps]
+    np.testing.assert_array_equal(finals, np.eye(4)[final])
+
+
+def test_only_an_index_can_become_one_hot():
+    with pytest.raises(ValueError, match=r"env: observations in Box.* must be Discrete"):
+        OneHotObservation(gymnax.make("CartPole-v1")[0])
+
+
+def test_only_a_box_can_be_flattened():
+    with pytest.raises(ValueError, match=r"env: observations in Discrete.* must be a Box"):
+        FlattenObservation(envs.make("garnet")[0])
+
+
+def test_a_wrapper_passes_transition_gradients_on():
+    env, params = gymnax.make("Pendulum-v1")
+    wrapped = TimeLimit(env, 5)
+    assert wrapped.supports_transition_gradients and not wrapped.transition_gradients_enabled
+    assert wrapped.with_transition_gradients().transition_gradients_enabled
+    _, state = wrapped.reset(jax.random.key(0), params)
+
+    def pull(env, action):
+        return env.step_env(jax.random.key(1), state, action, params)[0].sum()
+
+    action = jnp.array([0.5])
+    assert float(jnp.abs(jax.grad(lambda a: pull(wrapped, a))(action)).sum()) == 0
+    through = jax.grad(lambda a: pull(wrapped.with_transition_gradients(), a))(action)
+    assert float(jnp.abs(through).sum()) > 0

@@ -34,4 +34,4 @@ def play(key):
 
 plan = layout(members)
 keys = plan.place(jax.random.split(jax.random.key(0), members))
-measure(plan.map(play), (keys,), members * steps * num_envs, repeats)
+measure(plan.jit(plan.map(play)), (keys,), members * steps * num_envs, repeats)

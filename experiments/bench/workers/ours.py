@@ -22,5 +22,5 @@ else:
 population = populate(seeds(members), hypers, env_params)
 plan = layout(members)
 args = plan.place((population.keys, population.hypers, population.env_params))
-train = plan.map(make_train(ppo.make(config, env), updates))
+train = plan.jit(plan.map(make_train(ppo.make(config, env), updates)))
 measure(train, args, members * updates * config.batch_size, repeats)

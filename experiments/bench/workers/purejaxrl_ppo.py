@@ -43,4 +43,4 @@ config = {
     "DEBUG": False,
 }
 keys = jax.random.split(jax.random.PRNGKey(0), members)
-measure(jax.vmap(ppo.make_train(config)), (keys,), members * steps, repeats)
+measure(jax.jit(jax.vmap(ppo.make_train(config))), (keys,), members * steps, repeats)

@@ -24,4 +24,4 @@ algorithm = PPO.create(
     skip_initial_evaluation=True,
 ).replace(eval_callback=lambda algorithm, state, key: ())
 keys = jax.random.split(jax.random.PRNGKey(0), members)
-measure(jax.vmap(algorithm.train), (keys,), members * steps, repeats)
+measure(jax.jit(jax.vmap(algorithm.train)), (keys,), members * steps, repeats)

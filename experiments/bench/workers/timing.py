@@ -12,13 +12,13 @@ def measure(function, args, env_steps: int, repeats: int) -> None:
     """Compile, run once to warm up, then time; print one JSON line.
 
     Args:
-        function: to be jitted.
+        function: jitted.
         args: its arguments.
         env_steps: environment steps that one call makes, over all members.
         repeats: timed calls.
     """
     began = time.perf_counter()
-    compiled = jax.jit(function).lower(*args).compile()
+    compiled = function.lower(*args).compile()
     compile_s = time.perf_counter() - began
     jax.block_until_ready(compiled(*args))
     seconds = []
