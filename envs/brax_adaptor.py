@@ -5,16 +5,15 @@ Brax's own wrappers mark truncation but lose the final observation. Here an epis
 not the reset one's.
 """
 
-import functools
 from typing import Any
 
 import brax.envs
 import jax
 import jax.numpy as jnp
 from flax import struct
-from gymnax.environments import environment, spaces
+from gymnax.environments import spaces
 
-from purejaxrl.wrappers import step_and_restart
+from purejaxrl.wrappers import Restarting
 
 
 @struct.dataclass
@@ -33,7 +32,7 @@ class BraxParams:
     max_steps_in_episode: int = 1000
 
 
-class BraxEnvironment(environment.Environment):
+class BraxEnvironment(Restarting):
     """A Brax task.
 
     A reset of the simulation costs many steps, so an environment returns to the state of its
@@ -62,14 +61,7 @@ class BraxEnvironment(environment.Environment):
         """Time limit of 1000 steps."""
         return BraxParams()
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def step(self, key: jax.Array, state: BraxState, action: jax.Array, params: Any = None):
-        """Step with auto-reset to where the environment first started."""
-        return step_and_restart(
-            self, key, state, action, self.default_params if params is None else params
-        )
-
-    def restart(self, key: jax.Array, state: BraxState, params: BraxParams):
+    def restart(self, state: BraxState, params: BraxParams):
         """Return to the state of the first reset."""
         return state.start.obs, BraxState(state.start, state.start, jnp.int32(0))
 

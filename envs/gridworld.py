@@ -20,7 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from gymnax.environments import environment, spaces
+from gymnax.environments import spaces
+
+from purejaxrl.wrappers import Restarting
 
 MOVES = np.array([(-1, 0), (1, 0), (0, -1), (0, 1), (0, 0)], np.int32)
 """(row, column) steps of the actions up, down, left, right, no-op."""
@@ -139,8 +141,10 @@ OBSERVATIONS = {
 `planes`: the agent's cell and a plane of cells for each type of object, with the time, flat."""
 
 
-class GridWorld(environment.Environment):
+class GridWorld(Restarting):
     """The grid-world with objects that come back where they stood."""
+
+    draws_per_object = 1  # random numbers per step: whether it comes back
 
     def __init__(
         self,
@@ -179,33 +183,39 @@ class GridWorld(environment.Environment):
         return self.level
 
     def reset_env(self, key: jax.Array, params: Level) -> tuple[Any, GridState]:
+        """Begin an episode: it draws nothing."""
+        return self.restart(None, params)
+
+    def restart(self, state: GridState | None, params: Level) -> tuple[Any, GridState]:
         """Put the agent at the start, and every object where the level has it."""
         state = GridState(params.start, params.object_cell, params.object_exists, jnp.int32(0))
         return self.observe(state, params), state
 
     def step_env(self, key: jax.Array, state: GridState, action: jax.Array, params: Level):
         """Move, collect, respawn, terminate."""
-        chance_key, place_key = jax.random.split(key)
-        chance = jax.random.uniform(chance_key, (self.extent.max_objects + 1,))
-
+        max_objects = self.extent.max_objects
+        ends, comes_back, place = jnp.split(
+            jax.random.uniform(key, (1 + self.draws_per_object * max_objects,)),
+            (1, 1 + max_objects),
+        )
         cell = move(params.walls, state.cell, action)
         collected = state.object_present & (state.object_cell == cell)
         kind = params.object_type
         reward = jnp.sum(collected * params.reward[kind])
-        terminated = chance[-1] < jnp.sum(collected * params.terminate_prob[kind])
+        terminated = ends[0] < jnp.sum(collected * params.terminate_prob[kind])
 
         absent = params.object_exists & ~state.object_present
-        respawned = absent & (chance[:-1] < params.respawn_prob[kind])
+        respawned = absent & (comes_back < params.respawn_prob[kind])
         state = GridState(
             cell=cell,
-            object_cell=self.respawn_cells(place_key, state, cell, respawned, params),
+            object_cell=self.respawn_cells(place, state, cell, respawned, params),
             object_present=(state.object_present & ~collected) | respawned,
             time=state.time + 1,
         )
         obs, state = self._apply_transition_gradient_policy(self.observe(state, params), state)
         return obs, state, reward, terminated, {}
 
-    def respawn_cells(self, key, state: GridState, cell, respawned, params: Level) -> jax.Array:
+    def respawn_cells(self, place, state: GridState, cell, respawned, params: Level) -> jax.Array:
         """Cells of all objects once some have respawned: int32 `[max_objects]`."""
         return state.object_cell
 
@@ -260,18 +270,28 @@ class GridWorld(environment.Environment):
 class MovingGridWorld(GridWorld):
     """The grid-world (`rand_*`) with objects that come back elsewhere, on a free cell."""
 
-    def respawn_cells(self, key, state: GridState, cell, respawned, params: Level) -> jax.Array:
+    draws_per_object = 2  # where it comes back, too
+
+    def respawn_cells(self, place, state: GridState, cell, respawned, params: Level) -> jax.Array:
         """Draw a free cell for each respawned object: no wall, no agent, no other object."""
         free = ~params.walls.ravel()
         free = free.at[cell].set(False)
         standing = jnp.where(state.object_present, state.object_cell, self.extent.num_cells)
         free = free.at[standing].set(False, mode="drop")
-        chance = jax.random.uniform(key, (self.extent.max_objects,))
         cells = state.object_cell
         for i in range(self.extent.max_objects):  # one after the other, so that none coincide
-            rank = jnp.cumsum(free)
-            wanted = jnp.minimum(jnp.floor(chance[i] * rank[-1]), rank[-1] - 1)
-            drawn = jnp.argmax(rank > wanted).astype(jnp.int32)
+            drawn = _draw(place[i], free.reshape(params.walls.shape))
             cells = cells.at[i].set(jnp.where(respawned[i], drawn, cells[i]))
             free = free.at[drawn].set(free[drawn] & ~respawned[i])
         return cells
+
+
+def _draw(chance: jax.Array, free: jax.Array) -> jax.Array:
+    """Map a number in [0, 1) to a free cell, all alike; first its row, for that is quicker."""
+    upto = np.tri(free.shape[-1], dtype=np.int32)  # sums of the first 1, 2, … of what follows
+    rows = upto @ free.sum(-1)
+    rank = jnp.minimum(jnp.floor(chance * rows[-1]).astype(jnp.int32), rows[-1] - 1)
+    row = jnp.sum(rows <= rank)
+    rank -= jnp.where(row > 0, rows[row - 1], 0)
+    column = jnp.sum(upto @ free[row].astype(jnp.int32) <= rank)
+    return (row * free.shape[-1] + column).astype(jnp.int32)

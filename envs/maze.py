@@ -19,10 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from gymnax.environments import environment, spaces
+from gymnax.environments import spaces
 from numpy.typing import ArrayLike
 
 from purejaxrl.validation import require
+from purejaxrl.wrappers import Restarting
 
 SIZE = 13
 MAX_STEPS = 250
@@ -195,7 +196,7 @@ def goal_reward(steps: jax.Array, max_steps: jax.Array) -> jax.Array:
     return 1.0 - 0.9 * steps / max_steps
 
 
-class Maze(environment.Environment):
+class Maze(Restarting):
     """The maze, from the student's side."""
 
     def __init__(
@@ -235,6 +236,10 @@ class Maze(environment.Environment):
         return self.sample_level(jax.random.key(0))
 
     def reset_env(self, key: jax.Array, params: Level) -> tuple[jax.Array, MazeState]:
+        """Begin an episode: it draws nothing."""
+        return self.restart(None, params)
+
+    def restart(self, state: MazeState | None, params: Level) -> tuple[jax.Array, MazeState]:
         """Put the agent at its start."""
         state = MazeState(params.agent_pos, params.agent_dir, jnp.int32(0))
         return self.observe(state, params), state

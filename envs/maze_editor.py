@@ -19,10 +19,11 @@ bootstrap from, and is never truncated. Rewards are 0: what a level is worth, th
 import jax
 import jax.numpy as jnp
 from flax import struct
-from gymnax.environments import environment, spaces
+from gymnax.environments import spaces
 
 from envs.maze import DIRECTIONS, MAX_STEPS, SIZE, Level, empty
 from purejaxrl.validation import require
+from purejaxrl.wrappers import Restarting
 
 NUM_STAGES = 4
 NUM_PLANES = 3 + len(DIRECTIONS) + NUM_STAGES + 1
@@ -44,7 +45,7 @@ class EditorState:
     time: jax.Array  # int32, steps since the reset
 
 
-class MazeEditor(environment.Environment):
+class MazeEditor(Restarting):
     """An environment whose episodes build mazes; `info["level"]` is the level after the step."""
 
     def __init__(self, size: int = SIZE, num_walls: int = 25, max_steps: int = MAX_STEPS):
@@ -81,6 +82,12 @@ class MazeEditor(environment.Environment):
         return EditorParams(empty(self.size, self.max_steps), num_steps)
 
     def reset_env(self, key: jax.Array, params: EditorParams) -> tuple[jax.Array, EditorState]:
+        """Begin an episode: it draws nothing."""
+        return self.restart(None, params)
+
+    def restart(
+        self, state: EditorState | None, params: EditorParams
+    ) -> tuple[jax.Array, EditorState]:
         """Begin with the first level."""
         state = EditorState(params.level, jnp.int32(0))
         return self.observe(state, params), state

@@ -2,8 +2,9 @@
 
 A wrapper changes `step_env`, `reset_env`, `is_truncated` or the spaces of the environment inside.
 Auto-reset happens once, outside of all of them, so `final_observation` is what the agent would have
-seen. An environment whose resets are dear has a `restart(key, state, params) -> (obs, state)` that
-is cheap; auto-reset then uses that, and a wrapper that changes `reset_env` changes it alike.
+seen. Where an episode can begin again without drawing anything, because its resets are dear (Brax)
+or because they draw nothing (a maze), an environment extends `Restarting`: auto-reset then calls
+its `restart(state, params) -> (obs, state)`. A wrapper that changes `reset_env` changes it alike.
 
 Statistics of observations, rewards and episodes are not wrappers here but pure functions of an
 agent's state (`normalize.py`, `returns.py`): their discount is a traced hyperparameter.
@@ -19,7 +20,47 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 
-class Wrapper(environment.Environment):
+class Restarting(environment.Environment):
+    """An environment with a `restart`, or a wrapper that may be around one."""
+
+    def restart(self, state: Any, params: Any) -> tuple[Any, Any]:
+        """Begin the next episode from the state the last one ended in: (obs, state)."""
+        raise NotImplementedError
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def step(self, key: jax.Array, state: Any, action: jax.Array, params: Any = None):
+        """Step with auto-reset, as in gymnax: the info holds the true `final_observation`.
+
+        A restart draws nothing, so that the key is the step's alone; without one it is split
+        into the step's and the reset's.
+        """
+        params = self.default_params if params is None else params
+        restarts = isinstance(unwrapped(self), Restarting)
+        step_key, reset_key = (key, None) if restarts else jax.random.split(key)
+        final_obs, stepped, reward, terminated, info = self.step_env(
+            step_key, state, action, params
+        )
+        truncated = self.is_truncated(stepped, params)
+        fresh_obs, fresh = (
+            self.restart(stepped, params) if restarts else self.reset_env(reset_key, params)
+        )
+        obs, state = jax.tree.map(
+            lambda a, b: jnp.where(terminated | truncated, a, b),
+            (fresh_obs, fresh),
+            (final_obs, stepped),
+        )
+        flags = {"terminated": terminated, "truncated": truncated, "final_observation": final_obs}
+        return obs, state, reward, terminated, truncated, info | flags
+
+
+def unwrapped(env: Any) -> Any:
+    """Return the environment inside all wrappers."""
+    while isinstance(env, Wrapper):
+        env = env._env
+    return env
+
+
+class Wrapper(Restarting):
     """An environment that delegates to the one inside."""
 
     def __init__(self, env: environment.Environment):
@@ -70,16 +111,9 @@ class Wrapper(environment.Environment):
         """Reset: (obs, state)."""
         return self._env.reset_env(key, params)
 
-    def restart(self, key: jax.Array, state: Any, params: Any):
-        """Begin the next episode from the state the last one ended in: (obs, state)."""
-        return self._env.restart(key, state, params)
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def step(self, key: jax.Array, state: Any, action: jax.Array, params: Any = None):
-        """Step with auto-reset, as in gymnax: the info holds the true `final_observation`."""
-        return step_and_restart(
-            self, key, state, action, self.default_params if params is None else params
-        )
+    def restart(self, state: Any, params: Any):
+        """Begin the next episode as the environment inside does."""
+        return self._env.restart(state, params)
 
     def is_truncated(self, state: Any, params: Any) -> jax.Array:
         """Whether the time limit was reached."""
@@ -92,31 +126,6 @@ class Wrapper(environment.Environment):
     def observation_space(self, params: Any):
         """Observation space."""
         return self._env.observation_space(params)
-
-
-def step_and_restart(env: Any, key: jax.Array, state: Any, action: jax.Array, params: Any):
-    """Step, and where the episode is over restart, or reset where there is no cheap restart.
-
-    Returns:
-        `(obs, state, reward, terminated, truncated, info)`.
-    """
-    innermost = env
-    while isinstance(innermost, Wrapper):
-        innermost = innermost._env
-    step_key, restart_key = jax.random.split(key)
-    final_obs, stepped, reward, terminated, info = env.step_env(step_key, state, action, params)
-    truncated = env.is_truncated(stepped, params)
-    if hasattr(innermost, "restart"):
-        fresh_obs, fresh = env.restart(restart_key, stepped, params)
-    else:
-        fresh_obs, fresh = env.reset_env(restart_key, params)
-    obs, state = jax.tree.map(
-        lambda a, b: jnp.where(terminated | truncated, a, b),
-        (fresh_obs, fresh),
-        (final_obs, stepped),
-    )
-    flags = {"terminated": terminated, "truncated": truncated, "final_observation": final_obs}
-    return obs, state, reward, terminated, truncated, info | flags
 
 
 class FlattenObservation(Wrapper):
@@ -143,9 +152,9 @@ class FlattenObservation(Wrapper):
         obs, state = self._env.reset_env(key, params)
         return jnp.ravel(obs), state
 
-    def restart(self, key: jax.Array, state: Any, params: Any):
+    def restart(self, state: Any, params: Any):
         """Restart; the observation is flattened."""
-        obs, state = super().restart(key, state, params)
+        obs, state = super().restart(state, params)
         return jnp.ravel(obs), state
 
     def observation_space(self, params: Any) -> spaces.Box:
@@ -184,9 +193,9 @@ class OneHotObservation(Wrapper):
         obs, state = self._env.reset_env(key, params)
         return self._one_hot(obs, params), state
 
-    def restart(self, key: jax.Array, state: Any, params: Any):
+    def restart(self, state: Any, params: Any):
         """Restart; the observation is one-hot."""
-        obs, state = super().restart(key, state, params)
+        obs, state = super().restart(state, params)
         return self._one_hot(obs, params), state
 
     def observation_space(self, params: Any) -> spaces.Box:
@@ -251,9 +260,9 @@ class TimeLimit(Wrapper):
         obs, inner = self._env.reset_env(key, params)
         return obs, Timed(inner, jnp.int32(0))
 
-    def restart(self, key: jax.Array, state: Timed, params: Any):
+    def restart(self, state: Timed, params: Any):
         """Restart and count from 0."""
-        obs, inner = super().restart(key, state.inner, params)
+        obs, inner = super().restart(state.inner, params)
         return obs, Timed(inner, jnp.int32(0))
 
     def is_truncated(self, state: Timed, params: Any) -> jax.Array:

@@ -19,10 +19,12 @@ from gymnax.environments import spaces
 import envs
 from envs import _BRAX as BRAX
 from purejaxrl.returns import Episode, episode_metrics
+from purejaxrl.wrappers import Restarting
 
 QUICK = {"gridworld-small", "gridworld-longer", "gridworld-mazes", "gridworld-rand_all", "maze-60"}
 QUICK |= {"chain-long-noisy", "chain-distracted", "garnet", "bandit-contextual"}
-QUICK |= {"bandit-nonstationary", "CartPole-v1", "Pendulum-v1", "inverted_pendulum"}
+QUICK |= {"bandit-nonstationary", "CartPole-v1", "Pendulum-v1"}
+QUICK |= {"inverted_pendulum", "inverted_double_pendulum", "reacher"}
 """What the quick suite compiles: one of a kind. All the others are marked slow."""
 
 CHUNK = 100
@@ -33,6 +35,9 @@ WATCHED = 1
 
 COSTLY = ("MinAtar", "Pong", "gridworld-rand")
 """What takes longer to run unoptimised than to optimise."""
+
+DETERMINISTIC = {"maze-25", "maze-60", "maze-perfect", "gridworld-sparse"}
+"""Environments that leave nothing to chance once the level is drawn."""
 
 KNOWN: dict[tuple[str, str], str] = {}
 
@@ -80,11 +85,14 @@ def digest(obs: Any) -> jax.Array:
     return flat @ jnp.cos(1.0 + jnp.arange(flat.size))
 
 
+def keys_of(env: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The keys of a step and of the reset after it: a restart needs none."""
+    return (key, key) if isinstance(env, Restarting) else tuple(jax.random.split(key))
+
+
 def restart(env: Any, key: jax.Array, state: Any, level: Any) -> tuple[Any, Any]:
-    """Begin the next episode, cheaply where the environment knows how."""
-    if hasattr(env, "restart"):
-        return env.restart(key, state, level)
-    return env.reset_env(key, level)
+    """Begin the next episode, as the environment knows how."""
+    return env.restart(state, level) if isinstance(env, Restarting) else env.reset_env(key, level)
 
 
 def step_and_compare(env: Any, level: Any, state: Any, act_key: jax.Array, step_key: jax.Array):
@@ -93,7 +101,7 @@ def step_and_compare(env: Any, level: Any, state: Any, act_key: jax.Array, step_
     obs, after, reward, terminated, truncated, info = env.step(step_key, state, action, level)
     final_obs = info["final_observation"]
 
-    step_key, reset_key = jax.random.split(step_key)
+    step_key, reset_key = keys_of(env, step_key)
     stepped_obs, stepped, _, ended, _ = env.step_env(step_key, state, action, level)
     out_of_time = env.is_truncated(stepped, level)
     fresh_obs, fresh = restart(env, reset_key, stepped, level)
@@ -296,6 +304,15 @@ def test_equal_keys_give_equal_plays(world):
         np.testing.assert_array_equal(x[:, ::2], x[:, 1::2])
 
 
+def test_other_keys_give_other_plays(world):
+    """With equal actions on one level: what differs is the environment's own chance."""
+    twins = world.twins
+    same = (twins.digest == twins.digest[:, :1]).all() and (
+        twins.reward == twins.reward[:, :1]
+    ).all()
+    assert same == (world.name in DETERMINISTIC)
+
+
 def test_levels_are_alike_in_shape_and_differ(world):
     if not hasattr(world.env, "sample_level"):
         return
@@ -313,7 +330,7 @@ def test_alone_step_by_step_and_not_jitted_is_the_same(world):
     _, state = reset_env(world.script.reset_key[WATCHED], level)
     for t in range(3):  # the limit is two steps
         seen = jax.tree.map(lambda x: x[t], world.short.watched)  # noqa: B023
-        key, reset_key = jax.random.split(world.script.step_key[t, WATCHED])
+        key, reset_key = keys_of(env, world.script.step_key[t, WATCHED])
         final_obs, state, reward, terminated, _ = step_env(key, state, seen[1], level)
         truncated = env.is_truncated(state, level)
         obs = final_obs

@@ -12,6 +12,7 @@ from purejaxrl.wrappers import (
     ClipAction,
     FlattenObservation,
     OneHotObservation,
+    Restarting,
     ScaleAction,
     TimeLimit,
     Wrapper,
@@ -299,10 +300,10 @@ class Counting(environment.Environment):
         return spaces.Discrete(4)
 
 
-class CountingOn(Counting):
+class CountingOn(Counting, Restarting):
     """Restarts later than it resets."""
 
-    def restart(self, key, state, params):
+    def restart(self, state, params):
         return jnp.int32(2), state.replace(time=jnp.int32(2))
 
 
