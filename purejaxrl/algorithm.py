@@ -52,6 +52,15 @@ class Algorithm(NamedTuple):
     """(num_envs) -> the memory with which an episode starts; () where there is none."""
     vital: Callable = lambda state, metrics: state.params
     """(state, metrics) -> the leaves that must stay finite; a member where one fails is frozen."""
+    log_prob: Callable | None = None
+    """(state, trajectory) -> (log_prob, entropies), differentiable in `state.params`: of the
+    trajectory's actions `[num_steps, num_envs]`, and the means of the state's entropies on it, by
+    name. A meta-gradient needs it."""
+    partition: Any = None
+    """Of a meta-learner: PartitionSpecs, a prefix of its `State`, that lay its agents over the
+    mesh axis `agents`; `init` sees all agents, `collect` and `learn` a device's share."""
+    num_agents: int = 1
+    """How many agents there are to lay."""
     made_of: tuple[str, ...] = ()
     """Names of the environment and the functions it was made with; compared like `config`."""
 

@@ -19,10 +19,9 @@ from rich.table import Table
 from purejaxrl import plots
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.checkpoint import CheckpointError
-from purejaxrl.devices import layout
 from purejaxrl.logs import Sink, console, tensorboard_sink, wandb_sink
 from purejaxrl.population import Rows, populate, seeds
-from purejaxrl.runner import Result, RunOptions, estimate, run
+from purejaxrl.runner import Result, RunOptions, estimate, plan_for, run
 from purejaxrl.stats import final_scores, interval
 
 RunFlags = Annotated[RunOptions, tyro.conf.arg(name="")]
@@ -150,7 +149,7 @@ def report(outcome: Outcome, swept: Sequence[str]) -> pd.DataFrame:
 
 
 def _foresee(job: Job, population: Any, options: RunOptions) -> None:
-    plan = layout(population.size, None, options.group)
+    plan = plan_for(job.algorithm, population, options)
     steps = job.num_updates * job.algorithm.config.batch_size
     need = estimate(job.algorithm, population, job.num_updates, options)
     console.print(

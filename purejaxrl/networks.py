@@ -62,6 +62,11 @@ class CNN(nn.Module):
         return MLP(self.hidden, self.activation)(x)
 
 
+def categorical(logits: jax.Array) -> distrax.Categorical:
+    """Distribution over actions from logits `[..., num_actions]`."""
+    return distrax.Categorical(logits=logits)
+
+
 def torso(kind: TorsoKind, hidden: tuple[int, ...], activation: Activation) -> nn.Module:
     """Build the torso that a config asks for."""
     return {"mlp": MLP, "cnn": CNN}[kind](hidden, activation)
@@ -75,6 +80,30 @@ def check_torso(kind: TorsoKind, obs_shape: tuple[int, ...]) -> None:
             f"torso: {kind!r} is not valid for observations of shape {obs_shape}; it takes "
             f"{ndim}-dimensional ones (wrap the environment in FlattenObservation for an MLP)"
         )
+
+
+def torso_for(
+    space: spaces.Space, kind: TorsoKind, hidden: tuple[int, ...], activation: Activation
+) -> nn.Module:
+    """Build the torso that a config asks for, once it is known to suit the observations.
+
+    Raises:
+        ValueError: if they are arrays of another dimension.
+    """
+    if isinstance(space, spaces.Box):
+        check_torso(kind, space.shape)
+    return torso(kind, hidden, activation)
+
+
+def num_actions(space: spaces.Space) -> int:
+    """How many actions a discrete space has.
+
+    Raises:
+        ValueError: if it is not discrete.
+    """
+    if not isinstance(space, spaces.Discrete):
+        raise ValueError(f"action_space: {space!r} is not valid; it must be Discrete")
+    return space.n
 
 
 class PolicyHead(nn.Module):
@@ -100,6 +129,41 @@ class PolicyHead(nn.Module):
             f"action_space: {self.action_space!r} is not valid; it must be Discrete, or a Box "
             "with one dimension"
         )
+
+
+class Table(nn.Module):
+    """A linear layer over a one-hot row, and the time if there is one, by look-up.
+
+    An observation is `row` or `(row, time)`, int32 and float32 `[...]`; out come `[..., features]`.
+    It starts at zero.
+    """
+
+    num_rows: int
+    features: int
+
+    @nn.compact
+    def __call__(self, obs: Any) -> jax.Array:  # noqa: D102
+        row, *time = obs if isinstance(obs, tuple) else (obs,)
+        out = self.param("rows", nn.initializers.zeros, (self.num_rows, self.features))[row]
+        if time:
+            out += time[0][..., None] * self.param("time", nn.initializers.zeros, (self.features,))
+        return out
+
+
+def readout(space: spaces.Space, torso: nn.Module, features: int, scale: float = 1.0) -> nn.Module:
+    """From an observation to `features` numbers: a table where it is a row, else through a torso.
+
+    Args:
+        space: of the observations. Discrete, or a Dict with a discrete `row`, is looked up.
+        torso: what comes before a linear layer otherwise.
+        features: how many numbers.
+        scale: of the linear layer's initial weights.
+    """
+    if isinstance(space, spaces.Dict) and "row" in space.spaces:
+        space = space.spaces["row"]
+    if isinstance(space, spaces.Discrete):
+        return Table(space.n, features)
+    return nn.Sequential([torso, dense(features, scale)])
 
 
 class Actor(nn.Module):

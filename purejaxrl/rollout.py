@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from purejaxrl.returns import episode_metrics
+
 
 class Transition(NamedTuple):
     """Experience over time, leaves `[T, num_envs, ...]`."""
@@ -23,6 +25,36 @@ def reset(key: jax.Array, env: Any, env_params: Any, num_envs: int) -> tuple[Any
     """Reset `num_envs` environments on one level; returns (obs, env_state)."""
     keys = jax.random.split(key, num_envs)
     return jax.vmap(env.reset, in_axes=(0, None))(keys, env_params)
+
+
+class Experience(NamedTuple):
+    """What an agent saw in one update, and the episodes that ended in it."""
+
+    transitions: Transition
+    episodes: dict[str, jax.Array]
+
+
+def collect(
+    state: Any, env: Any, act: Callable, final_value: Callable, num_steps: int, gamma: jax.Array
+) -> tuple[Any, Experience]:
+    """Let an agent without memory act for `num_steps`, and keep account of its episodes.
+
+    Args:
+        state: an agent's state, with `key`, `task`, `env_state`, `obs`, `first` and `episode`.
+        env: gymnax 1.x environment.
+        act, final_value: as in `rollout`.
+        num_steps: T.
+        gamma: the agent's discount.
+    """
+    key, rollout_key = jax.random.split(state.key)
+    env_state, obs, first, _, seen = rollout(
+        rollout_key, env, state.task.env_params, state.env_state, state.obs, state.first,
+        (), act, final_value, num_steps,
+    )  # fmt: skip
+    done = seen.terminated | seen.truncated
+    episode, episodes = episode_metrics(state.episode, seen.reward, done, gamma)
+    state = state._replace(env_state=env_state, obs=obs, first=first, key=key, episode=episode)
+    return state, Experience(seen, episodes)
 
 
 def rollout(

@@ -127,7 +127,7 @@ def run(
     check_hypers(population.hypers)
     out = Path(options.out)
     record.claim(out, options.resume, record.identity(algorithm, population), settings)
-    plan = layout(population.size, list(devices) if devices else None, options.group)
+    plan = plan_for(algorithm, population, options, list(devices) if devices else None)
     metrics_sink = ParquetSink(out / "metrics")
     saved = checkpoint.Series(out / "checkpoints", options.keep_last)
 
@@ -146,7 +146,8 @@ def run(
     metrics_sink.rewind(done)
     carry = _with_horizon(carry, horizon or num_updates)
     begun = done
-    carry, hypers = plan.place((carry, population.hypers))
+    carry = plan.place(carry, Carry(algorithm.partition, None))
+    hypers = plan.place(population.hypers)
     chunk = plan.jit(_chunk, static_argnums=(0, 1, 2), donate_argnums=4)
     progress = ProgressLine(num_updates, done, options.progress)
     failed: set[int] = set(np.flatnonzero(~np.asarray(carry.alive[: population.size])))
@@ -214,9 +215,10 @@ def estimate(
 ) -> Estimate:
     """Compile a chunk and time a few updates, to foresee a run's memory and time."""
     check_hypers(population.hypers)
-    plan = layout(population.size, None, options.group)
-    carry = _start(algorithm, population)
-    carry, hypers = plan.place((_with_horizon(carry, num_updates), population.hypers))
+    plan = plan_for(algorithm, population, options)
+    carry = _with_horizon(_start(algorithm, population), num_updates)
+    carry = plan.place(carry, Carry(algorithm.partition, None))
+    hypers = plan.place(population.hypers)
     probe = jnp.int32(min(3, options.chunk))
     chunk = plan.jit(_chunk, static_argnums=(0, 1, 2))
     compiled = chunk.lower(algorithm, plan, options.chunk, probe, carry, hypers).compile()
@@ -228,6 +230,17 @@ def estimate(
     memory = compiled.memory_analysis()
     size = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     return Estimate(size * plan.mesh.size, min(times) / int(probe) * num_updates)
+
+
+def plan_for(
+    algorithm: Algorithm,
+    population: Population,
+    options: RunOptions,
+    devices: list[jax.Device] | None = None,
+) -> Layout:
+    """Lay members over the devices, or a meta-learner's agents."""
+    num_agents = algorithm.num_agents if algorithm.partition is not None else None
+    return layout(population.size, devices, options.group, num_agents)
 
 
 def member_update(algorithm: Algorithm, carry: Carry, hypers: Any) -> tuple[Carry, dict]:
@@ -289,7 +302,8 @@ def _chunk(
 
         return jax.lax.fori_loop(0, length, step, (carry, empty))
 
-    return plan.map(member)(carry, hypers)
+    laid = Carry(algorithm.partition, None)
+    return plan.map(member, (laid, None), (laid, None))(carry, hypers)
 
 
 def _weighted_mean(values: np.ndarray, counts: np.ndarray) -> float:

@@ -1,0 +1,189 @@
+"""Advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783), synchronous.
+
+The hand-made baseline of the learned algorithms, and GROOVE's antagonist. One gradient step per
+rollout, with generalised advantages. Where observations are rows of a table, policy and value are
+tables.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from purejaxrl import networks, optimizers
+from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
+from purejaxrl.returns import Episode, generalized_advantage, next_values
+from purejaxrl.rollout import Experience, collect, reset
+from purejaxrl.validation import hyper, require, require_choice, require_count
+
+
+@dataclass(frozen=True)
+class Config:
+    """What decides a shape or a length. Static."""
+
+    num_envs: int = 64
+    """Environments that one agent acts in at a time."""
+    num_steps: int = 20
+    """Steps in each environment between updates."""
+    torso: networks.TorsoKind = "mlp"
+    """Network under the policy's and the value's head (each its own), unless they are tables."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the torso's dense layers."""
+    activation: networks.Activation = "tanh"
+    """Nonlinearity of the torso."""
+
+    @property
+    def batch_size(self) -> int:
+        """Environment steps per update."""
+        return self.num_envs * self.num_steps
+
+    def __post_init__(self):
+        require_count(self, "num_envs", "num_steps")
+        require_choice(self, "torso", get_args(networks.TorsoKind))
+        require_choice(self, "activation", get_args(networks.Activation))
+        require(
+            bool(self.hidden) and min(self.hidden) >= 1, self, "hidden", "one or more widths >= 1"
+        )
+
+
+class Hypers(struct.PyTreeNode):
+    """What training can be vmapped, swept or meta-learned over. Traced."""
+
+    learning_rate: float = hyper(1e-3, at_least=0)
+    """The optimizer's step size."""
+    gamma: float = hyper(0.99, at_least=0, at_most=1)
+    """Discount per step."""
+    gae_lambda: float = hyper(0.95, at_least=0, at_most=1)
+    """Decay of the advantage's eligibility trace."""
+    value_coef: float = hyper(0.5, at_least=0)
+    """Weight of the value loss."""
+    entropy_coef: float = hyper(0.01, at_least=0)
+    """Weight of the entropy bonus."""
+    max_grad_norm: float = hyper(0.5, above=0, infinite=True)
+    """Global norm to which gradients are clipped; inf for no clipping."""
+
+
+class Params(NamedTuple):  # noqa: D101
+    actor: Any
+    critic: Any
+
+
+class State(NamedTuple):
+    """An agent on a level. Environment leaves are `[num_envs, ...]`."""
+
+    params: Params
+    opt_state: Any
+    env_state: Any
+    obs: Any
+    first: jax.Array
+    task: Task
+    key: jax.Array
+    step: jax.Array  # int32, updates done
+    episode: Episode
+
+
+def make(config: Config, env: Any, optimizer: optimizers.Optimizer = optimizers.adam) -> Algorithm:
+    """A2C on a gymnax environment with discrete actions.
+
+    Args:
+        config: static settings.
+        env: gymnax 1.x environment; its spaces are read at its default parameters.
+        optimizer: from a step size to what descends; it follows the clipping of the gradient.
+
+    Raises:
+        ValueError: if the torso does not suit the observations, or actions are not discrete.
+    """
+    space = env.observation_space(env.default_params)
+    torso = networks.torso_for(space, config.torso, config.hidden, config.activation)
+    num_actions = networks.num_actions(env.action_space(env.default_params))
+    actor = networks.readout(space, torso, num_actions, 0.01)
+    critic = networks.readout(space, torso, 1)
+
+    def optimize(hypers: Hypers) -> optax.GradientTransformation:
+        return optax.chain(
+            optimizers.clip_by_global_norm(hypers.max_grad_norm), optimizer(hypers.learning_rate)
+        )
+
+    def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
+        actor_key, critic_key, env_key, key = jax.random.split(key, 4)
+        obs, env_state = reset(env_key, env, task.env_params, config.num_envs)
+        params = Params(actor.init(actor_key, obs), critic.init(critic_key, obs))
+        return State(
+            params=params,
+            opt_state=optimize(hypers).init(params),
+            env_state=env_state,
+            obs=obs,
+            first=jnp.ones(config.num_envs, bool),
+            task=task,
+            key=key,
+            step=jnp.int32(0),
+            episode=Episode.start(config.num_envs),
+        )
+
+    def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
+        def explore(memory, obs, first, key):
+            pi = networks.categorical(actor.apply(state.params.actor, obs))
+            return memory, pi.sample(seed=key), ()
+
+        def final_value(memory, obs):
+            return critic.apply(state.params.critic, obs)[..., 0]
+
+        return collect(state, env, explore, final_value, config.num_steps, hypers.gamma)
+
+    def loss(params: Params, state: State, seen: Any, hypers: Hypers) -> tuple[jax.Array, Metrics]:
+        pi = networks.categorical(actor.apply(params.actor, seen.obs))
+        value = critic.apply(params.critic, seen.obs)[..., 0]
+        last_value = critic.apply(params.critic, state.obs)[..., 0]
+        advantage = jax.lax.stop_gradient(
+            generalized_advantage(
+                seen.reward,
+                value,
+                next_values(value, last_value, seen.final_value, seen.truncated),
+                seen.terminated,
+                seen.truncated,
+                hypers.gamma,
+                hypers.gae_lambda,
+            )
+        )
+        target = jax.lax.stop_gradient(advantage + value)
+        metrics = {
+            "policy_loss": -(pi.log_prob(seen.action) * advantage).mean(),
+            "value_loss": 0.5 * ((value - target) ** 2).mean(),
+            "entropy": pi.entropy().mean(),
+        }
+        total = (
+            metrics["policy_loss"]
+            + hypers.value_coef * metrics["value_loss"]
+            - hypers.entropy_coef * metrics["entropy"]
+        )
+        return total, metrics
+
+    def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
+        grads, metrics = jax.grad(loss, has_aux=True)(
+            state.params, state, experience.transitions, hypers
+        )
+        updates, opt_state = optimize(hypers).update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
+        env_steps = {"env_steps": jnp.int32(config.batch_size)}
+        return state, env_steps | experience.episodes | metrics
+
+    def log_prob(state: State, experience: Experience) -> tuple[jax.Array, Metrics]:
+        seen = experience.transitions
+        pi = networks.categorical(actor.apply(state.params.actor, seen.obs))
+        return pi.log_prob(seen.action), {"entropy": pi.entropy().mean()}
+
+    def act(policy: Any, memory, obs, first, key, greedy: bool):
+        pi = networks.categorical(actor.apply(policy, obs))
+        return (pi.mode() if greedy else pi.sample(seed=key)), memory
+
+    def vital(state: State, metrics: Metrics):
+        return state.params, metrics["policy_loss"], metrics["value_loss"]
+
+    return Algorithm(
+        config, init, collect_experience, learn, lambda state: state.params.actor, act,
+        vital=vital, log_prob=log_prob, made_of=(part_name(env), part_name(optimizer)),
+    )  # fmt: skip

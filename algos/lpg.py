@@ -1,0 +1,310 @@
+"""Learned policy gradient (Oh et al. 2020, arXiv 2007.08794), in the form of GROOVE's section 2.2.
+
+A *rule*, a backward recurrent network, reads an agent's experience and says how its policy and its
+categorical prediction y should change. Here is the rule, and the agent that learns by it; the rule
+is a leaf of `Hypers`, and `purejaxrl.meta.gradient` learns it. What y means the rule must discover.
+
+With π̂ and ŷ the rule's outputs, an update descends −log π(a|s) π̂ + α KL(y(s) ‖ ŷ), averaged over
+the experience. The published code gives π̂ the opposite sign, leaves γ out of the rule's inputs, and
+takes time limits for terminations.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, get_args
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from purejaxrl import networks, optimizers
+from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
+from purejaxrl.gru import GRUWeights, gru
+from purejaxrl.returns import Episode
+from purejaxrl.rollout import Experience, collect, reset
+from purejaxrl.validation import hyper, require, require_choice, require_count
+
+
+@dataclass(frozen=True)
+class Config:
+    """What decides a shape or a length. Static."""
+
+    num_envs: int = 64
+    """Environments that one agent acts in at a time."""
+    num_steps: int = 20
+    """Steps in each environment between updates."""
+    num_predictions: int = 8
+    """Categories of the agent's prediction y."""
+    rule_width: int = 256
+    """Width of the rule's recurrent state."""
+    rule_embedding: int = 16
+    """Width of the rule's embedding of y."""
+    torso: networks.TorsoKind = "mlp"
+    """Network under the agent's policy and its prediction (each has its own), unless those are
+    tables."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the torso's dense layers."""
+    activation: networks.Activation = "relu"
+    """Nonlinearity of the torso."""
+
+    @property
+    def batch_size(self) -> int:
+        """Environment steps per update."""
+        return self.num_envs * self.num_steps
+
+    def __post_init__(self):
+        require_count(
+            self, "num_envs", "num_steps", "num_predictions", "rule_width", "rule_embedding"
+        )
+        require_choice(self, "torso", get_args(networks.TorsoKind))
+        require_choice(self, "activation", get_args(networks.Activation))
+        require(
+            bool(self.hidden) and min(self.hidden) >= 1, self, "hidden", "one or more widths >= 1"
+        )
+
+
+class Hypers(struct.PyTreeNode):
+    """What training can be vmapped, swept or meta-learned over. Traced."""
+
+    rule: Any = None
+    """Parameters of the `Rule`."""
+    learning_rate: float = hyper(40.0, at_least=0)
+    """The agent's step size: 40 suits tables and SGD, 5e-4 networks and Adam."""
+    gamma: float = hyper(0.99, at_least=0, at_most=1)
+    """Discount per step, which the rule is told."""
+    prediction_coef: float = hyper(0.5, at_least=0)
+    """α, weight of the prediction's update."""
+
+
+class RuleInputs(NamedTuple):
+    """What a rule reads of an agent's experience: `[num_steps, num_envs]`, y with m beside."""
+
+    reward: jax.Array
+    terminated: jax.Array  # float: d, for a truncated episode might have gone on
+    done: jax.Array  # bool: terminated or truncated; nothing is carried across
+    gamma: jax.Array  # []
+    prob: jax.Array  # π(a|s)
+    prediction: jax.Array  # y(s), a distribution
+    next_prediction: jax.Array  # y(s'), of the true next observation
+
+
+class Target(NamedTuple):
+    """Where a rule wants an agent to go."""
+
+    pi: jax.Array  # π̂ `[num_steps, num_envs]`, by how much to raise log π(a|s)
+    log_y: jax.Array  # log ŷ `[num_steps, num_envs, m]`
+
+
+class Rule(nn.Module):
+    """The learned algorithm: `RuleInputs` to a `Target`, from the last step to the first."""
+
+    width: int
+    embedding: int
+    num_predictions: int
+
+    @nn.compact
+    def __call__(self, x: RuleInputs) -> Target:  # noqa: D102
+        embed = nn.Sequential([nn.Dense(self.embedding), nn.relu, nn.Dense(1)])
+        features = jnp.stack(
+            [
+                x.reward,
+                x.terminated,
+                jnp.broadcast_to(x.gamma, x.reward.shape),
+                x.prob,
+                embed(x.prediction)[..., 0],
+                embed(x.next_prediction)[..., 0],
+            ],
+            axis=-1,
+        )
+        weights = GRUWeights(
+            inputs=self.param(
+                "inputs", nn.initializers.lecun_normal(), (features.shape[-1], 3 * self.width)
+            ),
+            inputs_bias=self.param("inputs_bias", nn.initializers.zeros, (3 * self.width,)),
+            state=self.param("state", _recurrent, (self.width, 3 * self.width)),
+            state_bias=self.param("state_bias", nn.initializers.zeros, (self.width,)),
+        )
+        backward = lambda tree: jax.tree.map(lambda x: x[::-1], tree)  # noqa: E731
+        states = backward(gru(weights, *backward((features, x.done))))
+        pi = nn.Dense(1)(states)[..., 0]
+        return Target(pi, jax.nn.log_softmax(nn.Dense(self.num_predictions)(states)))
+
+
+def _recurrent(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Orthogonal weights for each gate."""
+    width = shape[0]
+    init = networks.orthogonal(1.0)
+    return jnp.concatenate([init(k, (width, width)) for k in jax.random.split(key, 3)], axis=1)
+
+
+def make_rule(config: Config) -> Rule:
+    """Make the rule that a config describes."""
+    return Rule(config.rule_width, config.rule_embedding, config.num_predictions)
+
+
+def init_rule(key: jax.Array, config: Config) -> Any:
+    """Draw the parameters of a rule that has learned nothing yet."""
+    one, y = jnp.zeros((1, 1)), jnp.zeros((1, 1, config.num_predictions))
+    return make_rule(config).init(key, RuleInputs(one, one, one > 0, one[0, 0], one, y, y))
+
+
+class Params(NamedTuple):
+    """Of an agent."""
+
+    actor: Any
+    predictor: Any
+
+
+class State(NamedTuple):
+    """An agent on a level. Environment leaves are `[num_envs, ...]`."""
+
+    params: Params
+    opt_state: Any
+    env_state: Any
+    obs: Any
+    first: jax.Array
+    task: Task
+    key: jax.Array
+    step: jax.Array  # int32, updates done
+    episode: Episode
+
+
+def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """KL(p ‖ q) over the last axis."""
+    return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
+
+
+def make(config: Config, env: Any, optimizer: optimizers.Optimizer = optimizers.sgd) -> Algorithm:
+    """LPG on a gymnax environment with discrete actions.
+
+    Args:
+        config: static settings.
+        env: gymnax 1.x environment; its spaces are read at its default parameters.
+        optimizer: the agent's, from a step size to what descends.
+
+    Raises:
+        ValueError: if the torso does not suit the observations, or actions are not discrete.
+    """
+    space = env.observation_space(env.default_params)
+    torso = networks.torso_for(space, config.torso, config.hidden, config.activation)
+    num_actions = networks.num_actions(env.action_space(env.default_params))
+    actor = networks.readout(space, torso, num_actions, 0.01)
+    predictor = networks.readout(space, torso, config.num_predictions)
+    rule = make_rule(config)
+
+    def policy_of(params: Params, obs: Any):
+        return networks.categorical(actor.apply(params.actor, obs))
+
+    def log_prediction(params: Params, obs: Any) -> jax.Array:
+        return jax.nn.log_softmax(predictor.apply(params.predictor, obs))
+
+    def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
+        actor_key, predictor_key, env_key, key = jax.random.split(key, 4)
+        obs, env_state = reset(env_key, env, task.env_params, config.num_envs)
+        params = Params(actor.init(actor_key, obs), predictor.init(predictor_key, obs))
+        return State(
+            params=params,
+            opt_state=optimizer(hypers.learning_rate).init(params),
+            env_state=env_state,
+            obs=obs,
+            first=jnp.ones(config.num_envs, bool),
+            task=task,
+            key=key,
+            step=jnp.int32(0),
+            episode=Episode.start(config.num_envs),
+        )
+
+    def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
+        def explore(memory, obs, first, key):
+            return memory, policy_of(state.params, obs).sample(seed=key), ()
+
+        def final_obs(memory, obs):  # kept whole, for y(s')
+            return obs
+
+        return collect(state, env, explore, final_obs, config.num_steps, hypers.gamma)
+
+    def ask(state: State, hypers: Hypers, experience: Experience) -> Target:
+        """Let the rule judge the experience; it may be differentiated, what it reads may not."""
+        seen, params = experience.transitions, state.params
+        inputs = RuleInputs(
+            reward=seen.reward,
+            terminated=seen.terminated.astype(jnp.float32),
+            done=seen.terminated | seen.truncated,
+            gamma=jnp.asarray(hypers.gamma, jnp.float32),
+            prob=policy_of(params, seen.obs).prob(seen.action),
+            prediction=jnp.exp(log_prediction(params, seen.obs)),
+            next_prediction=jnp.exp(log_prediction(params, seen.final_value)),
+        )
+        return rule.apply(hypers.rule, jax.lax.stop_gradient(inputs))
+
+    def loss(
+        params: Params, target: Target, seen: Any, hypers: Hypers
+    ) -> tuple[jax.Array, Metrics]:
+        pi, log_y = policy_of(params, seen.obs), log_prediction(params, seen.obs)
+        metrics = {
+            "policy_loss": -(pi.log_prob(seen.action) * target.pi).mean(),
+            "prediction_loss": kl_divergence(log_y, target.log_y).mean(),
+        }
+        total = metrics["policy_loss"] + hypers.prediction_coef * metrics["prediction_loss"]
+        return total, metrics
+
+    def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
+        target = ask(state, hypers, experience)
+        grads, metrics = jax.grad(loss, has_aux=True)(
+            state.params, target, experience.transitions, hypers
+        )
+        updates, opt_state = optimizer(hypers.learning_rate).update(
+            grads, state.opt_state, state.params
+        )
+        params = optax.apply_updates(state.params, updates)
+        metrics |= {
+            "pi_hat_square": (target.pi**2).mean(),
+            "y_hat_square": (jnp.exp(target.log_y) ** 2).sum(-1).mean(),
+            "env_steps": jnp.int32(config.batch_size),
+        }
+        state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
+        return state, experience.episodes | metrics
+
+    def log_prob(state: State, experience: Experience) -> tuple[jax.Array, Metrics]:
+        seen = experience.transitions
+        pi, log_y = policy_of(state.params, seen.obs), log_prediction(state.params, seen.obs)
+        prediction_entropy = -(jnp.exp(log_y) * log_y).sum(-1).mean()
+        return pi.log_prob(seen.action), {
+            "entropy": pi.entropy().mean(),
+            "prediction_entropy": prediction_entropy,
+        }
+
+    def act(policy: Any, memory, obs, first, key, greedy: bool):
+        pi = networks.categorical(actor.apply(policy, obs))
+        return (pi.mode() if greedy else pi.sample(seed=key)), memory
+
+    def vital(state: State, metrics: Metrics):
+        return state.params, metrics["policy_loss"], metrics["prediction_loss"]
+
+    return Algorithm(
+        config, init, collect_experience, learn, lambda state: state.params.actor, act,
+        vital=vital, log_prob=log_prob, made_of=(part_name(env), part_name(optimizer)),
+    )  # fmt: skip
+
+
+class Regularizer(struct.PyTreeNode):
+    """What the meta-objective adds to the agents' return (LPG eq. 6; GROOVE table 2's weights)."""
+
+    entropy: float = hyper(0.05, at_least=0)
+    """β0, of the policy's entropy."""
+    prediction_entropy: float = hyper(0.001, at_least=0)
+    """β1, of the prediction's entropy."""
+    pi_hat: float = hyper(0.005, at_least=0)
+    """β2, against ‖π̂‖²."""
+    y_hat: float = hyper(0.001, at_least=0)
+    """β3, against ‖ŷ‖²."""
+
+    def loss(self, metrics: Metrics) -> jax.Array:
+        """Weigh the terms that `learn` and `log_prob` return."""
+        return (
+            self.pi_hat * metrics["pi_hat_square"]
+            + self.y_hat * metrics["y_hat_square"]
+            - self.entropy * metrics["entropy"]
+            - self.prediction_entropy * metrics["prediction_entropy"]
+        )

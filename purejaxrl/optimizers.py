@@ -1,0 +1,34 @@
+"""Optimizers that can be differentiated through, also where a gradient is exactly zero.
+
+The derivative of a square root is infinite at zero: optax's Adam (in its second moment) and its
+clipping (in the norm) then turn a meta-gradient into NaN.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Optimizer = Callable[[Any], optax.GradientTransformation]
+"""From a step size, which may be traced, to an optimizer; free to rebuild inside an update."""
+
+sgd: Optimizer = optax.sgd
+
+
+def adam(learning_rate: Any) -> optax.GradientTransformation:
+    """Adam (Kingma and Ba 2015) with ε = 1e-5; what is added under the root is negligible."""
+    return optax.adam(learning_rate, eps=1e-5, eps_root=1e-16)
+
+
+def clip_by_global_norm(max_norm: Any) -> optax.GradientTransformation:
+    """Scale gradients down to a global norm of at most `max_norm`."""
+
+    def update(grads, state, params=None):
+        squares = sum(jnp.sum(g * g) for g in jax.tree.leaves(grads))
+        norm = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
+        scale = jnp.where(norm > max_norm, max_norm / jnp.where(norm > max_norm, norm, 1.0), 1.0)
+        return jax.tree.map(lambda g: g * scale, grads), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
