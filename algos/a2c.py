@@ -133,22 +133,9 @@ def make(config: Config, env: Any, optimizer: optimizers.Optimizer = optimizers.
 
         return collect(state, env, explore, final_value, config.num_steps, hypers.gamma)
 
-    def loss(params: Params, state: State, seen: Any, hypers: Hypers) -> tuple[jax.Array, Metrics]:
+    def loss(params: Params, seen: Any, advantage: jax.Array, target: jax.Array, hypers: Hypers):
         pi = networks.categorical(actor.apply(params.actor, seen.obs))
         value = critic.apply(params.critic, seen.obs)[..., 0]
-        last_value = critic.apply(params.critic, state.obs)[..., 0]
-        advantage = jax.lax.stop_gradient(
-            generalized_advantage(
-                seen.reward,
-                value,
-                next_values(value, last_value, seen.final_value, seen.truncated),
-                seen.terminated,
-                seen.truncated,
-                hypers.gamma,
-                hypers.gae_lambda,
-            )
-        )
-        target = jax.lax.stop_gradient(advantage + value)
         metrics = {
             "policy_loss": -(pi.log_prob(seen.action) * advantage).mean(),
             "value_loss": 0.5 * ((value - target) ** 2).mean(),
@@ -162,8 +149,20 @@ def make(config: Config, env: Any, optimizer: optimizers.Optimizer = optimizers.
         return total, metrics
 
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
+        seen = experience.transitions
+        value = critic.apply(state.params.critic, seen.obs)[..., 0]
+        last_value = critic.apply(state.params.critic, state.obs)[..., 0]
+        advantage = generalized_advantage(
+            seen.reward,
+            value,
+            next_values(value, last_value, seen.final_value, seen.truncated),
+            seen.terminated,
+            seen.truncated,
+            hypers.gamma,
+            hypers.gae_lambda,
+        )
         grads, metrics = jax.grad(loss, has_aux=True)(
-            state.params, state, experience.transitions, hypers
+            state.params, seen, advantage, advantage + value, hypers
         )
         updates, opt_state = optimize(hypers).update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -22,7 +22,7 @@ from purejaxrl import networks, optimizers
 from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
 from purejaxrl.gru import GRUWeights, gru
 from purejaxrl.returns import Episode
-from purejaxrl.rollout import Experience, collect, reset
+from purejaxrl.rollout import Experience, collect, no_value, reset
 from purejaxrl.validation import hyper, require, require_choice, require_count
 
 
@@ -149,6 +149,11 @@ def init_rule(key: jax.Array, config: Config) -> Any:
     return make_rule(config).init(key, RuleInputs(one, one, one > 0, one[0, 0], one, y, y))
 
 
+def with_rule(rule: Any, hypers: Hypers) -> Hypers:
+    """Put a rule in its place: what a meta-learner inserts."""
+    return hypers.replace(rule=rule)
+
+
 class Params(NamedTuple):
     """Of an agent."""
 
@@ -175,13 +180,16 @@ def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
 
 
-def make(config: Config, env: Any, optimizer: optimizers.Optimizer = optimizers.sgd) -> Algorithm:
+def make(
+    config: Config, env: Any, optimizer: optimizers.Optimizer = optimizers.sgd, rule: Any = None
+) -> Algorithm:
     """LPG on a gymnax environment with discrete actions.
 
     Args:
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
         optimizer: the agent's, from a step size to what descends.
+        rule: has `apply(hypers.rule, RuleInputs) -> Target`; the config's `Rule` by default.
 
     Raises:
         ValueError: if the torso does not suit the observations, or actions are not discrete.
@@ -191,7 +199,7 @@ def make(config: Config, env: Any, optimizer: optimizers.Optimizer = optimizers.
     num_actions = networks.num_actions(env.action_space(env.default_params))
     actor = networks.readout(space, torso, num_actions, 0.01)
     predictor = networks.readout(space, torso, config.num_predictions)
-    rule = make_rule(config)
+    rule = rule or make_rule(config)
 
     def policy_of(params: Params, obs: Any):
         return networks.categorical(actor.apply(params.actor, obs))
@@ -219,10 +227,7 @@ def make(config: Config, env: Any, optimizer: optimizers.Optimizer = optimizers.
         def explore(memory, obs, first, key):
             return memory, policy_of(state.params, obs).sample(seed=key), ()
 
-        def final_obs(memory, obs):  # kept whole, for y(s')
-            return obs
-
-        return collect(state, env, explore, final_obs, config.num_steps, hypers.gamma)
+        return collect(state, env, explore, no_value, config.num_steps, hypers.gamma)
 
     def ask(state: State, hypers: Hypers, experience: Experience) -> Target:
         """Let the rule judge the experience; it may be differentiated, what it reads may not."""
@@ -234,7 +239,7 @@ def make(config: Config, env: Any, optimizer: optimizers.Optimizer = optimizers.
             gamma=jnp.asarray(hypers.gamma, jnp.float32),
             prob=policy_of(params, seen.obs).prob(seen.action),
             prediction=jnp.exp(log_prediction(params, seen.obs)),
-            next_prediction=jnp.exp(log_prediction(params, seen.final_value)),
+            next_prediction=jnp.exp(log_prediction(params, seen.final_obs)),
         )
         return rule.apply(hypers.rule, jax.lax.stop_gradient(inputs))
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl import networks
+from purejaxrl import networks, optimizers
 from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
 from purejaxrl.minibatches import minibatch_epochs
 from purejaxrl.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
@@ -174,7 +174,7 @@ def optimizer(hypers: Hypers, task: Task, step: jax.Array) -> optax.GradientTran
     """Adam with clipped gradients, its step size annealed by age; free to rebuild when traced."""
     age = jnp.minimum(step / task.horizon, 1.0)
     rate = hypers.learning_rate * (1 - age * (1 - hypers.learning_rate_end))
-    return optax.chain(optax.clip_by_global_norm(hypers.max_grad_norm), optax.adam(rate, eps=1e-5))
+    return optax.chain(optimizers.clip_by_global_norm(hypers.max_grad_norm), optimizers.adam(rate))
 
 
 def optimize(loss, state: Any, hypers: Hypers, batch: Any, config: Config) -> tuple[Any, Metrics]:
@@ -253,7 +253,11 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
         normalizer, reward = advance_normalizer(
             state.normalizer, seen.obs, seen.reward, done, hypers.gamma
         )
-        seen = seen._replace(obs=normalize_obs(state.normalizer.obs, seen.obs), reward=reward)
+        seen = seen._replace(
+            obs=normalize_obs(state.normalizer.obs, seen.obs),
+            final_obs=normalize_obs(state.normalizer.obs, seen.final_obs),
+            reward=reward,
+        )
         last_obs = normalize_obs(state.normalizer.obs, obs)
         state = state._replace(
             env_state=env_state,
@@ -285,7 +289,7 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
         )
         batch = Minibatch(seen.obs, seen.action, seen.extras, value, advantage, advantage + value)
         batch = jax.tree.map(lambda x: x.reshape(config.batch_size, *x.shape[2:]), batch)
-        state, metrics = optimize(loss, state, hypers, jax.lax.stop_gradient(batch), config)
+        state, metrics = optimize(loss, state, hypers, batch, config)
         env_steps = {"env_steps": jnp.int32(config.batch_size)}
         return state, env_steps | trajectory.episodes | metrics
 
@@ -296,8 +300,16 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
         pi = actor.apply(policy.actor, normalize_obs(policy.obs_moments, obs))
         return (pi.mode() if greedy else pi.sample(seed=key)), memory
 
+    def log_prob(state: State, trajectory: Trajectory) -> tuple[jax.Array, Metrics]:
+        seen = trajectory.transitions
+        pi = actor.apply(state.params.actor, seen.obs)
+        return pi.log_prob(seen.action), {"entropy": pi.entropy().mean()}
+
     def vital(state: State, metrics: Metrics):
         return state.params, metrics["policy_loss"], metrics["value_loss"]
 
     made_of = part_name(env), part_name(policy_loss)
-    return Algorithm(config, init, collect, learn, policy, act, vital=vital, made_of=made_of)
+    return Algorithm(
+        config, init, collect, learn, policy, act,
+        vital=vital, log_prob=log_prob, made_of=made_of,
+    )  # fmt: skip

@@ -226,7 +226,7 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
         )
         steps = Minibatch(seen.obs, seen.action, log_prob, value, advantage, advantage + value)
         steps, first = jax.tree.map(lambda x: x.swapaxes(0, 1), (steps, seen.first))
-        sequences = jax.lax.stop_gradient(Sequences(trajectory.memory, first, steps))
+        sequences = Sequences(trajectory.memory, first, steps)
         state, metrics = optimize(loss, state, hypers, sequences, config)
         env_steps = {"env_steps": jnp.int32(config.batch_size)}
         return state, env_steps | trajectory.episodes | metrics

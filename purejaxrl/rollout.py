@@ -17,7 +17,8 @@ class Transition(NamedTuple):
     terminated: jax.Array  # the episode ended: nothing to bootstrap from
     truncated: jax.Array  # the episode was cut: bootstrap from `final_value`
     first: jax.Array  # obs is an episode's first
-    final_value: jax.Array  # value of the true next observation; meaningful where truncated
+    final_obs: Any  # the true next observation; where nobody reads it, XLA leaves it out
+    final_value: jax.Array  # its value; meaningful where truncated
     extras: Any  # what `act` chose to remember, such as log-probabilities
 
 
@@ -25,6 +26,11 @@ def reset(key: jax.Array, env: Any, env_params: Any, num_envs: int) -> tuple[Any
     """Reset `num_envs` environments on one level; returns (obs, env_state)."""
     keys = jax.random.split(key, num_envs)
     return jax.vmap(env.reset, in_axes=(0, None))(keys, env_params)
+
+
+def no_value(memory: Any, final_obs: Any) -> tuple:
+    """Value nothing."""
+    return ()
 
 
 class Experience(NamedTuple):
@@ -71,8 +77,9 @@ def rollout(
 ) -> tuple[Any, Any, jax.Array, Any, Transition]:
     """Act for `num_steps` in `num_envs` auto-resetting environments.
 
-    The true final observation of an episode is reduced to its value within the step: carrying
-    it through the rollout can cost a hundred times the memory of everything else.
+    An algorithm that needs the value of an episode's final observation, no more, has it computed
+    within the step: carrying `final_obs` through the rollout, as reading it does, can cost a
+    hundred times the memory of everything else.
 
     Args:
         key: typed key.
@@ -82,7 +89,8 @@ def rollout(
         first: bool `[num_envs]`, whether `obs` is an episode's first.
         memory: what `act` carries from step to step; () if nothing.
         act: `(memory, obs, first, key) -> (memory, action, extras)`.
-        final_value: `(memory, final_obs) -> [num_envs]`, with the memory after `obs`.
+        final_value: `(memory, final_obs) -> [num_envs]`, with the memory after `obs`; `no_value`
+            where nobody reads it.
         num_steps: T.
 
     Returns:
@@ -105,6 +113,7 @@ def rollout(
             terminated,
             truncated,
             first,
+            info["final_observation"],
             final_value(memory, info["final_observation"]),
             extras,
         )

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -116,8 +117,7 @@ def make(
         sample_lifetime: `(key) -> int32`, in updates.
         axis_name: the mesh axis that `runner.run` lays agents over; None outside of it.
     """
-    inner_log_prob = inner.log_prob
-    if inner_log_prob is None:
+    if inner.log_prob is None:
         raise ValueError("inner: an algorithm without a log_prob is not valid")
 
     def over_devices(tree: Any) -> Any:
@@ -152,9 +152,10 @@ def make(
         opt_state = meta_optimizer(hypers).init(theta)
         return State(theta, opt_state, agents, task, key, jnp.int32(0))
 
-    def advantages(params: Any, seen: Transition, next_obs: Any, hypers: Hypers):
+    def advantages(params: Any, seen: Transition, hypers: Hypers):
+        """Generalised advantages and λ-returns, `[num_steps, num_envs]`."""
         value = critic.apply(params, seen.obs)[..., 0]
-        next_value = critic.apply(params, next_obs)[..., 0]
+        next_value = critic.apply(params, seen.final_obs)[..., 0]
         advantage = generalized_advantage(
             seen.reward, value, next_value, seen.terminated, seen.truncated,
             hypers.gamma, hypers.gae_lambda,
@@ -185,7 +186,7 @@ def make(
         def advance(agent: Agent, _):
             state, experience = collect_detached(agent.state, agent_hypers)
             seen = experience.transitions
-            _, target = advantages(agent.critic.params, seen, seen.final_value, hypers)
+            _, target = advantages(agent.critic.params, seen, hypers)
             state, metrics = inner.learn(state, agent_hypers, experience)
             grown, _ = improve(agent.critic, seen, target, hypers)
             alive = agent.state.step < agent.state.task.horizon
@@ -200,10 +201,9 @@ def make(
 
         state, experience = collect_detached(agent.state, agent_hypers)
         seen = experience.transitions
-        advantage, target = jax.lax.stop_gradient(
-            advantages(agent.critic.params, seen, seen.final_value, hypers)
-        )
-        log_prob, entropies = inner_log_prob(state, experience)
+        advantage, target = jax.lax.stop_gradient(advantages(agent.critic.params, seen, hypers))
+        log_prob, entropies = inner.log_prob(state, experience)
+        chex.assert_equal_shape([log_prob, advantage])
         metrics = summarize(metrics) | entropies
         loss = -(log_prob * advantage).mean()
         if hypers.regularizer is not None:

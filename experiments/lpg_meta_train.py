@@ -1,0 +1,67 @@
+"""Learned policy gradient: meta-train a rule on grid-worlds by meta-gradient (Oh et al. 2020).
+
+python experiments/lpg_meta_train.py                       # a scale that two cores carry
+python experiments/lpg_meta_train.py --config.num-agents 512 --agent.num-envs 64 \
+    --agent.rule-width 256 --meta-steps 5000               # GROOVE's
+
+The rules are written to OUT/rule-SEED.npz; `lpg_meta_test.py --rule FILE` puts one to the test.
+"""
+
+from purejaxrl.devices import use_cpu_cores
+
+use_cpu_cores()
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from algos import lpg
+from algos.rules import save_rule
+from envs.gridworld import GridWorld, MovingGridWorld
+from envs.gridworld_levels import LEVELS
+from purejaxrl import networks
+from purejaxrl.launch import Experiment, Job, RunFlags, launch
+from purejaxrl.meta import gradient
+from purejaxrl.runner import RunOptions
+from purejaxrl.validation import require_known
+
+
+@dataclass(frozen=True)
+class Settings(Experiment):
+    """LPG meta-trained on grid-worlds ({levels})."""
+
+    levels: str = "all_shortlife"
+    """Distribution of levels, with its lifetimes: see envs/gridworld_levels.py."""
+    meta_steps: int = 3000
+    """Steps of the meta-learner."""
+    seeds: int = 3
+    """Rules to learn, seeded 0, 1, 2, …, one after the other."""
+    config: gradient.Config = gradient.Config()
+    """The meta-learner's static settings."""
+    agent: lpg.Config = lpg.Config(num_envs=16, rule_width=64)
+    """The agents' and the rule's static settings."""
+    hypers: gradient.Hypers = gradient.Hypers(agent=lpg.Hypers(), regularizer=lpg.Regularizer())
+    """The meta-learner's hyperparameters."""
+    run: RunFlags = RunOptions(out="results/lpg_meta_train")
+
+
+def build(settings: Settings) -> Job:
+    require_known("levels", settings.levels, LEVELS)
+    levels = LEVELS[settings.levels]
+    env = (MovingGridWorld if levels.moving else GridWorld)(levels.sample)
+    learner = gradient.make(
+        settings.config,
+        lpg.make(settings.agent, env),
+        networks.readout(env.observation_space(), None, 1),
+        init_theta=lambda key: lpg.init_rule(key, settings.agent),
+        insert=lpg.with_rule,
+        sample_level=levels.sample,
+        sample_lifetime=levels.sample_lifetime,
+    )
+    return Job(learner, (), settings.meta_steps)
+
+
+if __name__ == "__main__":
+    for settings, _, result in launch(Settings, build):
+        for member in range(result.population.size):
+            path = Path(result.out) / f"rule-{result.population.rows[member]['seed']}.npz"
+            save_rule(path, settings.agent, result.member(member).params)
