@@ -154,6 +154,18 @@ def with_rule(rule: Any, hypers: Hypers) -> Hypers:
     return hypers.replace(rule=rule)
 
 
+class Frozen:
+    """A rule with its parameters: agents that share it need not carry it in their `Hypers`."""
+
+    def __init__(self, config: Config, params: Any):
+        """Bind parameters such as `load_rule` returns, with their config."""
+        self.rule, self.params = make_rule(config), params
+
+    def apply(self, _: Any, inputs: RuleInputs) -> Target:
+        """Ask the rule."""
+        return self.rule.apply(self.params, inputs)
+
+
 class Params(NamedTuple):
     """Of an agent."""
 
@@ -236,7 +248,7 @@ def make(
             reward=seen.reward,
             terminated=seen.terminated.astype(jnp.float32),
             done=seen.terminated | seen.truncated,
-            gamma=jnp.asarray(hypers.gamma, jnp.float32),
+            gamma=jnp.asarray(hypers.gamma),
             prob=policy_of(params, seen.obs).prob(seen.action),
             prediction=jnp.exp(log_prediction(params, seen.obs)),
             next_prediction=jnp.exp(log_prediction(params, seen.final_obs)),

@@ -37,7 +37,7 @@ def save_rule(path: Path | str, config: Any, params: Any) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(params)
     arrays = {jax.tree_util.keystr(p, simple=True, separator="/"): np.asarray(x) for p, x in leaves}
     with Path(path).open("wb") as file:
-        np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+        np.savez(file, about=np.array(json.dumps(about)), **arrays)
 
 
 def load_rule(name: Path | str) -> tuple[Any, Any]:
@@ -63,7 +63,7 @@ def load_rule(name: Path | str) -> tuple[Any, Any]:
         about = json.loads(str(arrays.pop("about")))
     except FileNotFoundError as error:
         raise ValueError(f"rule: {path} does not exist") from error
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, KeyError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise ValueError(f"rule: {path} is damaged, or not a rule ({error})") from error
     if about["version"] != VERSION:
         raise ValueError(

@@ -302,7 +302,7 @@ def late_return(before: jax.Array, metrics: Metrics) -> jax.Array:
     """Average an agent's returns, exponentially over its meta-steps with episodes."""
     now = metrics["return"]
     mixed = jnp.where(jnp.isnan(before), now, 0.8 * before + 0.2 * now)
-    return jnp.where(metrics["episodes"] > 0, mixed, before)
+    return jnp.where(metrics["episodes"] > 0, mixed, before).astype(before.dtype)
 
 
 def over_agents(

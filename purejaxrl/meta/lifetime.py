@@ -15,7 +15,7 @@ def staggered(horizon: jax.Array, index: jax.Array, num_agents: int) -> jax.Arra
         index: which of the agents it is.
         num_agents: of how many.
     """
-    return jnp.maximum(1, -(-horizon * (index + 1) // num_agents))
+    return jnp.maximum(1, -(-horizon * (index + 1) // num_agents)).astype(horizon.dtype)
 
 
 def select(condition: jax.Array, a: Any, b: Any) -> Any:

@@ -1,0 +1,251 @@
+"""LPG: rules made by hand against closed forms, and what a rule may and may not see."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from algos import a2c, lpg
+from algos.rules import load_rule, save_rule
+from envs.gridworld import GridWorld
+from envs.gridworld_levels import LEVELS
+from purejaxrl import optimizers
+from purejaxrl.algorithm import Task, make_train
+
+SMALL = lpg.Config(num_envs=4, num_steps=6, num_predictions=3, rule_width=8, rule_embedding=4)
+GAMMA, RATE = 0.9, 2.0
+ENV = GridWorld(LEVELS["small"].sample)
+LEVEL = ENV.default_params.replace(max_steps_in_episode=jnp.int32(4))  # cut within a rollout
+TASK = Task(LEVEL, jnp.int32(10))
+
+
+def returns_to_go(reward, done, gamma):
+    """Discounted returns to the end of the episode or the rollout, by a loop."""
+
+    def step(after, inputs):
+        reward, done = inputs
+        after = reward + gamma * jnp.where(done, 0.0, after)
+        return after, after
+
+    return jax.lax.scan(step, jnp.zeros_like(reward[0]), (reward, done), reverse=True)[1]
+
+
+class Reinforce:
+    """A rule by hand: π̂ is the return to go, ŷ what the agent predicts already."""
+
+    def apply(self, _, x: lpg.RuleInputs) -> lpg.Target:
+        return lpg.Target(returns_to_go(x.reward, x.done, x.gamma), jnp.log(x.prediction))
+
+
+class TemporalDifference:
+    """A rule by hand: ŷ is a mixture of "now" (the reward) and the discounted next prediction."""
+
+    def apply(self, _, x: lpg.RuleInputs) -> lpg.Target:
+        now = jnp.stack([x.reward, 1 - x.reward, 0 * x.reward], -1) * 0.5 + 0.1
+        keep = (x.gamma * (1 - x.terminated))[..., None]
+        target = (1 - keep) * now + keep * x.next_prediction
+        return lpg.Target(0 * x.reward, jnp.log(target / target.sum(-1, keepdims=True)))
+
+
+def one_update(rule):
+    """An agent before and after an update, and what it learned from, as NumPy."""
+    inner = lpg.make(SMALL, ENV, rule=rule)
+    hypers = lpg.Hypers(learning_rate=RATE, gamma=GAMMA)
+    state = inner.init(jax.random.key(0), hypers, TASK)
+    rng = np.random.default_rng(0)
+    draw = lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype)  # noqa: E731
+    state = state._replace(params=jax.tree.map(draw, state.params))
+    before, experience = jax.jit(inner.collect)(state, hypers)
+    state, _ = jax.jit(inner.learn)(before, hypers, experience)
+    tables = [(p.actor["params"], p.predictor["params"]) for p in (before.params, state.params)]
+    return *jax.tree.map(np.asarray, tables), jax.tree.map(np.asarray, experience.transitions)
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def logits(table, obs):
+    return table["rows"][obs.row] + obs.time[..., None] * table["time"]
+
+
+def test_fed_returns_it_is_reinforce():
+    (actor, predictor), (after, predictor_after), seen = one_update(Reinforce())
+    done = seen.terminated | seen.truncated
+    assert done[:-1].any() and not done.all() and seen.reward.any()
+    expected = {name: x.astype(np.float64) for name, x in actor.items()}
+    probs, count = softmax(logits(actor, seen.obs)), seen.reward.size
+    for b in range(SMALL.num_envs):
+        ret = 0.0
+        for t in reversed(range(SMALL.num_steps)):
+            ret = seen.reward[t, b] + GAMMA * (0.0 if done[t, b] else ret)
+            push = RATE / count * ret * (np.eye(5)[seen.action[t, b]] - probs[t, b])
+            expected["rows"][seen.obs.row[t, b]] += push
+            expected["time"] += push * seen.obs.time[t, b]
+    np.testing.assert_allclose(after["rows"], expected["rows"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(after["time"], expected["time"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(predictor_after["rows"], predictor["rows"], atol=1e-6)
+
+
+def test_fed_bootstrapped_targets_it_is_td():
+    (actor, y_table), (actor_after, after), seen = one_update(TemporalDifference())
+    y, next_y = softmax(logits(y_table, seen.obs)), softmax(logits(y_table, seen.final_obs))
+    expected = y_table["rows"].astype(np.float64)
+    for t, b in np.ndindex(seen.reward.shape):
+        r, keep = seen.reward[t, b], GAMMA * (1 - seen.terminated[t, b])
+        target = (1 - keep) * (np.array([r, 1 - r, 0]) * 0.5 + 0.1) + keep * next_y[t, b]
+        gap = np.log(y[t, b]) - np.log(target / target.sum())
+        gradient = y[t, b] * (gap - (y[t, b] * gap).sum())  # of KL(y ‖ ŷ) by the logits of y
+        expected[seen.obs.row[t, b]] -= RATE * 0.5 / seen.reward.size * gradient
+    np.testing.assert_allclose(after["rows"], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(actor_after["rows"], actor["rows"])
+
+
+def test_the_next_prediction_is_of_the_true_next_observation():
+    """At a cut episode it is the final observation's, not the one after the reset."""
+    read = []
+
+    class Spy(Reinforce):
+        def apply(self, params, x):
+            jax.debug.callback(lambda *args: read.append(args), x.next_prediction, x.done)
+            return super().apply(params, x)
+
+    (_, y_table), _, seen = one_update(Spy())
+    jax.effects_barrier()
+    next_y, done = read[-1]
+    assert done[:-1].any()
+    np.testing.assert_allclose(next_y, softmax(logits(y_table, seen.final_obs)), rtol=1e-5)
+    after_reset = softmax(logits(y_table, jax.tree.map(lambda x: x[1:], seen.obs)))
+    assert abs(next_y[:-1][done[:-1]] - after_reset[done[:-1]]).max() > 0.1
+
+
+def test_a_rule_that_is_a2c_trains_as_a2c_does():
+    """Without a critic and with λ = 1, A2C's advantage is the return to go."""
+    config = a2c.Config(num_envs=4, num_steps=6)
+    hypers = a2c.Hypers(
+        learning_rate=RATE, gamma=GAMMA, gae_lambda=1.0, value_coef=0.0, entropy_coef=0.0,
+        max_grad_norm=jnp.inf,
+    )  # fmt: skip
+    key = jax.random.key(3)
+    theirs, their_metrics = jax.jit(make_train(a2c.make(config, ENV, optimizers.sgd), 20))(
+        key, hypers, LEVEL
+    )
+    ours, metrics = jax.jit(make_train(lpg.make(SMALL, ENV, rule=Reinforce()), 20))(
+        key, lpg.Hypers(learning_rate=RATE, gamma=GAMMA), LEVEL
+    )
+    table = ours.params.actor["params"]["rows"]
+    assert abs(table).max() > 0.1
+    np.testing.assert_allclose(table, theirs.params.actor["params"]["rows"], atol=1e-5)
+    np.testing.assert_array_equal(metrics["episodes"], their_metrics["episodes"])
+
+
+def inputs(seed=0, steps=6):
+    keys = jax.random.split(jax.random.key(seed), 6)
+    shape = (steps, SMALL.num_envs)
+    y = jax.nn.softmax(jax.random.normal(keys[4], (2, *shape, SMALL.num_predictions)))
+    return lpg.RuleInputs(
+        reward=jax.random.normal(keys[0], shape),
+        terminated=jnp.zeros(shape),
+        done=jnp.zeros(shape, bool),
+        gamma=jnp.float32(GAMMA),
+        prob=jax.random.uniform(keys[3], shape),
+        prediction=y[0],
+        next_prediction=y[1],
+    )
+
+
+def test_the_rule_looks_ahead_but_not_past_an_episodes_end():
+    rule, params = lpg.make_rule(SMALL), lpg.init_rule(jax.random.key(1), SMALL)
+    x = inputs()
+    later = x._replace(reward=x.reward.at[4].add(1.0))
+    assert (rule.apply(params, x).pi != rule.apply(params, later).pi)[:5].all()
+    ends = x.done.at[2].set(True)  # terminated or truncated: `terminated` stays 0
+    a, b = (rule.apply(params, x._replace(done=ends)) for x in (x, later))
+    np.testing.assert_array_equal(a.pi[:3], b.pi[:3])
+    assert (a.pi != b.pi)[3:5].all()
+
+
+def test_the_rule_is_told_of_termination_and_not_of_time_limits():
+    def terminated_read(level):
+        read = []
+
+        class Spy(Reinforce):
+            def apply(self, params, x):
+                jax.debug.callback(lambda *args: read.append(args), x.terminated, x.done)
+                return super().apply(params, x)
+
+        inner = lpg.make(SMALL, ENV, rule=Spy())
+        hypers = lpg.Hypers()
+        state = inner.init(jax.random.key(0), hypers, Task(level, jnp.int32(1)))
+        inner.learn(*(lambda s, e: (s, hypers, e))(*inner.collect(state, hypers)))
+        jax.effects_barrier()
+        return read[0]
+
+    endless = LEVEL.replace(terminate_prob=0 * LEVEL.terminate_prob)
+    terminated, done = terminated_read(endless)
+    assert done.any() and not terminated.any()
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "Catch-bsuite", "chain-short", "garnet"])
+def test_agents_of_networks_and_of_indices_learn_by_a_rule(name):
+    env, env_params = envs.make(name)
+    if name == "Catch-bsuite":
+        from purejaxrl.wrappers import FlattenObservation
+
+        env = FlattenObservation(env)
+    hypers = lpg.Hypers(rule=lpg.init_rule(jax.random.key(0), SMALL), learning_rate=1e-3)
+    train = make_train(lpg.make(SMALL, env, optimizers.adam), 3)
+    state, metrics = jax.jit(train)(jax.random.key(0), hypers, env_params)
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(state.params))
+    assert jnp.isfinite(metrics["policy_loss"]).all()
+
+
+def test_continuous_actions_are_refused():
+    env, _ = envs.make("Pendulum-v1")
+    with pytest.raises(ValueError, match="action_space: .*must be Discrete"):
+        lpg.make(SMALL, env)
+
+
+def test_the_rule_has_the_published_number_of_parameters():
+    """204,714 with γ among the inputs; the published code has 768 fewer, without it."""
+    shapes = jax.eval_shape(lambda: lpg.init_rule(jax.random.key(0), lpg.Config()))
+    assert sum(x.size for x in jax.tree.leaves(shapes)) == 204_714
+
+
+class TestFile:
+    """A rule on disk."""
+
+    params = lpg.init_rule(jax.random.key(0), SMALL)
+
+    def test_it_comes_back_as_it_was(self, tmp_path):
+        save_rule(tmp_path / "rule.npz", SMALL, self.params)
+        config, params = load_rule(tmp_path / "rule.npz")
+        assert config == SMALL
+        jax.tree.map(np.testing.assert_array_equal, params, self.params)
+
+    def test_an_unknown_name_is_an_error(self):
+        with pytest.raises(ValueError, match="unknown rule 'gpl'"):
+            load_rule("gpl")
+
+    def test_a_missing_file_is_an_error(self, tmp_path):
+        with pytest.raises(ValueError, match="does not exist"):
+            load_rule(tmp_path / "none.npz")
+
+    @pytest.mark.parametrize("flipped", [60, 2_000])
+    def test_a_damaged_file_is_an_error(self, tmp_path, flipped):
+        path = tmp_path / "rule.npz"
+        save_rule(path, SMALL, self.params)
+        data = bytearray(path.read_bytes())
+        data[flipped] ^= 16
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="damaged"):
+            load_rule(path)
+
+    def test_another_version_is_an_error(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("algos.rules.VERSION", 2)
+        save_rule(tmp_path / "rule.npz", SMALL, self.params)
+        monkeypatch.undo()
+        with pytest.raises(ValueError, match="format version 2; this code reads 1"):
+            load_rule(tmp_path / "rule.npz")
