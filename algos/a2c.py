@@ -34,6 +34,8 @@ class Config:
     """Widths of the torso's dense layers."""
     activation: networks.Activation = "tanh"
     """Nonlinearity of the torso."""
+    optimizer: optimizers.Kind = "adam"
+    """What descends."""
 
     @property
     def batch_size(self) -> int:
@@ -44,6 +46,7 @@ class Config:
         require_count(self, "num_envs", "num_steps")
         require_choice(self, "torso", get_args(networks.TorsoKind))
         require_choice(self, "activation", get_args(networks.Activation))
+        require_choice(self, "optimizer", get_args(optimizers.Kind))
         require(
             bool(self.hidden) and min(self.hidden) >= 1, self, "hidden", "one or more widths >= 1"
         )
@@ -85,13 +88,12 @@ class State(NamedTuple):
     episode: Episode
 
 
-def make(config: Config, env: Any, optimizer: optimizers.Optimizer = optimizers.adam) -> Algorithm:
+def make(config: Config, env: Any) -> Algorithm:
     """A2C on a gymnax environment with discrete actions.
 
     Args:
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
-        optimizer: from a step size to what descends; it follows the clipping of the gradient.
 
     Raises:
         ValueError: if the torso does not suit the observations, or actions are not discrete.
@@ -104,7 +106,8 @@ def make(config: Config, env: Any, optimizer: optimizers.Optimizer = optimizers.
 
     def optimize(hypers: Hypers) -> optax.GradientTransformation:
         return optax.chain(
-            optimizers.clip_by_global_norm(hypers.max_grad_norm), optimizer(hypers.learning_rate)
+            optimizers.clip_by_global_norm(hypers.max_grad_norm),
+            optimizers.optimizer(config.optimizer, hypers.learning_rate),
         )
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
@@ -184,5 +187,5 @@ def make(config: Config, env: Any, optimizer: optimizers.Optimizer = optimizers.
 
     return Algorithm(
         config, init, collect_experience, learn, lambda state: state.params.actor, act,
-        vital=vital, log_prob=log_prob, made_of=(part_name(env), part_name(optimizer)),
+        vital=vital, log_prob=log_prob, made_of=(part_name(env),),
     )  # fmt: skip

@@ -21,6 +21,7 @@ from flax import struct
 from purejaxrl import networks, optimizers
 from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
 from purejaxrl.gru import GRUWeights, gru
+from purejaxrl.optimizers import optimizer
 from purejaxrl.returns import Episode
 from purejaxrl.rollout import Experience, collect, no_value, reset
 from purejaxrl.validation import hyper, require, require_choice, require_count
@@ -47,6 +48,8 @@ class Config:
     """Widths of the torso's dense layers."""
     activation: networks.Activation = "relu"
     """Nonlinearity of the torso."""
+    optimizer: optimizers.Kind = "adam"
+    """What the agent descends with; GROOVE's tables have SGD."""
 
     @property
     def batch_size(self) -> int:
@@ -59,6 +62,7 @@ class Config:
         )
         require_choice(self, "torso", get_args(networks.TorsoKind))
         require_choice(self, "activation", get_args(networks.Activation))
+        require_choice(self, "optimizer", get_args(optimizers.Kind))
         require(
             bool(self.hidden) and min(self.hidden) >= 1, self, "hidden", "one or more widths >= 1"
         )
@@ -69,8 +73,8 @@ class Hypers(struct.PyTreeNode):
 
     rule: Any = None
     """Parameters of the `Rule`."""
-    learning_rate: float = hyper(40.0, at_least=0)
-    """The agent's step size: 40 suits tables and SGD, 5e-4 networks and Adam."""
+    learning_rate: float = hyper(0.05, at_least=0)
+    """The agent's step size: 0.05 suits tables, 5e-4 networks (and 40 tables with SGD)."""
     gamma: float = hyper(0.99, at_least=0, at_most=1)
     """Discount per step, which the rule is told."""
     prediction_coef: float = hyper(0.5, at_least=0)
@@ -192,15 +196,12 @@ def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
 
 
-def make(
-    config: Config, env: Any, optimizer: optimizers.Optimizer = optimizers.sgd, rule: Any = None
-) -> Algorithm:
+def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
     """LPG on a gymnax environment with discrete actions.
 
     Args:
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
-        optimizer: the agent's, from a step size to what descends.
         rule: has `apply(hypers.rule, RuleInputs) -> Target`; the config's `Rule` by default.
 
     Raises:
@@ -225,7 +226,7 @@ def make(
         params = Params(actor.init(actor_key, obs), predictor.init(predictor_key, obs))
         return State(
             params=params,
-            opt_state=optimizer(hypers.learning_rate).init(params),
+            opt_state=optimizer(config.optimizer, hypers.learning_rate).init(params),
             env_state=env_state,
             obs=obs,
             first=jnp.ones(config.num_envs, bool),
@@ -271,9 +272,8 @@ def make(
         grads, metrics = jax.grad(loss, has_aux=True)(
             state.params, target, experience.transitions, hypers
         )
-        updates, opt_state = optimizer(hypers.learning_rate).update(
-            grads, state.opt_state, state.params
-        )
+        descent = optimizer(config.optimizer, hypers.learning_rate)
+        updates, opt_state = descent.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics |= {
             "pi_hat_square": (target.pi**2).mean(),
@@ -301,7 +301,7 @@ def make(
 
     return Algorithm(
         config, init, collect_experience, learn, lambda state: state.params.actor, act,
-        vital=vital, log_prob=log_prob, made_of=(part_name(env), part_name(optimizer)),
+        vital=vital, log_prob=log_prob, made_of=(part_name(env), part_name(rule)),
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from algos import a2c, lpg, ppo
 from algos.rules import load_rule
 from envs.gridworld import GridWorld, MovingGridWorld
 from envs.gridworld_solution import solve
-from purejaxrl import optimizers, plots
+from purejaxrl import plots
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.launch import parse
 from purejaxrl.logs import console
@@ -76,22 +76,20 @@ def contenders(settings: Settings, env: Any, env_params: Any) -> list[Contender]
     config, rule = load_rule(settings.rule)
     config = dataclasses.replace(config, num_envs=settings.num_envs or config.num_envs)
     is_table = not isinstance(env.observation_space(env_params), spaces.Box)
-    optimizer = optimizers.sgd if is_table else optimizers.adam
-    rates = (10.0, 20.0, 40.0, 80.0) if is_table else (1e-4, 5e-4, 2e-3)
+    rates = (0.01, 0.03, 0.1, 0.3) if is_table else (1e-4, 3e-4, 1e-3, 3e-3)
     untaught = lpg.init_rule(jax.random.key(0), config)
     sizes = {"num_envs": config.num_envs, "num_steps": config.num_steps}
     found = [
-        Contender(name, lpg.make(config, env, optimizer, lpg.Frozen(config, params)),
+        Contender(name, lpg.make(config, env, lpg.Frozen(config, params)),
                   lpg.Hypers(), rates)
         for name, params in (("LPG", rule), ("untaught", untaught))
     ]  # fmt: skip
-    a2c_rates = (0.01, 0.03, 0.1, 0.3) if is_table else (3e-4, 1e-3, 3e-3, 1e-2)
     hypers = a2c.Hypers(max_grad_norm=np.inf if is_table else 0.5)
     baseline = a2c.make(a2c.Config(**sizes, activation="relu"), env)
-    found.append(Contender("A2C", baseline, hypers, a2c_rates))
+    found.append(Contender("A2C", baseline, hypers, rates))
     if not is_table:
         learner = ppo.make(ppo.Config(**sizes, activation="relu"), env)
-        found.append(Contender("PPO", learner, ppo.Hypers(), (3e-4, 1e-3, 3e-3)))
+        found.append(Contender("PPO", learner, ppo.Hypers(), rates))
     return found
 
 

@@ -2,7 +2,9 @@
 
 python experiments/lpg_meta_train.py                       # a scale that two cores carry
 python experiments/lpg_meta_train.py --config.num-agents 512 --agent.num-envs 64 \
-    --agent.rule-width 256 --meta-steps 5000               # GROOVE's
+    --agent.rule-width 256 --agent.optimizer sgd --hypers.agent.learning-rate 40 \
+    --hypers.learning-rate 1e-4 --hypers.regularizer.entropy 0.05 \
+    --hypers.regularizer.pi-hat 0.005 --meta-steps 5000    # GROOVE's
 
 The rules are written to OUT/rule-SEED.npz; `lpg_meta_test.py --rule FILE` puts one to the test.
 """
@@ -39,7 +41,11 @@ class Settings(Experiment):
     """The meta-learner's static settings."""
     agent: lpg.Config = lpg.Config(num_envs=16, rule_width=64)
     """The agents' and the rule's static settings."""
-    hypers: gradient.Hypers = gradient.Hypers(agent=lpg.Hypers(), regularizer=lpg.Regularizer())
+    hypers: gradient.Hypers = gradient.Hypers(
+        agent=lpg.Hypers(),
+        regularizer=lpg.Regularizer(entropy=0.002, pi_hat=0.0001),
+        learning_rate=5e-4,
+    )
     """The meta-learner's hyperparameters."""
     run: RunFlags = RunOptions(out="results/lpg_meta_train")
 

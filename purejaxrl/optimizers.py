@@ -4,17 +4,23 @@ The derivative of a square root is infinite at zero: optax's Adam (in its second
 clipping (in the norm) then turn a meta-gradient into NaN.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
-Optimizer = Callable[[Any], optax.GradientTransformation]
-"""From a step size, which may be traced, to an optimizer; free to rebuild inside an update."""
+Kind = Literal["adam", "sgd"]
 
-sgd: Optimizer = optax.sgd
+
+def optimizer(kind: Kind, learning_rate: Any) -> optax.GradientTransformation:
+    """Make the optimizer that a config asks for; free to rebuild inside an update.
+
+    Args:
+        kind: its name.
+        learning_rate: step size, may be traced.
+    """
+    return {"adam": adam, "sgd": optax.sgd}[kind](learning_rate)
 
 
 def adam(learning_rate: Any) -> optax.GradientTransformation:

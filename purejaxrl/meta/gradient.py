@@ -58,8 +58,9 @@ class Hypers(struct.PyTreeNode):
     """Has a `loss(metrics)` that is added to an agent's meta-loss; None for nothing."""
     learning_rate: float = hyper(1e-4, at_least=0)
     """Adam's step size on θ."""
-    max_grad_norm: float = hyper(1.0, above=0, infinite=True)
-    """Global norm to which the meta-gradient is clipped; inf for no clipping."""
+    max_grad_norm: float = hyper(0.1, above=0, infinite=True)
+    """Global norm to which every agent's meta-gradient is clipped, lest one that explodes outweigh
+    all others; inf for no clipping."""
     gamma: float = hyper(0.99, at_least=0, at_most=1)
     """Discount of the meta-objective."""
     gae_lambda: float = hyper(0.95, at_least=0, at_most=1)
@@ -124,9 +125,7 @@ def make(
         return jax.lax.psum(tree, axis_name) if axis_name else tree
 
     def meta_optimizer(hypers: Hypers) -> optax.GradientTransformation:
-        return optax.chain(
-            optax.clip_by_global_norm(hypers.max_grad_norm), optax.adam(hypers.learning_rate)
-        )
+        return optax.adam(hypers.learning_rate)
 
     def born(key: jax.Array, theta: Any, hypers: Hypers) -> Agent:
         level_key, life_key, state_key, critic_key = jax.random.split(key, 4)
@@ -214,7 +213,7 @@ def make(
         return loss, jax.lax.stop_gradient((agent, metrics | {"explained_variance": explained}))
 
     def meta_gradient(theta: Any, hypers: Hypers, agents: Agent):
-        """Sum of the agents' meta-gradients, those that are finite."""
+        """Sum of the agents' meta-gradients, clipped, those that are finite."""
 
         def one(agent: Agent):
             (loss, (after, metrics)), grads = jax.value_and_grad(live, has_aux=True)(
@@ -222,8 +221,11 @@ def make(
             )
             leaves = jax.tree.leaves((loss, grads, after.state.params, after.critic.params))
             sound = jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves]))
-            grads = jax.tree.map(lambda g: jnp.where(sound, g, 0.0), grads)
-            return grads, after, metrics | {"meta_loss": loss, "sound": sound}
+            norm = optax.global_norm(grads)
+            scale = jnp.minimum(1.0, hypers.max_grad_norm / jnp.maximum(norm, 1e-30))
+            grads = jax.tree.map(lambda g: jnp.where(sound, scale * g, 0.0), grads)
+            about = {"meta_loss": loss, "agent_grad_norm": norm, "clipped": 1.0 * (scale < 1)}
+            return grads, after, metrics | about | {"sound": sound}
 
         num_agents = jax.tree.leaves(agents)[0].shape[0]
         size = group_size(num_agents, config.group)
@@ -250,7 +252,7 @@ def make(
         finished = (agents.state.step >= agents.state.task.horizon) | ~seen["sound"]
         metrics = over_agents(seen, finished, agents.late_return, over_devices)
         agents = replace_each(agents, finished, lambda old: born(old.state.key, theta, hypers))
-        metrics |= {"grad_norm": norm, "clipped": norm > hypers.max_grad_norm}
+        metrics["grad_norm"] = norm
         state = state._replace(
             params=theta, opt_state=opt_state, agents=agents, step=state.step + 1
         )

@@ -1,5 +1,7 @@
 """LPG: rules made by hand against closed forms, and what a rule may and may not see."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,10 +12,11 @@ from algos import a2c, lpg
 from algos.rules import load_rule, save_rule
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
-from purejaxrl import optimizers
 from purejaxrl.algorithm import Task, make_train
 
-SMALL = lpg.Config(num_envs=4, num_steps=6, num_predictions=3, rule_width=8, rule_embedding=4)
+SMALL = lpg.Config(
+    num_envs=4, num_steps=6, num_predictions=3, rule_width=8, rule_embedding=4, optimizer="sgd"
+)
 GAMMA, RATE = 0.9, 2.0
 ENV = GridWorld(LEVELS["small"].sample)
 LEVEL = ENV.default_params.replace(max_steps_in_episode=jnp.int32(4))  # cut within a rollout
@@ -123,15 +126,13 @@ def test_the_next_prediction_is_of_the_true_next_observation():
 
 def test_a_rule_that_is_a2c_trains_as_a2c_does():
     """Without a critic and with λ = 1, A2C's advantage is the return to go."""
-    config = a2c.Config(num_envs=4, num_steps=6)
+    config = a2c.Config(num_envs=4, num_steps=6, optimizer="sgd")
     hypers = a2c.Hypers(
         learning_rate=RATE, gamma=GAMMA, gae_lambda=1.0, value_coef=0.0, entropy_coef=0.0,
         max_grad_norm=jnp.inf,
     )  # fmt: skip
     key = jax.random.key(3)
-    theirs, their_metrics = jax.jit(make_train(a2c.make(config, ENV, optimizers.sgd), 20))(
-        key, hypers, LEVEL
-    )
+    theirs, their_metrics = jax.jit(make_train(a2c.make(config, ENV), 20))(key, hypers, LEVEL)
     ours, metrics = jax.jit(make_train(lpg.make(SMALL, ENV, rule=Reinforce()), 20))(
         key, lpg.Hypers(learning_rate=RATE, gamma=GAMMA), LEVEL
     )
@@ -196,7 +197,7 @@ def test_agents_of_networks_and_of_indices_learn_by_a_rule(name):
 
         env = FlattenObservation(env)
     hypers = lpg.Hypers(rule=lpg.init_rule(jax.random.key(0), SMALL), learning_rate=1e-3)
-    train = make_train(lpg.make(SMALL, env, optimizers.adam), 3)
+    train = make_train(lpg.make(dataclasses.replace(SMALL, optimizer="adam"), env), 3)
     state, metrics = jax.jit(train)(jax.random.key(0), hypers, env_params)
     assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(state.params))
     assert jnp.isfinite(metrics["policy_loss"]).all()

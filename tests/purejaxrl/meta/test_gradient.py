@@ -17,7 +17,9 @@ from purejaxrl.runner import RunOptions, run
 from tests.algos.probes import Params, Probe
 from tests.helpers import assert_equal
 
-AGENT = lpg.Config(num_envs=3, num_steps=5, num_predictions=3, rule_width=6, rule_embedding=4)
+AGENT = lpg.Config(
+    num_envs=3, num_steps=5, num_predictions=3, rule_width=6, rule_embedding=4, optimizer="sgd"
+)
 ENV = GridWorld(LEVELS["small"].sample)
 INNER = lpg.make(AGENT, ENV)
 HYPERS = gradient.Hypers(
@@ -42,7 +44,7 @@ def make(num_agents=2, axis_name=None, lifetime=10, inner=INNER, env=ENV, **sett
 
 def first_gradient(state):
     """Adam's first moment after its first step is a tenth of the gradient."""
-    return jax.tree.map(lambda mu: 10 * mu, state.opt_state[1][0].mu)
+    return jax.tree.map(lambda mu: 10 * mu, state.opt_state[0].mu)
 
 
 def dot(a, b):
@@ -75,7 +77,7 @@ class NaiveLife:
             state, _ = INNER.learn(state, hypers, experience)
         _, experience = INNER.collect(state, hypers)
         self.fresh = seen = experience.transitions
-        zero = jnp.zeros_like(seen.reward)
+        zero = jnp.zeros(seen.reward.shape)
         self.advantage = generalized_advantage(
             seen.reward, zero, zero, seen.terminated, seen.truncated, 0.99, 0.95
         )
@@ -152,7 +154,9 @@ def life():
             lambda x: jnp.asarray(noise.normal(size=x.shape)) if is_float(x) else x,
             agents.state.params,
         )
-        agents = agents._replace(state=agents.state._replace(params=params))
+        agents = agents._replace(
+            state=agents.state._replace(params=params), critic=jax.tree.map(double, agents.critic)
+        )
         theta = jax.tree.map(double, state.params)
         state = state._replace(
             params=theta, agents=agents, opt_state=jax.tree.map(double, state.opt_state)
@@ -167,7 +171,7 @@ def test_the_meta_loss_is_the_naive_lifes(life):
     theta, naive, _, metrics = life
     with jax.enable_x64(True):
         np.testing.assert_allclose(metrics["meta_loss"], naive.meta_loss(theta), rtol=1e-10)
-        assert abs(naive.advantage).max() > 0.1
+        assert abs(naive.advantage).max() > 1e-3  # there is something to learn from
 
 
 def test_the_meta_gradient_is_that_of_the_naive_life(life):

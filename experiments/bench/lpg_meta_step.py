@@ -1,0 +1,131 @@
+"""What a meta-step of LPG costs: seconds, compile time, peak memory, and how far from arithmetic.
+
+Every case runs in a process of its own, several rounds interleaved. `arithmetic` is the rule's
+recurrent products alone on the same shapes, forward and backward, on as many cores.
+
+python experiments/bench/lpg_meta_step.py            # the published settings
+python experiments/bench/lpg_meta_step.py --sweep    # agents 8 … 512, and K 1 … 20
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+import tyro
+from rich.console import Console
+
+WORKER = Path(__file__).parent / "workers" / "lpg_step.py"
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure."""
+
+    num_agents: int = 16
+    num_envs: int = 64
+    num_steps: int = 20
+    num_updates: int = 5
+    """K."""
+    rule_width: int = 256
+    rounds: int = 2
+    """Processes per case, interleaved."""
+    repeats: int = 3
+    """Timed runs of four meta-steps in each process, after one to warm up."""
+    sweep: bool = False
+    """Instead, measure a range of agents and of K, and plot them."""
+    out: Path = Path("results/bench")
+    """Folder for the tables and the picture."""
+
+
+def measure(kind: str, settings: Settings, **changes: int) -> dict | None:
+    """Run one worker; returns what it measured, or says why there is nothing."""
+    names = ("num_agents", "num_envs", "num_steps", "num_updates", "rule_width", "repeats")
+    values = [changes.get(name, getattr(settings, name)) for name in names]
+    done = subprocess.run(
+        [sys.executable, str(WORKER), kind, *map(str, values)],
+        env=os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        console.print(f"{kind} {changes}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def row(name: str, results: list[dict], **about: int) -> dict:
+    """Medians over processes."""
+    seconds = [s for r in results for s in r["seconds"]]
+    median = float(np.median(seconds))
+    return {
+        "case": name,
+        **about,
+        "meta_step_s": round(median, 3),
+        "fastest_s": round(min(seconds), 3),
+        "slowest_s": round(max(seconds), 3),
+        "env_steps_per_s": round(results[0]["env_steps"] / median),
+        "compile_s": round(float(np.median([r["compile_s"] for r in results])), 1),
+        "peak_mb": round(max(r["peak_mb"] for r in results)),
+        "idle_mb": round(results[0]["idle_mb"]),
+        "runs": len(seconds),
+    }
+
+
+def compare(settings: Settings) -> pd.DataFrame:
+    """A meta-step, with and without recomputation, and its arithmetic."""
+    cases = {"meta-step": "step", "rematerialised": "remat", "arithmetic": "arithmetic"}
+    found: dict[str, list] = {name: [] for name in cases}
+    for _ in range(settings.rounds):
+        for name, kind in cases.items():
+            result = measure(kind, settings)
+            if result:
+                found[name].append(result)
+    frame = pd.DataFrame(row(name, results) for name, results in found.items() if results)
+    arithmetic = frame.loc[frame["case"] == "arithmetic", "meta_step_s"].iloc[0]
+    return frame.assign(over_arithmetic=(frame["meta_step_s"] / arithmetic).round(2))
+
+
+def sweep(settings: Settings) -> pd.DataFrame:
+    """Seconds and memory against the number of agents and K, also as a picture."""
+    rows = []
+    for kind in ("step", "remat"):
+        cases = [("num_agents", n) for n in (8, 16, 32, 64, 128, 256, 512)]
+        cases += [("num_updates", k) for k in (1, 2, 5, 10, 20)]
+        for name, value in cases:
+            small = {"rule_width": 64, "num_envs": 16}
+            result = measure(kind, settings, **small, **{name: value})
+            if result:
+                rows.append(row(kind, [result], swept=name, value=value))
+    frame = pd.DataFrame(rows)
+    figure = matplotlib.figure.Figure(figsize=(8, 6), layout="constrained")
+    axes = figure.subplots(2, 2, sharex="col")
+    for column, swept in enumerate(("num_agents", "num_updates")):
+        for (kind,), part in frame[frame["swept"] == swept].groupby(["case"]):
+            axes[0, column].plot(part["value"], part["meta_step_s"], marker="o", label=kind)
+            axes[1, column].plot(part["value"], part["peak_mb"], marker="o", label=kind)
+        axes[1, column].set_xlabel({"num_agents": "agents", "num_updates": "K"}[swept])
+    axes[0, 0].set(ylabel="seconds per meta-step", xscale="log", yscale="log")
+    axes[1, 0].set(ylabel="peak memory, MB")
+    axes[0, 0].legend()
+    figure.savefig(settings.out / "lpg_meta_step.png", dpi=150)
+    return frame
+
+
+def main(settings: Settings) -> None:
+    settings.out.mkdir(parents=True, exist_ok=True)
+    frame = sweep(settings) if settings.sweep else compare(settings)
+    path = settings.out / ("lpg_meta_step_sweep.csv" if settings.sweep else "lpg_meta_step.csv")
+    frame.to_csv(path, index=False)
+    console.print(frame.to_string(index=False))
+    console.print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
