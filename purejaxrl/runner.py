@@ -208,6 +208,7 @@ class Estimate(NamedTuple):
 
     bytes: int  # on all devices together: state, experience, temporaries
     seconds: float  # after compilation
+    env_steps: int  # of every member
 
 
 def estimate(
@@ -225,11 +226,14 @@ def estimate(
     times = []
     for _ in range(2):
         began = time.monotonic()
-        jax.block_until_ready(compiled(probe, carry, hypers))
+        _, metrics = jax.block_until_ready(compiled(probe, carry, hypers))
         times.append(time.monotonic() - began)
     memory = compiled.memory_analysis()
     size = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    return Estimate(size * plan.mesh.size, min(times) / int(probe) * num_updates)
+    per_update = int(metrics["env_steps"][0, 0])
+    return Estimate(
+        size * plan.mesh.size, min(times) / int(probe) * num_updates, per_update * num_updates
+    )
 
 
 def plan_for(
