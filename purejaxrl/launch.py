@@ -155,7 +155,8 @@ def _foresee(job: Job, population: Any, options: RunOptions) -> None:
         f"{options.out}: {population.size} members ({population.names[0]} … "
         f"{population.names[-1]}) × {job.num_updates:,} updates = {need.env_steps:,} environment "
         f"steps each on {plan.mesh.size} {plan.mesh.devices.flat[0].platform} device(s), "
-        f"{plan.group} at a time; about {need.bytes / 2**20:,.0f} MiB and {need.seconds:,.0f} s after compilation",
+        f"{plan.group} at a time; about {need.bytes / 2**20:,.0f} MiB and {need.seconds:,.0f} s "
+        "after compilation",
         highlight=False,
         markup=False,
     )
