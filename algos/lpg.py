@@ -9,12 +9,14 @@ the experience. The published code gives π̂ the opposite sign, leaves γ out o
 takes time limits for terminations.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -164,6 +166,8 @@ class Frozen:
     def __init__(self, config: Config, params: Any):
         """Bind parameters such as `load_rule` returns, with their config."""
         self.rule, self.params = make_rule(config), params
+        leaves = [np.asarray(x).tobytes() for x in jax.tree.leaves(params)]
+        self.name = hashlib.sha256(b"".join(leaves)).hexdigest()[:12]  # a run's identity has it
 
     def apply(self, _: Any, inputs: RuleInputs) -> Target:
         """Ask the rule."""
