@@ -48,7 +48,8 @@ def test_tables_learn(optimizer):
     rate = {"adam": 0.1, "sgd": 10.0}[optimizer]
     hypers = a2c.Hypers(learning_rate=rate, max_grad_norm=jnp.inf)
     _, metrics = train(env, level, 100, config, hypers)
-    assert metrics["return"][-10:].mean() > metrics["return"][:10].mean() + 0.1
+    first, last = jnp.nanmean(metrics["return"][:5]), jnp.nanmean(metrics["return"][-20:])
+    assert last > first + 0.5
 
 
 def test_members_side_by_side_are_as_alone():

@@ -80,7 +80,8 @@ def arithmetic(agents: int, envs: int, steps: int, updates: int, width: int):
 
         return jax.lax.fori_loop(0, times, body, (h, jnp.zeros_like(gates)))
 
-    mesh = jax.make_mesh((jax.device_count(),), ("devices",))
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((jax.device_count(),), ("devices",), axis_types=auto)
     spec = jax.sharding.PartitionSpec("devices")
     mapped = jax.shard_map(
         lambda h: jax.tree.map(lambda x: x[None], on_device(h[0])),
