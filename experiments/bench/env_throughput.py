@@ -8,9 +8,7 @@ python experiments/bench/env_throughput.py
 python experiments/bench/env_throughput.py --sweep   # cost against grid size and number of objects
 """
 
-import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import tyro
-from rich.console import Console
+from processes import console, peer_python, run_worker
 
 WORKERS = Path(__file__).parent / "workers"
 PEER_PACKAGES = ("xminigrid==0.9.3", "navix==0.7.4", "jax==0.10.2")
@@ -38,7 +36,6 @@ PEERS = (
     ("xminigrid", "MiniGrid-FourRooms"),
     ("navix", "Navix-FourRooms-v0"),
 )
-console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -61,33 +58,18 @@ class Settings:
     """Folder for the tables and the picture."""
 
 
-def peer_python() -> Path:
-    """Make the peers' virtual environment, once."""
-    folder = Path(".cache/bench-env-peers")
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
-        console.print("making a virtual environment for the peers …")
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *PEER_PACKAGES], check=True)
-        (folder / "ready").touch()
-    return python.absolute()
-
-
 def measure(worker: str, name: str, settings: Settings, *extra: str) -> dict | None:
     """Run one worker; returns what it measured, or says why there is nothing."""
-    python = sys.executable if worker == "env" else peer_python()
+    python = sys.executable
+    if worker != "env":
+        python = peer_python(Path(".cache/bench-env-peers"), PEER_PACKAGES)
     num_steps = settings.num_steps // (10 if name == "inverted_pendulum" else 1)
     words = [python, WORKERS / f"{worker}_steps.py", name, settings.num_envs, num_steps]
-    done = subprocess.run(
-        [str(word) for word in (*words, settings.repeats, *extra)],
-        env=os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        console.print(f"{worker} {name}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
+    result = run_worker([*words, settings.repeats, *extra])
+    if isinstance(result, str):
+        console.print(f"{worker} {name}: {result}")
         return None
-    return json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def compare(settings: Settings) -> pd.DataFrame:

@@ -7,9 +7,6 @@ python experiments/bench/lpg_meta_step.py            # the published settings
 python experiments/bench/lpg_meta_step.py --sweep    # agents 8 … 512, and K 1 … 20
 """
 
-import json
-import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +15,9 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 import tyro
-from rich.console import Console
+from processes import console, run_worker
 
 WORKER = Path(__file__).parent / "workers" / "lpg_step.py"
-console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -48,16 +44,11 @@ def measure(kind: str, settings: Settings, **changes: int) -> dict | None:
     """Run one worker; returns what it measured, or says why there is nothing."""
     names = ("num_agents", "num_envs", "num_steps", "num_updates", "rule_width", "repeats")
     values = [changes.get(name, getattr(settings, name)) for name in names]
-    done = subprocess.run(
-        [sys.executable, str(WORKER), kind, *map(str, values)],
-        env=os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        console.print(f"{kind} {changes}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
+    result = run_worker([sys.executable, WORKER, kind, *values])
+    if isinstance(result, str):
+        console.print(f"{kind} {changes}: {result}")
         return None
-    return json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def row(name: str, results: list[dict], **about: int) -> dict:

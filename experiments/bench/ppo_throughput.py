@@ -7,9 +7,6 @@ environment with the older gymnax they need. PureJaxRL is measured if a checkout
 python experiments/bench/ppo_throughput.py --purejaxrl PATH
 """
 
-import json
-import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +14,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import tyro
-from rich.console import Console
+from processes import console, peer_python, run_worker
 from rich.table import Table
 
 WORKERS = Path(__file__).parent / "workers"
 PEER_PACKAGES = ("rejax==0.1.3", "gymnax==0.0.9", "jax==0.10.2", "flax==0.12.8", "distrax==0.1.9")
 UPDATES = {1: 100, 16: 20, 64: 8, 256: 3, 1024: 3, 4096: 3}
-console = Console(stderr=True)
+SCRIPTS = {
+    "ours": "ours.py",
+    "ceiling": "ceiling.py",
+    "rejax": "rejax_ppo.py",
+    "purejaxrl": "purejaxrl_ppo.py",
+}
 
 
 @dataclass(frozen=True)
@@ -48,43 +50,19 @@ class Settings:
     """Where the table goes."""
 
 
-def peer_python() -> Path:
-    """Make the peers' virtual environment, once."""
-    folder = Path(".cache/bench-peers")
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
-        console.print("making a virtual environment for the peers …")
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *PEER_PACKAGES], check=True)
-        (folder / "ready").touch()
-    return python.absolute()
-
-
 def measure(contender: str, env: str, members: int, settings: Settings) -> dict | str:
     """Run one worker; returns what it measured, or why there is nothing."""
     updates = UPDATES.get(members, 3) if env == "CartPole-v1" else max(1, 16 // members)
     arguments = [env, members, updates, settings.repeats]
-    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    environment = {}
     if contender in ("ours", "ceiling"):
-        command = [sys.executable, WORKERS / f"{contender}.py"]
-    elif contender == "rejax":
-        command = [peer_python(), WORKERS / "rejax_ppo.py"]
+        python = sys.executable
     else:
-        command = [peer_python(), WORKERS / "purejaxrl_ppo.py"]
+        python = peer_python(Path(".cache/bench-peers"), PEER_PACKAGES)
+    if contender == "purejaxrl":
         environment["PYTHONPATH"] = str((settings.purejaxrl / "purejaxrl").absolute())
-    try:
-        done = subprocess.run(
-            [str(word) for word in (*command, *arguments)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=settings.time_limit,
-        )
-    except subprocess.TimeoutExpired:
-        return f"no result in {settings.time_limit:g} s"
-    if done.returncode:
-        return (done.stderr.strip().splitlines() or ["failed"])[-1]
-    return json.loads(done.stdout)
+    script = WORKERS / SCRIPTS[contender]
+    return run_worker([python, script, *arguments], settings.time_limit, environment)
 
 
 def main(settings: Settings) -> None:
