@@ -16,8 +16,8 @@ from purejaxrl import networks, optimizers
 from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
 from purejaxrl.minibatches import minibatch_epochs
 from purejaxrl.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
-from purejaxrl.returns import Episode, episode_metrics, generalized_advantage, next_values
-from purejaxrl.rollout import Transition, reset, rollout
+from purejaxrl.returns import Episode, generalized_advantage, next_values
+from purejaxrl.rollout import Transition, collect, reset
 from purejaxrl.validation import hyper, require, require_choice, require_count
 
 
@@ -233,7 +233,7 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
             ),
         )
 
-    def collect(state: State, hypers: Hypers) -> tuple[State, Trajectory]:
+    def collect_experience(state: State, hypers: Hypers) -> tuple[State, Trajectory]:
         def explore(memory, obs, first, key):
             pi = actor.apply(state.params.actor, normalize_obs(state.normalizer.obs, obs))
             action, log_prob = pi.sample_and_log_prob(seed=key)
@@ -243,13 +243,10 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
             value = critic.apply(state.params.critic, normalize_obs(state.normalizer.obs, obs))
             return jax.lax.stop_gradient(value)
 
-        key, rollout_key = jax.random.split(state.key)
-        env_state, obs, first, _, seen = rollout(
-            rollout_key, env, state.task.env_params, state.env_state, state.obs, state.first,
-            (), explore, final_value, config.num_steps,
-        )  # fmt: skip
+        after, (seen, episodes) = collect(
+            state, env, explore, final_value, config.num_steps, hypers.gamma
+        )
         done = seen.terminated | seen.truncated
-        episode, episodes = episode_metrics(state.episode, seen.reward, done, hypers.gamma)
         normalizer, reward = advance_normalizer(
             state.normalizer, seen.obs, seen.reward, done, hypers.gamma
         )
@@ -258,16 +255,8 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
             final_obs=normalize_obs(state.normalizer.obs, seen.final_obs),
             reward=reward,
         )
-        last_obs = normalize_obs(state.normalizer.obs, obs)
-        state = state._replace(
-            env_state=env_state,
-            obs=obs,
-            first=first,
-            key=key,
-            episode=episode,
-            normalizer=normalizer,
-        )
-        return state, Trajectory(seen, last_obs, episodes)
+        last_obs = normalize_obs(state.normalizer.obs, after.obs)
+        return after._replace(normalizer=normalizer), Trajectory(seen, last_obs, episodes)
 
     def loss(params: Params, batch: Minibatch, hypers: Hypers) -> tuple[jax.Array, Metrics]:
         pi = actor.apply(params.actor, batch.obs)
@@ -310,6 +299,6 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
 
     made_of = part_name(env), part_name(policy_loss)
     return Algorithm(
-        config, init, collect, learn, policy, act,
+        config, init, collect_experience, learn, policy, act,
         vital=vital, log_prob=log_prob, made_of=made_of,
     )  # fmt: skip
