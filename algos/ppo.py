@@ -16,7 +16,7 @@ from purejaxrl import networks, optimizers
 from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
 from purejaxrl.minibatches import minibatch_epochs
 from purejaxrl.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
-from purejaxrl.returns import Episode, generalized_advantage, next_values
+from purejaxrl.returns import Episode, Estimates, generalized_advantage, next_values
 from purejaxrl.rollout import Transition, collect, reset
 from purejaxrl.validation import hyper, require, require_choice, require_count
 
@@ -263,7 +263,7 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
         value = critic.apply(params.critic, batch.obs)
         return total_loss(pi, value, batch, hypers, policy_loss)
 
-    def learn(state: State, hypers: Hypers, trajectory: Trajectory) -> tuple[State, Metrics]:
+    def estimate(state: State, hypers: Hypers, trajectory: Trajectory) -> Estimates:
         seen = trajectory.transitions
         value = critic.apply(state.params.critic, seen.obs)
         last_value = critic.apply(state.params.critic, trajectory.last_obs)
@@ -276,7 +276,13 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
             hypers.gamma,
             hypers.gae_lambda,
         )
-        batch = Minibatch(seen.obs, seen.action, seen.extras, value, advantage, advantage + value)
+        return Estimates(value, advantage)
+
+    def learn(state: State, hypers: Hypers, trajectory: Trajectory) -> tuple[State, Metrics]:
+        seen, found = trajectory.transitions, estimate(state, hypers, trajectory)
+        batch = Minibatch(
+            seen.obs, seen.action, seen.extras, found.value, found.advantage, found.target
+        )
         batch = jax.tree.map(lambda x: x.reshape(config.batch_size, *x.shape[2:]), batch)
         state, metrics = optimize(loss, state, hypers, batch, config)
         env_steps = {"env_steps": jnp.int32(config.batch_size)}
@@ -300,5 +306,5 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
     made_of = part_name(env), part_name(policy_loss)
     return Algorithm(
         config, init, collect_experience, learn, policy, act,
-        vital=vital, log_prob=log_prob, made_of=made_of,
+        vital=vital, log_prob=log_prob, estimate=estimate, made_of=made_of,
     )  # fmt: skip

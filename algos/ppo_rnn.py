@@ -17,7 +17,13 @@ from algos.ppo import Hypers, Minibatch, optimize, optimizer, policy_loss, total
 from purejaxrl import networks
 from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
 from purejaxrl.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
-from purejaxrl.returns import Episode, episode_metrics, generalized_advantage, next_values
+from purejaxrl.returns import (
+    Episode,
+    Estimates,
+    episode_metrics,
+    generalized_advantage,
+    next_values,
+)
 from purejaxrl.rollout import Transition, reset, rollout
 from purejaxrl.validation import require, require_count
 
@@ -212,9 +218,9 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
         _, pi, value = network.apply(params, batch.memory, steps.obs, batch.first.T)
         return total_loss(pi, value, steps, hypers, policy_loss)
 
-    def learn(state: State, hypers: Hypers, trajectory: Trajectory) -> tuple[State, Metrics]:
+    def estimate(state: State, hypers: Hypers, trajectory: Trajectory) -> Estimates:
         seen = trajectory.transitions
-        log_prob, value = seen.extras
+        _, value = seen.extras
         advantage = generalized_advantage(
             seen.reward,
             value,
@@ -224,7 +230,14 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
             hypers.gamma,
             hypers.gae_lambda,
         )
-        steps = Minibatch(seen.obs, seen.action, log_prob, value, advantage, advantage + value)
+        return Estimates(value, advantage)
+
+    def learn(state: State, hypers: Hypers, trajectory: Trajectory) -> tuple[State, Metrics]:
+        seen, found = trajectory.transitions, estimate(state, hypers, trajectory)
+        log_prob, _ = seen.extras
+        steps = Minibatch(
+            seen.obs, seen.action, log_prob, found.value, found.advantage, found.target
+        )
         steps, first = jax.tree.map(lambda x: x.swapaxes(0, 1), (steps, seen.first))
         sequences = Sequences(trajectory.memory, first, steps)
         state, metrics = optimize(loss, state, hypers, sequences, config)
@@ -243,4 +256,7 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
         return state.params, metrics["policy_loss"], metrics["value_loss"]
 
     made_of = part_name(env), part_name(policy_loss)
-    return Algorithm(config, init, collect, learn, policy, act, initial_memory, vital, made_of)
+    return Algorithm(
+        config, init, collect, learn, policy, act, initial_memory, vital,
+        estimate=estimate, made_of=made_of,
+    )  # fmt: skip

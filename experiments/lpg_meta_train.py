@@ -24,6 +24,7 @@ from purejaxrl import networks
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
 from purejaxrl.meta import gradient
 from purejaxrl.runner import RunOptions
+from purejaxrl.ued.curriculum import uniform
 from purejaxrl.validation import require_known
 
 
@@ -60,7 +61,7 @@ def build(settings: Settings) -> Job:
         networks.readout(env.observation_space(), None, 1),
         init_theta=lambda key: lpg.init_rule(key, settings.agent),
         insert=lpg.with_rule,
-        sample_level=levels.sample,
+        curriculum=uniform(levels.sample),
         sample_lifetime=levels.sample_lifetime,
     )
     return Job(learner, (), settings.meta_steps)

@@ -56,6 +56,9 @@ class Algorithm(NamedTuple):
     """(state, trajectory) -> (log_prob, entropies), differentiable in `state.params`: of the
     trajectory's actions `[num_steps, num_envs]`, and the means of the state's entropies on it, by
     name. A meta-gradient needs it."""
+    estimate: Callable | None = None
+    """(state, hypers, trajectory) -> Estimates, values and advantages `[num_steps, num_envs]`.
+    Scores of levels need it."""
     partition: Any = None
     """Of a meta-learner: PartitionSpecs, a prefix of its `State`, that lay its agents over the
     mesh axis `agents`; `init` sees all agents, `collect` and `learn` a device's share."""

@@ -102,7 +102,7 @@ class Layout(NamedTuple):
                 return jax.lax.map(lambda member: function(*member), args)
             grouped = jax.tree.map(lambda x: x.reshape(self.groups, self.group, *x.shape[1:]), args)
             out = jax.lax.map(lambda group: jax.vmap(function)(*group), grouped)
-            return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
+            return jax.tree.map(lambda x: x.reshape(self.groups * self.group, *x.shape[2:]), out)
 
         return jax.shard_map(
             on_device,

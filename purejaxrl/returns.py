@@ -47,6 +47,18 @@ def generalized_advantage(
     return advantage
 
 
+class Estimates(NamedTuple):
+    """Of a rollout, float32 `[T, num_envs]`."""
+
+    value: jax.Array
+    advantage: jax.Array
+
+    @property
+    def target(self) -> jax.Array:
+        """λ-returns, towards which the values learn."""
+        return self.value + self.advantage
+
+
 def next_values(
     value: jax.Array, last_value: jax.Array, final_value: jax.Array, truncated: jax.Array
 ) -> jax.Array:

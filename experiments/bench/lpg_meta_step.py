@@ -17,12 +17,12 @@ import pandas as pd
 import tyro
 from processes import console, run_worker
 
-WORKER = Path(__file__).parent / "workers" / "lpg_step.py"
+WORKER = Path(__file__).parent / "workers" / "meta_step.py"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What to measure."""
+class Scale:
+    """How large, and how often to measure."""
 
     num_agents: int = 16
     num_envs: int = 64
@@ -34,17 +34,23 @@ class Settings:
     """Processes per case, interleaved."""
     repeats: int = 3
     """Timed runs of four meta-steps in each process, after one to warm up."""
-    sweep: bool = False
-    """Instead, measure a range of agents and of K, and plot them."""
     out: Path = Path("results/bench")
     """Folder for the tables and the picture."""
 
 
-def measure(kind: str, settings: Settings, **changes: int) -> dict | None:
+@dataclass(frozen=True)
+class Settings(Scale):
+    """What to measure."""
+
+    sweep: bool = False
+    """Instead, measure a range of agents and of K, and plot them."""
+
+
+def measure(kind: str, settings: Scale, *more: int, **changes: int) -> dict | None:
     """Run one worker; returns what it measured, or says why there is nothing."""
     names = ("num_agents", "num_envs", "num_steps", "num_updates", "rule_width", "repeats")
     values = [changes.get(name, getattr(settings, name)) for name in names]
-    result = run_worker([sys.executable, WORKER, kind, *values])
+    result = run_worker([sys.executable, WORKER, kind, *values, *more])
     if isinstance(result, str):
         console.print(f"{kind} {changes}: {result}")
         return None
@@ -58,7 +64,7 @@ def row(name: str, results: list[dict], **about: int) -> dict:
     return {
         "case": name,
         **about,
-        "meta_step_s": round(median, 3),
+        "meta_step_s": round(median, 5),
         "fastest_s": round(min(seconds), 3),
         "slowest_s": round(max(seconds), 3),
         "env_steps_per_s": round(results[0]["env_steps"] / median),

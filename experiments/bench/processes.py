@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -50,5 +51,8 @@ def run_worker(
     except subprocess.TimeoutExpired:
         return f"no result in {time_limit:g} s"
     if done.returncode:
-        return (done.stderr.strip().splitlines() or ["failed"])[-1]
+        lines = done.stderr.strip().splitlines() or ["failed"]
+        return next(
+            (x for x in reversed(lines) if re.match(r"[\w.]+(Error|Exception)", x)), lines[-1]
+        )
     return json.loads(done.stdout.splitlines()[-1])

@@ -3,7 +3,8 @@
 Agents live side by side, each on a level of its own. In one meta-step every agent makes K updates,
 then collects experience once more; the policy-gradient loss of the updated policy on it,
 differentiated through the updates with respect to the meta-parameters θ, is the agent's
-meta-gradient. Agents whose life is over are replaced. The meta-learner is itself an `Algorithm`.
+meta-gradient. Agents whose life is over are replaced, on levels that a curriculum chooses. The
+meta-learner is itself an `Algorithm`.
 
 The inner algorithm can be any with a `log_prob`. `insert` says which of its hyperparameters θ
 stands for: a rule (LPG), or PPO's learning rate, entropy bonus and discount.
@@ -21,13 +22,16 @@ import optax
 from flax import struct
 from jax.sharding import PartitionSpec
 
-from purejaxrl import optimizers
-from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
+from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name, update
 from purejaxrl.devices import group_size
-from purejaxrl.meta.lifetime import replace_each, select, staggered
+from purejaxrl.meta import critic as critics
+from purejaxrl.meta.assessment import Assessment
+from purejaxrl.meta.critic import Critic
+from purejaxrl.meta.lifetime import select
 from purejaxrl.meta.metrics import late_return, over_agents, summarize
-from purejaxrl.returns import generalized_advantage
-from purejaxrl.rollout import Transition
+from purejaxrl.meta.succession import Agent, succession
+from purejaxrl.returns import Estimates
+from purejaxrl.ued.curriculum import Curriculum
 from purejaxrl.validation import hyper, require, require_count
 
 
@@ -68,21 +72,10 @@ class Hypers(struct.PyTreeNode):
     """Decay of the eligibility trace of the meta-objective's advantage."""
     critic_learning_rate: float = hyper(0.05, at_least=0)
     """Adam's step size for the meta-objective's critic: 0.05 suits tables, 5e-4 networks."""
-
-
-class Critic(NamedTuple):
-    """The value function of an agent's meta-objective."""
-
-    params: Any
-    opt_state: Any
-
-
-class Agent(NamedTuple):
-    """An agent and the critic that lives and learns with it."""
-
-    state: Any
-    critic: Critic
-    late_return: jax.Array  # return of its episodes, by exponential average; NaN before any
+    curriculum: Any = None
+    """The curriculum's hyperparameters, if it has any."""
+    antagonist: Any = None
+    """The antagonists', if there are any."""
 
 
 class State(NamedTuple):
@@ -91,6 +84,7 @@ class State(NamedTuple):
     params: Any  # θ
     opt_state: Any
     agents: Agent
+    curriculum: Any
     task: Task
     key: jax.Array
     step: jax.Array  # int32, meta-steps done
@@ -103,8 +97,9 @@ def make(
     *,
     init_theta: Callable,
     insert: Callable,
-    sample_level: Callable,
+    curriculum: Curriculum,
     sample_lifetime: Callable,
+    assessment: Assessment | None = None,
     axis_name: str | None = "agents",
 ) -> Algorithm:
     """Meta-gradient learner over an inner algorithm's hyperparameters.
@@ -115,12 +110,15 @@ def make(
         critic: from observations `[..., *obs_shape]` to `[..., 1]`.
         init_theta: `(key) -> θ`, a pytree of floats.
         insert: `(θ, hypers) -> hypers`: put θ, bounded where it must be, in its place.
-        sample_level: `(key) -> env_params`.
+        curriculum: which levels agents live on.
         sample_lifetime: `(key) -> int32`, in updates.
+        assessment: how levels are scored, for a curriculum that reads scores.
         axis_name: the mesh axis that `runner.run` lays agents over; None outside of it.
     """
     if inner.log_prob is None:
         raise ValueError("inner: an algorithm without a log_prob is not valid")
+    antagonist = assessment.antagonist if assessment else None
+    lives = succession(inner, critic, insert, curriculum, sample_lifetime, assessment, axis_name)
 
     def over_devices(tree: Any) -> Any:
         return jax.lax.psum(tree, axis_name) if axis_name else tree
@@ -128,65 +126,32 @@ def make(
     def meta_optimizer(hypers: Hypers) -> optax.GradientTransformation:
         return optax.adam(hypers.learning_rate)
 
-    def born(key: jax.Array, theta: Any, hypers: Hypers) -> Agent:
-        level_key, life_key, state_key, critic_key = jax.random.split(key, 4)
-        task = Task(sample_level(level_key), sample_lifetime(life_key))
-        state = inner.init(state_key, insert(theta, hypers.agent), task)
-        params = critic.init(critic_key, state.obs)
-        opt_state = optimizers.adam(hypers.critic_learning_rate).init(params)
-        return Agent(state, Critic(params, opt_state), jnp.float32(jnp.nan))
-
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
-        theta_key, agents_key, key = jax.random.split(key, 3)
+        theta_key, levels_key, agents_key, key = jax.random.split(key, 4)
         theta = init_theta(theta_key)
-
-        def first(inputs):
-            agent_key, index = inputs
-            agent = born(agent_key, theta, hypers)
-            horizon = staggered(agent.state.task.horizon, index, config.num_agents)
-            task = agent.state.task._replace(horizon=horizon)
-            return agent._replace(state=agent.state._replace(task=task))
-
-        keys = jax.random.split(agents_key, config.num_agents)
-        agents = jax.lax.map(first, (keys, jnp.arange(config.num_agents)))
+        levels, agents = lives.begin(levels_key, agents_key, theta, hypers, config.num_agents)
         opt_state = meta_optimizer(hypers).init(theta)
-        return State(theta, opt_state, agents, task, key, jnp.int32(0))
+        return State(theta, opt_state, agents, levels, task, key, jnp.int32(0))
 
-    def advantages(params: Any, seen: Transition, hypers: Hypers):
-        """Generalised advantages and λ-returns, `[num_steps, num_envs]`."""
-        value = critic.apply(params, seen.obs)[..., 0]
-        next_value = critic.apply(params, seen.final_obs)[..., 0]
-        advantage = generalized_advantage(
-            seen.reward, value, next_value, seen.terminated, seen.truncated,
-            hypers.gamma, hypers.gae_lambda,
-        )  # fmt: skip
-        return advantage, advantage + value
+    def judge(params: Any, seen: Any, hypers: Hypers) -> Estimates:
+        return critics.estimate(critic, params, seen, hypers.gamma, hypers.gae_lambda)
 
-    def improve(old: Critic, seen: Transition, target: jax.Array, hypers: Hypers):
-        """One step towards the λ-returns; and which part of their variance was explained."""
-
-        def loss(params):
-            error = critic.apply(params, seen.obs)[..., 0] - target
-            return 0.5 * (error**2).mean(), 1 - error.var() / (target.var() + 1e-8)
-
-        grads, explained = jax.grad(loss, has_aux=True)(old.params)
-        adam = optimizers.adam(hypers.critic_learning_rate)
-        updates, opt_state = adam.update(grads, old.opt_state, old.params)
-        return Critic(optax.apply_updates(old.params, updates), opt_state), explained
+    def improve(old: Critic, seen: Any, target: jax.Array, hypers: Hypers):
+        return critics.improve(critic, old, seen, target, hypers.critic_learning_rate)
 
     def collect_detached(state: Any, agent_hypers: Any) -> tuple[Any, Any]:
         """Collect; the parameters keep what they depend on, all else is data."""
         after, experience = inner.collect(*jax.lax.stop_gradient((state, agent_hypers)))
         return after._replace(params=state.params, opt_state=state.opt_state), experience
 
-    def live(theta: Any, hypers: Hypers, agent: Agent) -> tuple[jax.Array, tuple[Agent, Metrics]]:
+    def live(theta: Any, hypers: Hypers, agent: Agent):
         """K updates and the meta-loss of one agent (LPG algorithm 1)."""
         agent_hypers = insert(theta, hypers.agent)
 
         def advance(agent: Agent, _):
             state, experience = collect_detached(agent.state, agent_hypers)
             seen = experience.transitions
-            _, target = advantages(agent.critic.params, seen, hypers)
+            target = judge(agent.critic.params, seen, hypers).target
             state, metrics = inner.learn(state, agent_hypers, experience)
             grown, _ = improve(agent.critic, seen, target, hypers)
             alive = agent.state.step < agent.state.task.horizon
@@ -201,24 +166,35 @@ def make(
 
         state, experience = collect_detached(agent.state, agent_hypers)
         seen = experience.transitions
-        advantage, target = jax.lax.stop_gradient(advantages(agent.critic.params, seen, hypers))
+        judged = jax.lax.stop_gradient(judge(agent.critic.params, seen, hypers))
         log_prob, entropies = inner.log_prob(state, experience)
-        chex.assert_equal_shape([log_prob, advantage])
+        chex.assert_equal_shape([log_prob, judged.advantage])
         metrics = summarize(metrics) | entropies
-        loss = -(log_prob * advantage).mean()
+        loss = -(log_prob * judged.advantage).mean()
         if hypers.regularizer is not None:
             loss += hypers.regularizer.loss(metrics)
-        grown, explained = improve(agent.critic, seen, target, hypers)
+        grown, explained = improve(agent.critic, seen, judged.target, hypers)
         agent = agent._replace(state=state, critic=grown)
         metrics["env_steps"] += inner.config.batch_size
-        return loss, jax.lax.stop_gradient((agent, metrics | {"explained_variance": explained}))
+        metrics |= {"explained_variance": explained}
+        return loss, jax.lax.stop_gradient((agent, judged, metrics))
+
+    def live_beside(rival: Any, hypers: Hypers) -> Any:
+        """As many updates of one antagonist."""
+
+        def advance(rival: Any, _):
+            after, _ = update(antagonist, rival, hypers.antagonist)
+            return select(rival.step < rival.task.horizon, after, rival), None
+
+        return jax.lax.scan(advance, rival, length=config.num_updates)[0] if antagonist else ()
 
     def meta_gradient(theta: Any, hypers: Hypers, agents: Agent):
         """Sum of the agents' meta-gradients, clipped, those that are finite."""
 
         def one(agent: Agent):
-            (loss, (after, metrics)), grads = jax.value_and_grad(live, has_aux=True)(
-                theta, hypers, agent
+            rival = live_beside(agent.antagonist, hypers)
+            (loss, (after, judged, metrics)), grads = jax.value_and_grad(live, has_aux=True)(
+                theta, hypers, agent._replace(antagonist=())
             )
             leaves = jax.tree.leaves((loss, grads, after.state.params, after.critic.params))
             sound = jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves]))
@@ -226,23 +202,25 @@ def make(
             scale = jnp.minimum(1.0, hypers.max_grad_norm / jnp.maximum(norm, 1e-30))
             grads = jax.tree.map(lambda g: jnp.where(sound, scale * g, 0.0), grads)
             about = {"meta_loss": loss, "agent_grad_norm": norm, "clipped": 1.0 * (scale < 1)}
-            return grads, after, metrics | about | {"sound": sound}
+            metrics |= about | {"sound": sound}
+            return grads, after._replace(antagonist=rival), judged, metrics
 
         num_agents = jax.tree.leaves(agents)[0].shape[0]
         size = group_size(num_agents, config.group)
-        groups = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), agents)
+        shape = num_agents // size, size
+        groups = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), agents)
 
         def add(total: Any, group: Agent):
-            grads, group, metrics = jax.vmap(one)(group)
-            return jax.tree.map(lambda t, g: t + g.sum(0), total, grads), (group, metrics)
+            grads, *rest = jax.vmap(one)(group)
+            return jax.tree.map(lambda t, g: t + g.sum(0), total, grads), rest
 
         zero = jax.tree.map(jnp.zeros_like, theta)
-        total, (agents, metrics) = jax.lax.scan(add, zero, groups)
+        total, rest = jax.lax.scan(add, zero, groups)
         flat = lambda x: x.reshape(num_agents, *x.shape[2:])  # noqa: E731
-        return total, *jax.tree.map(flat, (agents, metrics))
+        return total, *jax.tree.map(flat, rest)
 
     def learn(state: State, hypers: Hypers, _: tuple) -> tuple[State, Metrics]:
-        total, agents, seen = meta_gradient(state.params, hypers, state.agents)
+        total, agents, judged, seen = meta_gradient(state.params, hypers, state.agents)
         num_sound = over_devices(seen["sound"].sum())
         grads = jax.tree.map(lambda g: g / jnp.maximum(num_sound, 1), over_devices(total))
         norm = optax.global_norm(grads)
@@ -252,19 +230,19 @@ def make(
         agents = agents._replace(late_return=late_return(agents.late_return, seen))
         finished = (agents.state.step >= agents.state.task.horizon) | ~seen["sound"]
         metrics = over_agents(seen, finished, agents.late_return, over_devices)
-        agents = replace_each(agents, finished, lambda old: born(old.state.key, theta, hypers))
-        metrics["grad_norm"] = norm
-        state = state._replace(
-            params=theta, opt_state=opt_state, agents=agents, step=state.step + 1
+        key, levels_key = jax.random.split(state.key)
+        levels, agents, about = lives.go_on(
+            levels_key, state.curriculum, theta, hypers, agents, judged, finished
         )
-        return state, metrics
+        metrics |= about | {"grad_norm": norm}
+        return State(theta, opt_state, agents, levels, state.task, key, state.step + 1), metrics
 
     def act(*_: Any):
         raise NotImplementedError("a meta-learner does not act: test what it learned on an agent")
 
     def partition() -> State:
         everywhere, over_agents = PartitionSpec(), PartitionSpec(axis_name)
-        return State(*[everywhere] * 2, over_agents, *[everywhere] * 3)
+        return State(*[everywhere] * 2, over_agents, *[everywhere] * 4)
 
     return Algorithm(
         config,
@@ -277,7 +255,7 @@ def make(
         partition=partition() if axis_name else None,
         num_agents=config.num_agents,
         made_of=(
-            str(inner.config), *inner.made_of,
-            *map(part_name, (insert, sample_level, sample_lifetime)),
+            str(inner.config), *inner.made_of, *map(part_name, (insert, sample_lifetime)),
+            curriculum.name, *(assessment.made_of if assessment else ()),
         ),
     )  # fmt: skip

@@ -29,13 +29,42 @@ def replace_each(agents: Any, finished: jax.Array, replacement: Callable) -> Any
     Args:
         agents: leaves `[num_agents, ...]`.
         finished: bool `[num_agents]`, whom to replace.
-        replacement: `(agent) -> agent`.
+        replacement: `(agent, index) -> agent`.
     """
     order = jnp.argsort(~finished, stable=True)  # the finished first
 
     def replace(i: jax.Array, agents: Any) -> Any:
         take = lambda x: jax.lax.dynamic_index_in_dim(x, order[i], keepdims=False)  # noqa: E731
         put = lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, order[i], 0)  # noqa: E731
-        return jax.tree.map(put, agents, replacement(jax.tree.map(take, agents)))
+        return jax.tree.map(put, agents, replacement(jax.tree.map(take, agents), order[i]))
 
     return jax.lax.fori_loop(0, finished.sum(), replace, agents)
+
+
+def for_finished(function: Callable, agents: Any, finished: jax.Array, slots: int) -> Any:
+    """Map a function over the agents whose life is over, `slots` at a time until none is left.
+
+    Args:
+        function: `(agent) -> tree of floats`.
+        agents: leaves `[num_agents, ...]`.
+        finished: bool `[num_agents]`.
+        slots: agents that are vmapped at a time.
+
+    Returns:
+        What the function returns, `[num_agents, ...]`; NaN for the others.
+    """
+    num_agents = finished.shape[0]
+    slots = min(slots, num_agents)
+    order = jnp.argsort(~finished, stable=True)
+
+    def judge(i: jax.Array, results: Any) -> Any:
+        index = order[jnp.minimum(i * slots + jnp.arange(slots), num_agents - 1)]
+        some = jax.vmap(function)(jax.tree.map(lambda x: x[index], agents))
+        return jax.tree.map(lambda all, x: all.at[index].set(x), results, some)
+
+    one = jax.eval_shape(function, jax.tree.map(lambda x: x[0], agents))
+    results = jax.tree.map(lambda x: jnp.full((num_agents, *x.shape), jnp.nan, x.dtype), one)
+    results = jax.lax.fori_loop(0, -(-finished.sum() // slots), judge, results)
+    return jax.tree.map(
+        lambda x: jnp.where(finished.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.nan), results
+    )

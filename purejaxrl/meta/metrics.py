@@ -33,6 +33,11 @@ def late_return(before: jax.Array, metrics: Metrics) -> jax.Array:
     return jnp.where(metrics["episodes"] > 0, mixed, before).astype(before.dtype)
 
 
+def mean_over(x: jax.Array, which: jax.Array) -> jax.Array:
+    """Mean over some, bool of the same shape; NaN if there are none."""
+    return jnp.where(which, x, 0.0).sum() / jnp.where(which.any(), which.sum(), jnp.nan)
+
+
 def over_agents(
     metrics: Metrics, finished: jax.Array, late: jax.Array, over_devices: Callable
 ) -> Metrics:

@@ -36,11 +36,31 @@ WATCHED = 1
 COSTLY = ("MinAtar", "Pong", "gridworld-rand")
 """What takes longer to run unoptimised than to optimise."""
 
-DETERMINISTIC = {"maze-25", "maze-60", "maze-perfect", "gridworld-sparse", "gridworld-mazes"}
-"""Environments that leave nothing to chance once the level is drawn; in the grid-world's mazes no
-random agent reaches an object within a play."""
+DETERMINISTIC = {"maze-25", "maze-60", "maze-perfect", "gridworld-sparse", "chain-short"}
+DETERMINISTIC |= {"chain-long", "DeepSea-bsuite", "DiscountingChain-bsuite", "Pong-misc"}
+DETERMINISTIC |= {"SpaceInvaders-MinAtar"}
+"""Environments that leave nothing to chance once the level is drawn."""
 
-KNOWN: dict[tuple[str, str], str] = {}
+QUIET = {f"gridworld-{name}" for name in ("dense", "long", "long_dense", "mazes", "tabular")}
+QUIET |= {f"gridworld-rand_{name}" for name in ("dense", "long", "sparse", "very_dense")}
+QUIET |= {"gridworld-medium"}
+"""Grid-worlds on whose default level the random agent reaches no object within a play, which is
+when chance comes in."""
+
+KNOWN = {
+    ("test_rewards_are_floats", "BernoulliBandit-misc"): "int32",
+    ("test_rewards_are_floats", "UmbrellaChain-bsuite"): "int32",
+    **{
+        ("test_observations_have_the_shape_and_type_of_their_space", name): "another shape or type"
+        for name in ("Catch-bsuite", "FourRooms-misc")
+    },
+    **{
+        ("test_observations_lie_in_their_space", name): "beyond its bounds"
+        for name in ("GaussianBandit-misc", "MemoryChain-bsuite", "MetaMaze-misc")
+    },
+    ("test_after_an_episode_the_next_begins", "DeepSea-bsuite"): "keeps sums over its auto-reset",
+}
+"""By test and environment."""
 
 
 class Script(NamedTuple):
@@ -309,7 +329,7 @@ def test_other_keys_give_other_plays(world):
     """With equal actions on one level: what differs is the environment's own chance."""
     twins = world.twins
     same = all(np.allclose(x, x[:, :1], rtol=1e-5) for x in (twins.digest, twins.reward))
-    assert same == (world.name in DETERMINISTIC)
+    assert same == (world.name in DETERMINISTIC) or world.name in QUIET
 
 
 def test_levels_are_alike_in_shape_and_differ(world):

@@ -6,6 +6,7 @@ import jax
 
 jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 import xminigrid
+import xminigrid.wrappers
 from jax.sharding import AxisType, PartitionSpec
 from timing import arguments, measure
 

@@ -14,6 +14,7 @@ from purejaxrl.meta import gradient
 from purejaxrl.population import populate, seeds
 from purejaxrl.returns import generalized_advantage
 from purejaxrl.runner import RunOptions, run
+from purejaxrl.ued.curriculum import uniform
 from tests.algos.probes import Params, Probe
 from tests.helpers import assert_equal
 
@@ -36,7 +37,7 @@ def make(num_agents=2, axis_name=None, lifetime=10, inner=INNER, env=ENV, **sett
         networks.readout(env.observation_space(), None, 1),
         init_theta=lambda key: lpg.init_rule(key, AGENT),
         insert=lpg.with_rule,
-        sample_level=LEVELS["small"].sample,
+        curriculum=uniform(LEVELS["small"].sample),
         sample_lifetime=lambda key: jnp.int32(lifetime),
         axis_name=axis_name,
     )
@@ -359,7 +360,7 @@ def test_the_same_code_tunes_ppo():
         networks.readout(env.observation_space(), networks.MLP((8,)), 1),
         init_theta=lambda key: jax.tree.map(jnp.float32, start),
         insert=tune,
-        sample_level=lambda key: Params(length=2, max_steps_in_episode=2),
+        curriculum=uniform(lambda key: Params(length=2, max_steps_in_episode=2)),
         sample_lifetime=lambda key: jnp.int32(30),
         axis_name=None,
     )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl.meta.lifetime import replace_each, select, staggered
+from purejaxrl.meta.lifetime import for_finished, replace_each, select, staggered
 
 
 def test_first_lives_end_evenly():
@@ -31,9 +31,19 @@ def test_select_chooses_keys_too():
 def test_whoever_is_finished_is_replaced_and_nobody_else(finished):
     agents = {"key": jax.random.split(jax.random.key(0), 4), "x": jnp.arange(8.0).reshape(4, 2)}
     finished = np.array(finished, bool)
-    replacement = lambda agent: {"key": jax.random.split(agent["key"])[0], "x": -agent["x"] - 1}  # noqa: E731
+    replacement = lambda agent, i: {"key": jax.random.split(agent["key"])[0], "x": -agent["x"] - 1}  # noqa: E731
     after = jax.jit(lambda *args: replace_each(*args, replacement))(agents, finished)
     expected = np.where(finished[:, None], -agents["x"] - 1, agents["x"])
     np.testing.assert_array_equal(after["x"], expected)
     changed = (jax.random.key_data(after["key"]) != jax.random.key_data(agents["key"])).any(1)
     np.testing.assert_array_equal(changed, finished)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 8])
+@pytest.mark.parametrize("finished", [[0, 0, 0, 0, 0], [0, 1, 0, 1, 1], [1, 1, 1, 1, 1]])
+def test_all_who_are_finished_are_judged_however_many_slots_there_are(slots, finished):
+    finished, x = np.array(finished, bool), jnp.arange(10.0).reshape(5, 2)
+    judge = jax.jit(lambda x, f: for_finished(lambda x: (x.sum(), x), x, f, slots))
+    total, same = judge(x, finished)
+    np.testing.assert_array_equal(total, np.where(finished, x.sum(1), np.nan))
+    np.testing.assert_array_equal(same, np.where(finished[:, None], x, np.nan))

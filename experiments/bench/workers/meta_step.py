@@ -1,0 +1,171 @@
+"""One meta-step of LPG or GROOVE on `all_shortlife`, or a part of it alone.
+
+Arguments: what; agents, environments, steps, K, width of the rule, repeats; capacity of a buffer.
+`step` is LPG, `remat` the same recomputing in the backward pass, `groove` with level buffer and
+antagonists; `arithmetic` the rule's recurrent products alone; `buffer` what a meta-step does with
+its buffer when one life ends.
+"""
+
+from purejaxrl.devices import CPU_GROUP, use_cpu_cores
+
+use_cpu_cores()
+
+import json
+import resource
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+
+from algos import groove, lpg
+from envs import gridworld_levels
+from envs.gridworld import GridWorld
+from purejaxrl import networks
+from purejaxrl.meta import gradient
+from purejaxrl.population import populate, seeds
+from purejaxrl.runner import Carry, RunOptions, _chunk, _start, plan_for
+from purejaxrl.ued.buffer import NOT_KEPT, Visits
+from purejaxrl.ued.curriculum import Replay, replay, uniform
+
+META_STEPS = 4
+LEVELS = gridworld_levels.LEVELS["all_shortlife"]
+ENV = GridWorld(LEVELS.sample)
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def lpg_learner(config: lpg.Config, settings: gradient.Config):
+    learner = gradient.make(
+        settings,
+        lpg.make(config, ENV),
+        networks.readout(ENV.observation_space(), None, 1),
+        init_theta=lambda key: lpg.init_rule(key, config),
+        insert=lpg.with_rule,
+        curriculum=uniform(LEVELS.sample),
+        sample_lifetime=LEVELS.sample_lifetime,
+    )
+    return learner, gradient.Hypers(agent=lpg.Hypers(), regularizer=lpg.Regularizer())
+
+
+def groove_learner(config: lpg.Config, settings: gradient.Config, capacity: int):
+    whole = groove.Config(settings, config, capacity)
+    learner = groove.make(whole, ENV, LEVELS.sample, LEVELS.sample_lifetime)
+    return learner, groove.hypers()
+
+
+def meta_step(learner, hypers):
+    """A compiled chunk of the runner, as a function without arguments, and its compile time."""
+    population = populate(seeds(1), hypers, ())
+    plan = plan_for(learner, population, RunOptions())
+    state = plan.place(_start(learner, population), Carry(learner.partition, None))
+    hypers = plan.place(population.hypers)
+    began = time.perf_counter()
+    chunk = plan.jit(_chunk, static_argnums=(0, 1, 2), donate_argnums=4)
+    length = jnp.int32(META_STEPS)
+    compiled = chunk.lower(learner, plan, META_STEPS, length, state, hypers).compile()
+    compile_s = time.perf_counter() - began
+
+    def run():
+        nonlocal state
+        state, metrics = compiled(length, state, hypers)
+        jax.block_until_ready(state)
+        return int(metrics["env_steps"][0, 0])
+
+    return run, compile_s
+
+
+def arithmetic(agents: int, envs: int, steps: int, updates: int, width: int):
+    """The products h W, dh Wᵀ and hᵀ dh of all steps and updates, on every device."""
+    share = agents // jax.device_count()
+    rows = min(share, CPU_GROUP) * envs
+    times = META_STEPS * share * envs * steps * updates // rows
+    state, gates = jnp.ones((jax.device_count(), rows, width)), jnp.ones((width, 3 * width)) / width
+
+    def on_device(h):
+        def body(_, carry):
+            h, total = carry
+            product = h @ gates
+            back = product @ gates.T
+            return 0.5 * (h + back), total + h.T @ product
+
+        return jax.lax.fori_loop(0, times, body, (h, jnp.zeros_like(gates)))
+
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((jax.device_count(),), ("devices",), axis_types=auto)
+    spec = jax.sharding.PartitionSpec("devices")
+    mapped = jax.shard_map(
+        lambda h: jax.tree.map(lambda x: x[None], on_device(h[0])),
+        mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False,
+    )  # fmt: skip
+    began = time.perf_counter()
+    compiled = jax.jit(mapped).lower(state).compile()
+    compile_s = time.perf_counter() - began
+    return lambda: jax.block_until_ready(compiled(state)) and 0, compile_s
+
+
+def buffer_alone(agents: int, capacity: int):
+    """Probabilities, a draw for every agent, one report: of a full buffer, in place."""
+    curriculum = replay(LEVELS.sample, capacity)
+    level = ENV.default_params
+    buffer = curriculum.init()
+    buffer = buffer._replace(
+        filled=jnp.ones(capacity, bool), score=jax.random.normal(jax.random.key(0), (capacity,))
+    )
+    levels = jax.tree.map(lambda x: jnp.broadcast_to(x, (agents, *x.shape)), level)
+    score, over = jnp.full(agents, 9.0), jnp.arange(agents) == 0
+
+    def once(_, carry):
+        key, buffer, slot = carry
+        key, sample_key = jax.random.split(key)
+        buffer = curriculum.report(buffer, Visits(slot, levels, score, score, over))
+        buffer, drawn = curriculum.sample(sample_key, buffer, Replay(), over)
+        return key, buffer, jnp.where(over, drawn.slot, slot)
+
+    loop = jax.jit(lambda carry: jax.lax.fori_loop(0, META_STEPS, once, carry), donate_argnums=0)
+    carry = jax.random.key(0), buffer, jnp.full(agents, NOT_KEPT)
+    began = time.perf_counter()
+    compiled = loop.lower(carry).compile()
+    compile_s = time.perf_counter() - began
+
+    def run():
+        nonlocal carry
+        carry = jax.block_until_ready(compiled(carry))
+        return 0
+
+    return run, compile_s
+
+
+kind, *numbers = sys.argv[1:]
+agents, envs, steps, updates, width, repeats, *capacity = map(int, numbers)
+jax.block_until_ready(jnp.ones(1))
+idle = peak_mb()
+config = lpg.Config(num_envs=envs, num_steps=steps, rule_width=width)
+settings = gradient.Config(num_agents=agents, num_updates=updates, rematerialize=kind == "remat")
+if kind == "arithmetic":
+    run, compile_s = arithmetic(agents, envs, steps, updates, width)
+elif kind == "buffer":
+    run, compile_s = buffer_alone(agents, *capacity)
+elif kind == "groove":
+    run, compile_s = meta_step(*groove_learner(config, settings, *capacity))
+else:
+    run, compile_s = meta_step(*lpg_learner(config, settings))
+run()
+seconds, env_steps = [], 0
+for _ in range(repeats):
+    began = time.perf_counter()
+    env_steps = run()
+    seconds.append((time.perf_counter() - began) / META_STEPS)
+print(
+    json.dumps(
+        {
+            "seconds": seconds,
+            "compile_s": compile_s,
+            "env_steps": env_steps,
+            "peak_mb": peak_mb(),
+            "idle_mb": idle,
+        }
+    )
+)

@@ -1,0 +1,97 @@
+"""GROOVE: meta-train a rule of LPG on the levels it has most to learn from (Jackson et al. 2023).
+
+python experiments/groove_meta_train.py                  # a scale that two cores carry
+python experiments/groove_meta_train.py --score random   # or pvl, l1, maxmc, learnability
+python experiments/groove_meta_train.py --config.learner.num-agents 512 \
+    --config.agent.num-envs 64 --config.agent.rule-width 256 --meta-steps 5000    # the paper's
+
+The rules are written to OUT/rule-SEED.npz (`lpg_meta_test.py --rule FILE` puts one to the test),
+pictures of the levels kept to OUT/levels-SEED.png, from the least to the most recently visited.
+"""
+
+from purejaxrl.devices import use_cpu_cores
+
+use_cpu_cores()
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from algos import groove, lpg
+from algos.rules import save_rule
+from envs import gallery
+from envs.gridworld import GridWorld, MovingGridWorld
+from envs.gridworld_levels import LEVELS
+from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch
+from purejaxrl.runner import RunOptions
+from purejaxrl.ued.buffer import Buffer
+from purejaxrl.ued.scores import SCORES
+from purejaxrl.validation import require_known
+
+
+@dataclass(frozen=True)
+class Settings(Experiment):
+    """GROOVE ({score}) on grid-worlds ({levels})."""
+
+    levels: str = "all_shortlife"
+    """Distribution of new levels, with its lifetimes: see envs/gridworld_levels.py."""
+    score: str = "regret"
+    """What makes a level worth replaying: see purejaxrl/ued/scores.py."""
+    meta_steps: int = 2000
+    """Steps of the meta-learner."""
+    seeds: int = 3
+    """Rules to learn, seeded 0, 1, 2, …, one after the other."""
+    config: groove.Config = groove.Config(agent=lpg.Config(num_envs=16, rule_width=64))
+    """GROOVE's static settings."""
+    hypers: groove.Hypers = groove.hypers(
+        regularizer=lpg.Regularizer(entropy=0.002, pi_hat=0.0001), learning_rate=5e-4
+    )
+    """The meta-learner's hyperparameters."""
+    run: RunFlags = RunOptions(out="results/groove_meta_train")
+
+
+def make_env(levels: str) -> GridWorld:
+    require_known("levels", levels, LEVELS)
+    return (MovingGridWorld if LEVELS[levels].moving else GridWorld)(LEVELS[levels].sample)
+
+
+def build(settings: Settings) -> Job:
+    require_known("score", settings.score, SCORES)
+    env = make_env(settings.levels)
+    learner = groove.make(
+        settings.config,
+        env,
+        env.sample_level,
+        LEVELS[settings.levels].sample_lifetime,
+        SCORES[settings.score],
+    )
+    return Job(learner, (), settings.meta_steps)
+
+
+def draw_levels(buffer: Buffer, env: GridWorld, path: Path, rows: int = 5, columns: int = 4):
+    """The highest scores among the levels kept, a row for each period of their last visit."""
+    kept = np.flatnonzero(buffer.filled)
+    kept = kept[np.argsort(buffer.last_visit[kept], kind="stable")]
+    shown, titles = [], []
+    for period in np.array_split(kept, rows):
+        for slot in period[np.argsort(-buffer.score[period])][:columns]:
+            shown.append(jax.tree.map(lambda x: x[slot], buffer.levels))  # noqa: B023
+            titles.append(f"draw {buffer.last_visit[slot]}: {buffer.score[slot]:.2f}")
+    gallery.levels(env, shown, path, titles)
+
+
+def write(outcome: Outcome) -> None:
+    """Save the rules, and pictures of the levels kept."""
+    settings, _, result = outcome
+    env = make_env(settings.levels)
+    for i, row in enumerate(result.population.rows):
+        state, seed = result.member(i), row["seed"]
+        save_rule(Path(result.out) / f"rule-{seed}.npz", settings.config.agent, state.params)
+        draw_levels(state.curriculum, env, Path(result.out) / f"levels-{seed}.png")
+
+
+if __name__ == "__main__":
+    for outcome in launch(Settings, build):
+        write(outcome)

@@ -1,0 +1,232 @@
+"""GROOVE: what algorithmic regret is on hand-made cases, and that its lives and levels agree."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from algos import a2c, groove, lpg
+from envs.gridworld import GridWorld
+from envs.gridworld_levels import LEVELS
+from purejaxrl import networks
+from purejaxrl.meta import gradient
+from purejaxrl.meta.assessment import Assessment
+from purejaxrl.population import populate, seeds
+from purejaxrl.runner import RunOptions, run
+from purejaxrl.stats import interval
+from purejaxrl.ued.curriculum import Replay, replay, uniform
+from purejaxrl.ued.scores import SCORES, algorithmic_regret
+from tests.helpers import assert_equal
+
+ENV = GridWorld(LEVELS["small"].sample)
+AGENT = lpg.Config(num_envs=4, num_steps=5, num_predictions=3, rule_width=6, rule_embedding=4)
+CONFIG = groove.Config(
+    learner=gradient.Config(num_agents=8, num_updates=2),
+    agent=AGENT,
+    capacity=12,
+    num_episodes=4,
+    slots=3,
+)
+
+
+def make(axis_name=None, lifetime=6, score=algorithmic_regret, **changes):
+    return groove.make(
+        replace(CONFIG, **changes),
+        ENV,
+        ENV.sample_level,
+        lambda key: jnp.int32(lifetime),
+        score,
+        axis_name,
+    )
+
+
+def start(learner, hypers=None, seed=0):
+    hypers = hypers or groove.hypers()
+    return learner.init(jax.random.key(seed), hypers, None), hypers, jax.jit(learner.learn)
+
+
+def scores_of_lives(inner, theta, insert, hypers, num_lives=300):
+    """Regrets of as many lives of 60 updates of an algorithm, against A2C."""
+    num_agents = 100
+    rival = a2c.make(a2c.Config(num_envs=8, num_steps=10), ENV)
+    learner = gradient.make(
+        gradient.Config(num_agents=num_agents, num_updates=20),
+        inner,
+        networks.readout(ENV.observation_space(), None, 1),
+        init_theta=lambda key: theta,
+        insert=insert,
+        curriculum=replay(ENV.sample_level, 1000),
+        sample_lifetime=lambda key: jnp.int32(60),
+        assessment=Assessment(algorithmic_regret, ENV, rival, num_episodes=32, slots=50),
+        axis_name=None,
+    )
+    hypers = hypers.replace(
+        curriculum=Replay(replay_prob=0.0), antagonist=a2c.Hypers(learning_rate=0.1)
+    )
+    state, hypers, step = start(learner, hypers)
+    full = state.agents.state.task.horizon * 0 + 60  # none is cut short
+    task = state.agents.state.task._replace(horizon=full)
+    state = state._replace(
+        agents=state.agents._replace(
+            state=state.agents.state._replace(task=task),
+            antagonist=state.agents.antagonist._replace(task=task),
+        )
+    )
+    for _ in range(3 * num_lives // num_agents):
+        state, _ = step(state, hypers, ())
+    buffer = state.curriculum
+    assert buffer.filled.sum() == num_lives
+    kept = np.flatnonzero(buffer.filled)
+    return jax.tree.map(lambda x: x[kept], buffer.levels), np.array(buffer.score[kept])
+
+
+def test_equal_algorithms_have_no_regret():
+    inner = a2c.make(a2c.Config(num_envs=8, num_steps=10), ENV)
+    hypers = gradient.Hypers(agent=a2c.Hypers(learning_rate=0.1), learning_rate=0.0)
+    _, scores = scores_of_lives(inner, jnp.float32(0.1), lambda theta, hypers: hypers, hypers)
+    estimate = interval(scores, confidence=0.999)
+    assert estimate.low < 0 < estimate.high
+    assert estimate.high - estimate.low < 0.4
+
+
+def test_against_an_agent_that_never_learns_regret_is_what_the_antagonist_learned():
+    config = lpg.Config(num_envs=8, num_steps=10, rule_width=4, optimizer="sgd")
+    hypers = gradient.Hypers(agent=lpg.Hypers(learning_rate=0.0), learning_rate=0.0)
+    theta = lpg.init_rule(jax.random.key(0), config)
+    levels, scores = scores_of_lives(lpg.make(config, ENV), theta, lpg.with_rule, hypers)
+
+    def random_return(level, key):
+        """Mean return of random play on a level, over a few episodes."""
+
+        def episode(key):
+            _, state = ENV.reset(key, level)
+
+            def step(carry, key):
+                state, alive = carry
+                act_key, env_key = jax.random.split(key)
+                action = jax.random.randint(act_key, (), 0, ENV.num_actions)
+                _, state, reward, terminated, truncated, _ = ENV.step(env_key, state, action, level)
+                return (state, alive & ~(terminated | truncated)), reward * alive
+
+            return jax.lax.scan(step, (state, True), jax.random.split(key, 101))[1].sum()
+
+        return jax.vmap(episode)(jax.random.split(key, 32)).mean()
+
+    def trained_return(level, key):
+        """Of a fresh A2C agent after as many updates: as the antagonist, but by another road."""
+        from purejaxrl.algorithm import make_train
+
+        algorithm = a2c.make(a2c.Config(num_envs=8, num_steps=10), ENV)
+        _, metrics = make_train(algorithm, 60)(key, a2c.Hypers(learning_rate=0.1), level)
+        late = metrics["episodes"][-20:]
+        return jnp.nansum(metrics["return"][-20:] * late) / late.sum()
+
+    keys = jax.random.split(jax.random.key(7), len(scores))
+    random, trained = (
+        np.array(jax.jit(jax.vmap(f))(levels, keys)) for f in (random_return, trained_return)
+    )
+    difference = interval(scores - (trained - random), confidence=0.999)
+    assert difference.low - 0.1 < 0 < difference.high + 0.1  # the late return is still rising
+    assert scores.mean() > 0.3 and np.corrcoef(scores, trained - random)[0, 1] > 0.8
+
+
+def test_agent_and_antagonist_have_the_same_level_and_as_many_interactions():
+    learner = make()
+    state, hypers, step = start(learner)
+    for _ in range(12):
+        state, _ = step(state, hypers, ())
+        agents = state.agents
+        np.testing.assert_array_equal(agents.state.step, agents.antagonist.step)
+        assert_equal(agents.state.task, agents.antagonist.task)
+    rival = a2c.make(a2c.Config(num_envs=4, num_steps=6), ENV)
+    with pytest.raises(ValueError, match="antagonist: 24 steps per update .* 20"):
+        gradient.make(
+            CONFIG.learner, lpg.make(AGENT, ENV), None, init_theta=None, insert=None,
+            curriculum=replay(ENV.sample_level), sample_lifetime=None,
+            assessment=Assessment(algorithmic_regret, ENV, rival),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_whoever_lives_on_a_level_of_the_buffer_has_it_in_use(score):
+    learner = make(score=SCORES[score])
+    hypers = groove.hypers(curriculum=Replay(replay_prob=0.7))
+    state, hypers, step = start(learner, hypers)
+    visits, replayed = 0, 0
+    for _ in range(20):
+        state, metrics = step(state, hypers, ())
+        visits += int(metrics["lives_ended"])
+        buffer, agents = state.curriculum, state.agents
+        slots = np.array(agents.slot)
+        used = slots[slots >= 0]
+        assert len(set(used)) == len(used)
+        np.testing.assert_array_equal(np.flatnonzero(buffer.in_use), np.sort(used))
+        for i in np.flatnonzero(slots >= 0):
+            assert_equal(
+                jax.tree.map(lambda x: x[i], agents.state.task.env_params),  # noqa: B023
+                jax.tree.map(lambda x: x[slots[i]], buffer.levels),  # noqa: B023
+            )
+        replayed += int((slots >= 0).any())
+        assert np.isfinite(buffer.score).all()
+    assert visits > 30 and replayed > 10
+    assert buffer.filled.all()  # 12 of them, of the new levels of so many lives
+
+
+def test_every_life_that_ends_is_scored():
+    """All at once, and more than there are slots; one whose agent diverged is not kept."""
+    learner = make(lifetime=2, capacity=100)
+    hypers = groove.hypers(curriculum=Replay(replay_prob=0.0))
+    state, hypers, step = start(learner, hypers)
+    state, metrics = step(state, hypers, ())
+    assert metrics["lives_ended"] == 8 and state.curriculum.filled.sum() == 8
+    expected = np.mean(state.curriculum.score[state.curriculum.filled])
+    np.testing.assert_allclose(metrics["score"], expected, rtol=1e-5)
+
+
+def options(out, **settings):
+    return RunOptions(str(out), chunk=2, checkpoint_every=1, progress=False, **settings)
+
+
+def test_resumed_equals_uninterrupted(tmp_path):
+    who = populate(seeds(1), groove.hypers(), ())
+    learner = make(axis_name="agents")
+    whole = run(learner, who, 8, options(tmp_path / "whole"), horizon=8)
+    run(learner, who, 4, options(tmp_path / "parts"), horizon=8)
+    parts = run(learner, who, 8, options(tmp_path / "parts", resume=True), horizon=8)
+    assert whole.state.curriculum.filled.any()
+    assert_equal(whole.state, parts.state)
+
+
+def test_over_devices_the_curriculum_is_the_same(tmp_path):
+    who = populate(seeds(1), groove.hypers(learning_rate=0.0), ())
+    learner = make(axis_name="agents")
+    one, two = (
+        run(learner, who, 6, options(tmp_path / str(n)), devices=jax.devices()[:n]).member(0)
+        for n in (1, 2)
+    )
+    assert one.curriculum.filled.sum() >= 8 and (one.agents.slot >= 0).any()
+    assert_equal(one.agents.slot, two.agents.slot)
+    for field in ("levels", "fingerprint", "last_visit", "filled", "in_use", "clock"):
+        assert_equal(getattr(one.curriculum, field), getattr(two.curriculum, field))
+    np.testing.assert_allclose(one.curriculum.score, two.curriculum.score, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("capacity", 7), ("capacity", 0), ("num_episodes", 0), ("slots", 0)]
+)
+def test_bad_settings_are_named(field, value):
+    with pytest.raises(ValueError, match=rf"Config\.{field}: {value} is not valid"):
+        replace(CONFIG, **{field: value})
+
+
+def test_a_curriculum_that_reads_scores_needs_an_assessment_and_no_other_has_one():
+    arguments = dict(init_theta=None, insert=None, sample_lifetime=None)
+    rival = Assessment(algorithmic_regret, ENV)
+    for curriculum, assessment in ((replay(ENV.sample_level), None), (uniform(None), rival)):
+        with pytest.raises(ValueError, match="assessment: there must be one"):
+            gradient.make(
+                CONFIG.learner, lpg.make(AGENT, ENV), None, curriculum=curriculum,
+                assessment=assessment, **arguments,
+            )  # fmt: skip
