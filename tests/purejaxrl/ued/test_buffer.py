@@ -236,3 +236,14 @@ def test_vmapped_it_is_as_alone():
 def test_a_capacity_below_one_is_refused(capacity):
     with pytest.raises(ValueError, match=rf"capacity: {capacity} is not valid"):
         buffers.empty(jnp.zeros(3), capacity)
+
+
+def test_ranks_are_those_of_numpy_whatever_the_sign_and_size():
+    score = np.random.default_rng(0).normal(size=500).astype(np.float32) * 10.0 ** np.arange(
+        -5, 5
+    ).repeat(50)
+    score = np.append(score, [0.0, 1e-38, -1e-38, 3.0, 3.0]).astype(np.float32)
+    eligible = np.random.default_rng(1).random(score.size) < 0.8
+    found = buffers.by_rank(jnp.asarray(score), jnp.asarray(eligible), 0.5)[eligible]
+    expected = stats.rankdata(-score[eligible], method="min")
+    np.testing.assert_allclose(found, -np.log(expected) / 0.5, rtol=1e-6)
