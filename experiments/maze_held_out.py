@@ -37,7 +37,7 @@ class MazeExperiment(Experiment):
     """Walls of a random maze, at most: the literature has 25 and 60."""
     total_steps: float = 5e6
     """Environment steps of a student, those included from which it does not learn."""
-    seeds: int = 3
+    seeds: int = 4
     """Students."""
     student: ppo_rnn.Config = ppo_rnn.Config(
         num_envs=32, num_steps=256, num_epochs=5, num_minibatches=4, activation="relu"
