@@ -17,7 +17,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -105,6 +105,30 @@ def live(contender: Contender, rates: tuple, who: Any, env: Any, params: Any, up
     return run(contender.algorithm, population, updates, options)
 
 
+class Tested(NamedTuple):
+    """A contender on its test agents."""
+
+    metrics: pd.DataFrame
+    scores: np.ndarray  # [num_agents]
+    learning_rate: float  # the one it was tuned to
+    levels: Any  # [num_agents, ...]
+
+
+def tune_and_test(contender: Contender, settings: Settings, env: Any, params: Any, out: Path):
+    """Choose a step size on some agents, and train others with it."""
+    rates, updates = contender.learning_rates, settings.num_updates
+    tuning = seeds(settings.num_tuning, start=1_000_000)
+    tried = live(contender, rates, tuning, env, params, updates, out / "tuning")
+    by_rate = final_scores(tried.metrics, fraction=0.2).reshape(settings.num_tuning, -1)
+    with np.errstate(all="ignore"):
+        means = np.where(np.isfinite(by_rate).all(0), by_rate.mean(0), -np.inf)
+    rate = rates[int(means.argmax())]
+    agents = seeds(settings.num_agents)
+    done = live(contender, (rate,), agents, env, params, updates, out / "test")
+    scores = final_scores(done.metrics, fraction=0.2)
+    return Tested(done.metrics, scores, rate, done.population.env_params)
+
+
 def optimum(env: Any, levels: Any) -> np.ndarray | None:
     """Optimal returns of levels, or None where they cannot be computed."""
     if isinstance(env, MovingGridWorld):
@@ -116,39 +140,33 @@ def optimum(env: Any, levels: Any) -> np.ndarray | None:
     return None
 
 
-def test(settings: Settings) -> pd.DataFrame:
-    """Test one environment; returns the table."""
-    env, params = envs.make(settings.env)
+def make_env(name: str) -> tuple[Any, Any]:
+    """Make an environment with observations that an agent's networks take."""
+    env, params = envs.make(name)
     space = env.observation_space(params)
     if isinstance(space, spaces.Box) and len(space.shape) > 1:
         env = FlattenObservation(env)
+    return env, params
+
+
+def test(settings: Settings) -> pd.DataFrame:
+    """Test one environment; returns the table."""
+    env, params = make_env(settings.env)
     out = settings.out / settings.env
-    frames, scores, chosen, best = [], {}, {}, None
-    for contender in contenders(settings, env, params):
-        folder = out / contender.name
-        tuning = seeds(settings.num_tuning, start=1_000_000)
-        tried = live(
-            contender, contender.learning_rates, tuning, env, params, settings.num_updates,
-            folder / "tuning",
-        )  # fmt: skip
-        found = final_scores(tried.metrics, fraction=0.2)
-        by_rate = found.reshape(settings.num_tuning, -1)
-        with np.errstate(all="ignore"):
-            means = np.where(np.isfinite(by_rate).all(0), by_rate.mean(0), -np.inf)
-        chosen[contender.name] = contender.learning_rates[int(means.argmax())]
-        done = live(
-            contender, (chosen[contender.name],), seeds(settings.num_agents), env, params,
-            settings.num_updates, folder / "test",
-        )  # fmt: skip
-        frames.append(done.metrics.assign(contender=contender.name))
-        scores[contender.name] = final_scores(done.metrics, fraction=0.2)
-        best = optimum(env, done.population.env_params)
+    tested = {
+        contender.name: tune_and_test(contender, settings, env, params, out / contender.name)
+        for contender in contenders(settings, env, params)
+    }
+    best = optimum(env, tested["A2C"].levels)
+    scores = {name: one.scores for name, one in tested.items()}
+    chosen = {name: one.learning_rate for name, one in tested.items()}
     table = report(settings, scores, chosen, best)
     frame = pd.DataFrame(scores)
     if best is not None:
         frame["optimum"] = best
     frame.to_csv(out / "scores.csv", index_label="agent")
     table.to_csv(out / "table.csv", index=False)
+    frames = [one.metrics.assign(contender=name) for name, one in tested.items()]
     title = f"{settings.env}: {settings.num_agents} agents"
     plots.learning_curves(pd.concat(frames), out / "curves.png", by=("contender",), title=title)
     console.print(f"scores, table and curves are in {out}", highlight=False)

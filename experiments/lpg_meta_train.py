@@ -33,7 +33,9 @@ class Settings(Experiment):
     """LPG meta-trained on grid-worlds ({levels})."""
 
     levels: str = "all_shortlife"
-    """Distribution of levels, with its lifetimes: see envs/gridworld_levels.py."""
+    """Distribution of levels: see envs/gridworld_levels.py."""
+    lifetimes: str = ""
+    """Distribution whose lifetimes to take; that of the levels by default."""
     meta_steps: int = 3000
     """Steps of the meta-learner."""
     seeds: int = 3
@@ -53,6 +55,7 @@ class Settings(Experiment):
 
 def build(settings: Settings) -> Job:
     require_known("levels", settings.levels, LEVELS)
+    require_known("lifetimes", settings.lifetimes or settings.levels, LEVELS)
     levels = LEVELS[settings.levels]
     env = (MovingGridWorld if levels.moving else GridWorld)(levels.sample)
     learner = gradient.make(
@@ -62,7 +65,7 @@ def build(settings: Settings) -> Job:
         init_theta=lambda key: lpg.init_rule(key, settings.agent),
         insert=lpg.with_rule,
         curriculum=uniform(levels.sample),
-        sample_lifetime=levels.sample_lifetime,
+        sample_lifetime=LEVELS[settings.lifetimes or settings.levels].sample_lifetime,
     )
     return Job(learner, (), settings.meta_steps)
 

@@ -14,7 +14,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from algos import ppo
+import envs
+from algos import a2c, ppo
 from purejaxrl import runner
 from purejaxrl.checkpoint import CheckpointError
 from purejaxrl.population import grid, populate, seeds
@@ -93,6 +94,17 @@ def test_padding_is_dropped_where_counts_do_not_divide(tmp_path):
     one = train(tmp_path / "one", 4, members=13, devices=jax.devices()[:1])
     assert len(three.alive) == 13
     assert_equal(one.state, three.state)
+
+
+def test_states_with_empty_arrays_train_and_resume(tmp_path):
+    """A chain without distractors has `distractors [0]` in its state."""
+    env, level = envs.make("chain-short")
+    agent = a2c.make(a2c.Config(num_envs=2, num_steps=3), env)
+    who = populate(seeds(3), a2c.Hypers(), level)
+    for updates, resume in ((2, False), (4, True)):
+        options = RunOptions(str(tmp_path), chunk=2, progress=False, resume=resume)
+        result = run(agent, who, updates, options)
+    assert result.state.step.tolist() == [4, 4, 4]
 
 
 def test_a_member_alone_equals_itself_in_the_population(tmp_path):

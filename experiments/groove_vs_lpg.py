@@ -1,0 +1,161 @@
+"""GROOVE against LPG at equal budget: do rules learned on chosen levels generalise better?
+
+Every contender is a curriculum: `uniform` levels, the five handcrafted ones (`tabular`), or GROOVE
+with one of its scores. Each meta-trains a rule for every seed; all rules are then tested on levels
+that none has seen, beside A2C. Killed, it goes on where it was.
+
+python experiments/groove_vs_lpg.py
+python experiments/groove_vs_lpg.py --curricula uniform regret --envs gridworld-all_shortlife
+
+OUT holds `scores.csv` (every rule on every level), `table.csv` and `generalisation.png`.
+"""
+
+from purejaxrl.devices import use_cpu_cores
+
+use_cpu_cores()
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import groove_meta_train
+import lpg_meta_test
+import lpg_meta_train
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+import tyro
+from rich.table import Table
+
+from algos.rules import save_rule
+from purejaxrl.logs import console
+from purejaxrl.population import populate, seeds
+from purejaxrl.runner import RunOptions, run
+from purejaxrl.stats import interval, probability_of_improvement
+from purejaxrl.ued.scores import SCORES
+from purejaxrl.validation import require_known
+
+CURRICULA = ("uniform", "tabular", *SCORES)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The comparison."""
+
+    curricula: tuple[str, ...] = CURRICULA
+    """Contenders, of uniform, tabular, regret, pvl, l1, maxmc, learnability, random; `uniform` is
+    what the others are compared with."""
+    meta_steps: int = 2000
+    """Of every rule."""
+    seeds: int = 3
+    """Rules of every contender."""
+    envs: tuple[str, ...] = ("gridworld-all_shortlife", "gridworld-mazes", "Breakout-MinAtar")
+    """Where to test."""
+    num_levels: int = 256
+    """Levels (or seeds) of a test."""
+    num_tuning: int = 32
+    """Others, on which step sizes are tuned."""
+    out: Path = Path("results/groove_vs_lpg")
+    """Folder."""
+
+    def __post_init__(self):
+        for name in self.curricula:
+            require_known("curriculum", name, CURRICULA)
+
+
+def meta_train(name: str, settings: Settings) -> list[Path]:
+    """Learn the rules of one contender; returns their files."""
+    if name in SCORES:
+        chosen = groove_meta_train.Settings(score=name, meta_steps=settings.meta_steps)
+        job, config = groove_meta_train.build(chosen), chosen.config.agent
+    else:
+        levels = "all_shortlife" if name == "uniform" else name
+        chosen = lpg_meta_train.Settings(
+            levels=levels, lifetimes="all_shortlife", meta_steps=settings.meta_steps
+        )
+        job, config = lpg_meta_train.build(chosen), chosen.agent
+    out = settings.out / name / "rules"
+    console.print(f"meta-training {name}: {settings.seeds} rules")
+    population = populate(seeds(settings.seeds), chosen.hypers, job.env_params)
+    options = RunOptions(str(out), resume=(out / "run.json").exists())
+    result = run(job.algorithm, population, job.num_updates, options, settings=chosen)
+    paths = [out / f"rule-{i}.npz" for i in range(settings.seeds)]
+    for i, path in enumerate(paths):
+        save_rule(path, config, result.member(i).params)
+    return paths
+
+
+def meta_test(rules: dict[str, list[Path]], name: str, settings: Settings) -> pd.DataFrame:
+    """Test all rules on one environment: a row for each rule and level."""
+    env, params = lpg_meta_test.make_env(name)
+    rows, best = [], None
+    for curriculum, paths in rules.items():
+        for seed, path in enumerate(paths):
+            chosen = lpg_meta_test.Settings(
+                str(path), name, settings.num_levels, settings.num_tuning
+            )
+            found = {c.name: c for c in lpg_meta_test.contenders(chosen, env, params)}
+            entries = {curriculum: found["LPG"]} | ({} if rows else {"A2C": found["A2C"]})
+            for label, contender in entries.items():
+                out = settings.out / label / name / str(seed)
+                one = lpg_meta_test.tune_and_test(contender, chosen, env, params, out)
+                best = lpg_meta_test.optimum(env, one.levels) if best is None else best
+                about = {"env": name, "curriculum": label, "seed": seed}
+                rows.append(
+                    pd.DataFrame(about | {"level": np.arange(len(one.scores)), "score": one.scores})
+                )
+                if best is not None:
+                    rows[-1]["optimum"] = best
+    return pd.concat(rows)
+
+
+def tabulate(frame: pd.DataFrame) -> pd.DataFrame:
+    """Means over levels, and the chance to be better than uniform levels, with intervals."""
+    rows = []
+    for (env, curriculum), part in frame.groupby(["env", "curriculum"], sort=False):
+        by_level = part.pivot(index="level", columns="seed", values="score")
+        row = {"env": env, "curriculum": curriculum, "rules": by_level.shape[1]}
+        row["return"] = str(interval(by_level.mean(axis=1).to_numpy()))
+        if "optimum" in part and part["optimum"].notna().all():
+            sound = part[part["optimum"] > 1e-3]
+            ratio = (sound["score"] / sound["optimum"]).groupby(sound["level"]).mean()
+            row["of the optimum"] = str(interval(ratio.to_numpy()))
+        rival = frame[(frame["env"] == env) & (frame["curriculum"] == "uniform")]
+        if len(rival):
+            other = rival.pivot(index="level", columns="seed", values="score")
+            chance = probability_of_improvement(by_level.to_numpy(), other.to_numpy())
+            row["P(better than uniform)"] = str(chance)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def draw(frame: pd.DataFrame, path: Path) -> None:
+    """Mean score of every rule, a panel for each environment."""
+    names = list(dict.fromkeys(frame["env"]))
+    figure = matplotlib.figure.Figure(figsize=(4 * len(names), 3.5), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        part = frame[frame["env"] == name]
+        means = part.groupby(["curriculum", "seed"], sort=False)["score"].mean().reset_index()
+        for label, rules in means.groupby("curriculum", sort=False):
+            axes.bar(label, rules["score"].mean(), color="tab:blue", alpha=0.4)
+            axes.plot([label] * len(rules), rules["score"], "k.", ms=5)
+        axes.set(title=name, ylabel="return in the last fifth of life")
+        axes.tick_params(axis="x", rotation=60)
+    figure.savefig(path, dpi=150)
+
+
+def main(settings: Settings) -> None:
+    rules = {name: meta_train(name, settings) for name in settings.curricula}
+    frame = pd.concat([meta_test(rules, name, settings) for name in settings.envs])
+    table = tabulate(frame)
+    frame.to_csv(settings.out / "scores.csv", index=False)
+    table.to_csv(settings.out / "table.csv", index=False)
+    draw(frame, settings.out / "generalisation.png")
+    shown = Table(*table.columns)
+    for row in table.fillna("").itertuples(index=False):
+        shown.add_row(*map(str, row))
+    console.print(shown)
+    console.print(f"scores, table and picture are in {settings.out}", highlight=False)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
