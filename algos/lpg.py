@@ -58,6 +58,10 @@ class Config:
         """Environment steps per update."""
         return self.num_envs * self.num_steps
 
+    def make_rule(self) -> "Rule":
+        """Make the rule that this describes."""
+        return Rule(self.rule_width, self.rule_embedding, self.num_predictions)
+
     def __post_init__(self):
         require_count(
             self, "num_envs", "num_steps", "num_predictions", "rule_width", "rule_embedding"
@@ -93,6 +97,8 @@ class RuleInputs(NamedTuple):
     prob: jax.Array  # π(a|s)
     prediction: jax.Array  # y(s), a distribution
     next_prediction: jax.Array  # y(s'), of the true next observation
+    age: jax.Array = 0.0  # [] n/N, part of its life that is over; for rules that know of time
+    horizon: jax.Array = 1.0  # [] N, length of its life, in updates
 
 
 class Target(NamedTuple):
@@ -112,17 +118,17 @@ class Rule(nn.Module):
     @nn.compact
     def __call__(self, x: RuleInputs) -> Target:  # noqa: D102
         embed = nn.Sequential([nn.Dense(self.embedding), nn.relu, nn.Dense(1)])
-        features = jnp.stack(
-            [
-                x.reward,
-                x.terminated,
-                jnp.broadcast_to(x.gamma, x.reward.shape),
-                x.prob,
-                embed(x.prediction)[..., 0],
-                embed(x.next_prediction)[..., 0],
-            ],
-            axis=-1,
-        )
+        everywhere = lambda scalar: jnp.broadcast_to(scalar, x.reward.shape)  # noqa: E731
+        features = [
+            x.reward,
+            x.terminated,
+            everywhere(x.gamma),
+            x.prob,
+            embed(x.prediction)[..., 0],
+            embed(x.next_prediction)[..., 0],
+            *map(everywhere, self.about_time(x)),
+        ]
+        features = jnp.stack(features, axis=-1)
         weights = GRUWeights(
             inputs=self.param(
                 "inputs", nn.initializers.lecun_normal(), (features.shape[-1], 3 * self.width)
@@ -136,6 +142,10 @@ class Rule(nn.Module):
         pi = nn.Dense(1)(states)[..., 0]
         return Target(pi, jax.nn.log_softmax(nn.Dense(self.num_predictions)(states)))
 
+    def about_time(self, x: RuleInputs) -> tuple[jax.Array, ...]:
+        """What it reads of the agent's age: nothing."""
+        return ()
+
 
 def _recurrent(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
     """Orthogonal weights for each gate."""
@@ -144,15 +154,10 @@ def _recurrent(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
     return jnp.concatenate([init(k, (width, width)) for k in jax.random.split(key, 3)], axis=1)
 
 
-def make_rule(config: Config) -> Rule:
-    """Make the rule that a config describes."""
-    return Rule(config.rule_width, config.rule_embedding, config.num_predictions)
-
-
 def init_rule(key: jax.Array, config: Config) -> Any:
     """Draw the parameters of a rule that has learned nothing yet."""
     one, y = jnp.zeros((1, 1)), jnp.zeros((1, 1, config.num_predictions))
-    return make_rule(config).init(key, RuleInputs(one, one, one > 0, one[0, 0], one, y, y))
+    return config.make_rule().init(key, RuleInputs(one, one, one > 0, one[0, 0], one, y, y))
 
 
 def with_rule(rule: Any, hypers: Hypers) -> Hypers:
@@ -165,7 +170,7 @@ class Frozen:
 
     def __init__(self, config: Config, params: Any):
         """Bind parameters such as `load_rule` returns, with their config."""
-        self.rule, self.params = make_rule(config), params
+        self.rule, self.params = config.make_rule(), params
         leaves = [np.asarray(x).tobytes() for x in jax.tree.leaves(params)]
         self.name = hashlib.sha256(b"".join(leaves)).hexdigest()[:12]  # a run's identity has it
 
@@ -216,7 +221,7 @@ def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
     num_actions = networks.num_actions(env.action_space(env.default_params))
     actor = networks.readout(space, torso, num_actions, 0.01)
     predictor = networks.readout(space, torso, config.num_predictions)
-    rule = rule or make_rule(config)
+    rule = rule or config.make_rule()
 
     def policy_of(params: Params, obs: Any):
         return networks.categorical(actor.apply(params.actor, obs))
@@ -257,6 +262,8 @@ def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
             prob=policy_of(params, seen.obs).prob(seen.action),
             prediction=jnp.exp(log_prediction(params, seen.obs)),
             next_prediction=jnp.exp(log_prediction(params, seen.final_obs)),
+            age=state.step / state.task.horizon,
+            horizon=state.task.horizon.astype(jnp.float32),
         )
         return rule.apply(hypers.rule, jax.lax.stop_gradient(inputs))
 

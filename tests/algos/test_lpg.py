@@ -158,7 +158,7 @@ def inputs(seed=0, steps=6):
 
 
 def test_the_rule_looks_ahead_but_not_past_an_episodes_end():
-    rule, params = lpg.make_rule(SMALL), lpg.init_rule(jax.random.key(1), SMALL)
+    rule, params = SMALL.make_rule(), lpg.init_rule(jax.random.key(1), SMALL)
     x = inputs()
     later = x._replace(reward=x.reward.at[4].add(1.0))
     assert (rule.apply(params, x).pi != rule.apply(params, later).pi)[:5].all()

@@ -1,0 +1,46 @@
+"""Discovered policy optimisation (Lu et al. 2022, arXiv 2210.05639): PPO with another drift.
+
+A fork of `ppo.py`. In place of clipping, a drift function in closed form that was distilled from
+what evolution had learned (LPO); its constants are those of the paper (eq. 9).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from algos import ppo
+from algos.ppo import Config
+from purejaxrl.algorithm import Algorithm
+from purejaxrl.validation import hyper
+
+__all__ = ["Config", "Hypers", "drift", "make", "policy_loss"]
+
+
+class Hypers(ppo.Hypers):
+    """PPO's, of which `clip_eps` is not used."""
+
+    alpha: float = hyper(2.0, above=0)
+    """Where the drift sets in, for actions that were better than expected."""
+    beta: float = hyper(0.6, above=0)
+    """The same for actions that were worse."""
+
+
+def drift(log_ratio: jax.Array, advantage: jax.Array, alpha: jax.Array, beta: jax.Array):
+    """What it costs to leave the old policy: 0 with zero gradient at it, never negative."""
+    gain = (jnp.exp(log_ratio) - 1) * advantage
+    loss = log_ratio * advantage
+    better = jax.nn.relu(gain - alpha * jnp.tanh(gain / alpha))
+    worse = jax.nn.relu(loss - beta * jnp.tanh(loss / beta))
+    return jnp.where(advantage >= 0, better, worse)
+
+
+def policy_loss(log_ratio: jax.Array, advantage: jax.Array, hypers: Hypers) -> jax.Array:
+    """Mirror learning's objective, negated: `[...]` to `[...]`."""
+    penalty = drift(log_ratio, advantage, hypers.alpha, hypers.beta)
+    return penalty - jnp.exp(log_ratio) * advantage
+
+
+def make(config: Config, env: Any) -> Algorithm:
+    """DPO on a gymnax environment; see `ppo.make`."""
+    return ppo.make(config, env, policy_loss)

@@ -1,0 +1,32 @@
+"""Temporally-aware LPO (Jackson et al. 2024, arXiv 2402.05828): a clip that changes over life.
+
+A fork of `lpo.py`. Everything that the drift reads, it also reads times n/N (eq. 10), so that it is
+still 0 at the old policy. There is no log N: the paper learns it at one horizon.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from algos import lpo
+from algos.lpo import Hypers, init_drift, make, with_drift
+
+__all__ = ["Config", "Hypers", "init_drift", "make", "with_drift"]
+
+
+class Drift(lpo.Drift):
+    """LPO's drift with twice the inputs."""
+
+    def about_time(self, x: jax.Array, age: jax.Array) -> jax.Array:
+        """Return [x, (n/N) x]."""
+        return jnp.concatenate([x, age * x], axis=-1)
+
+
+@dataclass(frozen=True)
+class Config(lpo.Config):
+    """LPO's settings, for the drift that knows of time."""
+
+    def make_drift(self) -> Drift:
+        """Make the drift network that this describes."""
+        return Drift(self.drift_width)

@@ -1,0 +1,149 @@
+"""LPO, DPO and TA-LPO: what makes a drift a drift, and that PPO is one of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from algos import dpo, lpo, ppo, ta_lpo
+from purejaxrl.algorithm import Task, make_train, update
+from tests.helpers import ENV, ENV_PARAMS
+
+SIZES = dict(num_envs=4, num_steps=16, num_epochs=2, num_minibatches=2, hidden=(8,))
+FAMILY = {"lpo": lpo, "ta_lpo": ta_lpo}
+floats = st.floats(-3, 3, width=32)
+
+
+def random_drift(algorithm, seed, scale):
+    """A drift network whose parameters are anything."""
+    config = algorithm.Config(**SIZES, drift_width=16)
+    start = lpo.init_drift(jax.random.key(0), config)
+    leaves, tree = jax.tree.flatten(start)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    drawn = [scale * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
+    return config.make_drift(), jax.tree.unflatten(tree, drawn)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    scale=st.floats(0.1, 30),
+    x=floats,
+    a=floats,
+    age=st.floats(0, 1),
+)
+def test_whatever_the_network_the_drift_is_one(name, seed, scale, x, a, age):
+    """Never negative; zero, with zero gradient, at the old policy."""
+    network, params = random_drift(FAMILY[name], seed, scale)
+
+    def drift(log_ratio):
+        return network.apply(params, log_ratio, jnp.float32(a), 0.2, age)
+
+    assert drift(jnp.float32(x)) >= 0
+    value, slope = jax.value_and_grad(drift)(jnp.float32(0.0))
+    assert value == 0 and slope == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(x=floats, a=floats)
+def test_dpos_drift_is_one_and_is_its_closed_form(x, a):
+    log_ratio, advantage = jnp.float32(x), jnp.float32(a)
+    found = dpo.drift(log_ratio, advantage, 2.0, 0.6)
+    gain, loss = (np.exp(x) - 1) * a, x * a
+    expected = gain - 2 * np.tanh(gain / 2) if a >= 0 else loss - 0.6 * np.tanh(loss / 0.6)
+    np.testing.assert_allclose(found, max(expected, 0.0), rtol=1e-3, atol=1e-5)
+    value, slope = jax.value_and_grad(lambda x: dpo.drift(x, advantage, 2.0, 0.6))(0.0)
+    assert found >= 0 and value == 0 and slope == 0
+
+
+def test_its_loss_is_the_objective_of_mirror_learning():
+    rng = np.random.default_rng(0)
+    log_ratio, advantage = (jnp.float32(rng.normal(size=50)) for _ in range(2))
+    found = dpo.policy_loss(log_ratio, advantage, dpo.Hypers())
+    penalty = dpo.drift(log_ratio, advantage, 2.0, 0.6)
+    np.testing.assert_allclose(found, -(jnp.exp(log_ratio) * advantage - penalty), rtol=1e-6)
+
+
+def test_with_ppos_clip_for_a_drift_lpo_is_ppo_step_for_step():
+    hypers = lpo.Hypers(learning_rate=1e-2)
+    clip = lambda _, log_ratio, advantage, eps, age: lpo.clipping(log_ratio, advantage, eps)  # noqa: E731
+    ours = make_train(lpo.make(lpo.Config(**SIZES), ENV, clip), 5)
+    plain = make_train(ppo.make(ppo.Config(**SIZES), ENV), 5)
+    key = jax.random.key(0)
+    a, _ = jax.jit(ours)(key, hypers, ENV_PARAMS)
+    b, _ = jax.jit(plain)(key, ppo.Hypers(learning_rate=1e-2), ENV_PARAMS)
+    for x, y in zip(*map(jax.tree.leaves, (a.params, b.params)), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_network_of_zeros_clips_as_ppo_does_but_for_the_margin(name):
+    network, params = random_drift(FAMILY[name], 0, 0.0)
+    log_ratio = jnp.linspace(-1, 1, 41)
+    for advantage in (-1.5, 0.5):
+        a = jnp.full(41, advantage)
+        found = network.apply(params, log_ratio, a, 0.2, 0.5)
+        expected = lpo.clipping(log_ratio, a, 0.2)
+        np.testing.assert_allclose(found, jnp.maximum(expected - lpo.MARGIN, 0), atol=1e-6)
+
+
+def test_only_the_drift_that_knows_of_time_depends_on_it():
+    x, a = jnp.linspace(-1, 1, 11), jnp.full(11, 0.7)
+    for name, differs in (("lpo", False), ("ta_lpo", True)):
+        network, params = random_drift(FAMILY[name], 3, 1.0)
+        early, late = (network.apply(params, x, a, 0.2, age) for age in (0.0, 0.9))
+        assert bool((early != late).any()) == differs
+
+
+def test_at_the_start_of_life_a_drift_that_knows_of_time_reads_what_lpo_reads():
+    x = lpo.features(jnp.linspace(-1, 1, 11), jnp.ones(11))
+    network = ta_lpo.Drift(4)
+    np.testing.assert_array_equal(network.about_time(x, 0.0)[:, 8:], 0)
+    np.testing.assert_array_equal(network.about_time(x, 0.25)[:, 8:], 0.25 * x)
+
+
+def test_the_age_is_the_part_of_life_that_is_over():
+    seen = []
+
+    def drift(_, log_ratio, advantage, eps, age):
+        return age + 0 * log_ratio  # a loss that is the age, less the objective
+
+    algorithm = lpo.make(lpo.Config(**SIZES), ENV, drift)
+    state = algorithm.init(jax.random.key(0), lpo.Hypers(), Task(ENV_PARAMS, jnp.int32(4)))
+    step = jax.jit(lambda state, hypers: update(algorithm, state, hypers))
+    zero = lpo.Hypers(learning_rate=0.0)  # the objective stays that of the old policy: 0 on average
+    for _ in range(4):
+        state, metrics = step(state, zero)
+        seen.append(float(metrics["policy_loss"]))
+    np.testing.assert_allclose(seen, [0.0, 0.25, 0.5, 0.75], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_drifts_of_a_population_are_as_alone(name):
+    algorithm = FAMILY[name]
+    config = algorithm.Config(**SIZES, drift_width=4)
+    train = make_train(algorithm.make(config, ENV), 3)
+    drifts = [lpo.init_drift(jax.random.key(i), config) for i in range(2)]
+    stacked = lpo.Hypers(drift=jax.tree.map(lambda *x: jnp.stack(x), *drifts))
+    axes = lpo.Hypers(**{f: None for f in lpo.Hypers.__dataclass_fields__} | {"drift": 0})
+    key = jax.random.key(5)
+    together, _ = jax.jit(jax.vmap(train, in_axes=(None, axes, None)))(key, stacked, ENV_PARAMS)
+    alone, _ = jax.jit(train)(key, lpo.Hypers(drift=drifts[1]), ENV_PARAMS)
+    for x, y in zip(*map(jax.tree.leaves, (together.params, alone.params)), strict=True):
+        np.testing.assert_allclose(x[1], y, rtol=1e-4, atol=1e-6)
+
+
+def test_dpo_learns_as_ppo_does_at_first():
+    """A first epoch at the old policy has the same gradient."""
+    sizes = SIZES | {"num_epochs": 1, "num_minibatches": 1}
+    a, _ = make_train(dpo.make(ppo.Config(**sizes), ENV), 1)(
+        jax.random.key(0), dpo.Hypers(), ENV_PARAMS
+    )
+    b, _ = make_train(ppo.make(ppo.Config(**sizes), ENV), 1)(
+        jax.random.key(0), ppo.Hypers(), ENV_PARAMS
+    )
+    for x, y in zip(*map(jax.tree.leaves, (a.params, b.params)), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7)

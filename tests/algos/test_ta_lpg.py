@@ -1,0 +1,91 @@
+"""TA-LPG: what the rule is told of time, and that it is LPG otherwise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from algos import lpg, ta_lpg
+from algos.rules import load_rule, save_rule
+from envs.gridworld import GridWorld
+from envs.gridworld_levels import LEVELS
+from purejaxrl.algorithm import Task, update
+from tests.helpers import assert_equal
+
+SIZES = dict(num_envs=4, num_steps=5, num_predictions=3, rule_width=6, rule_embedding=4)
+CONFIG = ta_lpg.Config(**SIZES)
+ENV = GridWorld(LEVELS["small"].sample)
+
+
+class Clock:
+    """A rule by hand, whose π̂ is one of its inputs."""
+
+    def __init__(self, read):
+        self.read = read
+
+    def apply(self, _, x: lpg.RuleInputs) -> lpg.Target:
+        return lpg.Target(self.read(x) + 0 * x.reward, jnp.log(x.prediction))
+
+
+def heard_over_a_life(read, horizon):
+    algorithm = ta_lpg.make(CONFIG, ENV, Clock(read))
+    state = algorithm.init(
+        jax.random.key(0), lpg.Hypers(), Task(ENV.default_params, jnp.int32(horizon))
+    )
+    step, heard = jax.jit(lambda s: update(algorithm, s, lpg.Hypers())), []
+    for _ in range(horizon):
+        state, metrics = step(state)
+        heard.append(float(metrics["pi_hat_square"]) ** 0.5)
+    return heard
+
+
+def test_it_is_told_which_part_of_life_is_over_and_how_long_life_is():
+    rule = CONFIG.make_rule()
+    age = heard_over_a_life(lambda x: rule.about_time(x)[0], 5)
+    np.testing.assert_allclose(age, [0, 0.2, 0.4, 0.6, 0.8], atol=1e-6)
+    length = heard_over_a_life(lambda x: rule.about_time(x)[1], 5)
+    np.testing.assert_allclose(length, np.log(5), rtol=1e-6)
+
+
+def inputs(age, horizon):
+    key = jax.random.key(0)
+    x = jax.random.normal(key, (5, 4))
+    y = jax.nn.softmax(jax.random.normal(key, (5, 4, 3)))
+    return lpg.RuleInputs(
+        x, 0.0 * x, x > 2, jnp.float32(0.99), jax.nn.sigmoid(x), y, y, jnp.float32(age),
+        jnp.float32(horizon),
+    )  # fmt: skip
+
+
+def test_its_rule_depends_on_both_and_lpgs_on_neither():
+    for config, differs in ((CONFIG, True), (lpg.Config(**SIZES), False)):
+        params = lpg.init_rule(jax.random.key(1), config)
+        apply = config.make_rule().apply
+        start, later, longer = (
+            apply(params, inputs(*time)).pi for time in ((0.0, 10), (0.5, 10), (0.0, 99))
+        )
+        assert bool((start != later).any()) == differs
+        assert bool((start != longer).any()) == differs
+
+
+def test_with_those_inputs_unread_it_is_lpg():
+    params = ta_lpg.init_rule(jax.random.key(1), CONFIG)
+    plain = jax.tree.map(jnp.copy, params)
+    weights = plain["params"]["inputs"]
+    assert weights.shape == (8, 18)
+    plain["params"]["inputs"] = weights[:6]
+    deaf = jax.tree.map(jnp.copy, params)
+    deaf["params"]["inputs"] = weights.at[6:].set(0)
+    a = CONFIG.make_rule().apply(deaf, inputs(0.3, 50))
+    b = lpg.Config(**SIZES).make_rule().apply(plain, inputs(0.3, 50))
+    np.testing.assert_allclose(a.pi, b.pi, rtol=1e-5, atol=1e-6)
+
+
+def test_a_saved_rule_comes_back_with_its_config(tmp_path):
+    params = ta_lpg.init_rule(jax.random.key(1), CONFIG)
+    save_rule(tmp_path / "rule.npz", CONFIG, params)
+    config, loaded = load_rule(tmp_path / "rule.npz")
+    assert config == CONFIG and type(config) is ta_lpg.Config
+    assert_equal(loaded, params)
+    frozen = lpg.Frozen(config, loaded)
+    x = inputs(0.5, 20)
+    assert_equal(frozen.apply(None, x), CONFIG.make_rule().apply(params, x))

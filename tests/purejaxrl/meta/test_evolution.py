@@ -1,0 +1,298 @@
+"""Evolution on agents made by hand, whose fitness is known, against NumPy."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from evosax.algorithms import Open_ES
+from evosax.core.fitness_shaping import identity_fitness_shaping_fn
+
+from algos import a2c, ppo
+from envs.gridworld import GridWorld
+from envs.gridworld_levels import LEVELS
+from purejaxrl.algorithm import Algorithm
+from purejaxrl.meta import evolution
+from purejaxrl.population import populate, seeds
+from purejaxrl.runner import RunOptions, run
+from tests.algos.probes import Params, Probe
+from tests.helpers import assert_equal
+
+DIMS = 3
+GOAL = jnp.array([1.0, -0.5, 0.25])
+ENV = Probe(lambda state, action: action[0], continuous=True)  # one step, which pays its action
+CONFIG = evolution.Config(num_pairs=8, batch_size=4, num_episodes=1)
+HYPERS = evolution.Hypers(std=0.1)
+
+
+class Life(NamedTuple):
+    params: jax.Array
+    task: Any
+    step: jax.Array
+
+
+class Settings(NamedTuple):
+    batch_size: int = 1
+
+
+def by_hand(worth) -> Algorithm:
+    """Agents that do nothing but grow older, and earn `worth(θ, task, age)`."""
+
+    def learn(state, hypers, _):
+        return state._replace(step=state.step + 1), {}
+
+    return Algorithm(
+        Settings(),
+        init=lambda key, hypers, task: Life(hypers, task, jnp.int32(0)),
+        collect=lambda state, hypers: (state, ()),
+        learn=learn,
+        policy=lambda state: worth(state.params, state.task, state.step),
+        act=lambda policy, memory, obs, *_: (jnp.full((len(obs), 1), policy), memory),
+    )
+
+
+def quadratic(theta, task, age):
+    return -((theta - GOAL) ** 2).sum()
+
+
+def level(key):
+    return Params(length=jax.random.randint(key, (), 1, 1000), max_steps_in_episode=1)
+
+
+def lifetime(key):
+    return jax.random.randint(key, (), 1, 30)
+
+
+def descent(config, hypers, theta):
+    """The strategy with plain descent, so that its step is its gradient."""
+    return Open_ES(
+        2 * config.num_pairs,
+        theta,
+        optimizer=optax.sgd(1.0),
+        std_schedule=lambda _: hypers.std,
+        fitness_shaping_fn=identity_fitness_shaping_fn,
+    )
+
+
+def make(worth=quadratic, config=CONFIG, axis_name=None, **options):
+    return evolution.make(
+        config,
+        by_hand(worth),
+        ENV,
+        **{
+            "init_theta": lambda key: jnp.zeros(DIMS),
+            "insert": lambda theta, hypers: theta,
+            "sample_level": level,
+            "sample_lifetime": lifetime,
+            "axis_name": axis_name,
+        }
+        | options,
+    )
+
+
+def generation(learner, hypers=HYPERS, seed=0):
+    state = learner.init(jax.random.key(seed), hypers, None)
+    after, metrics = jax.jit(learner.learn)(state, hypers, ())
+    return state, after, jax.device_get(metrics)
+
+
+def candidates_of(state, config=CONFIG, hypers=HYPERS):
+    """What the generation drew, by its key."""
+    ask_key, _, level_key, life_key, _, _ = jax.random.split(state.key, 6)
+    es = descent(config, hypers, state.params)
+    drawn, _ = es.ask(ask_key, state.strategy, es.default_params)
+    split = lambda key: jax.random.split(key, config.num_pairs)  # noqa: E731
+    return np.array(drawn), jax.vmap(level)(split(level_key)), jax.vmap(lifetime)(split(life_key))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 16])
+def test_every_candidate_gets_the_fitness_of_its_own_life(batch_size):
+    """It depends on the candidate, its pair's level and its pair's horizon: against NumPy."""
+    config = evolution.Config(num_pairs=8, batch_size=batch_size, num_episodes=1)
+
+    def worth(theta, task, age):
+        return theta @ GOAL + 0.01 * age + 0.001 * task.env_params.length
+
+    learner = make(worth, config, strategy=descent, shape=lambda fitness: fitness)
+    state, after, metrics = generation(learner)
+    drawn, levels, horizons = candidates_of(state, config)
+    both = lambda x: np.tile(np.array(x, np.float64), 2)  # noqa: E731
+    fitness = drawn @ np.array(GOAL) + 0.01 * both(horizons) + 0.001 * both(levels.length)
+    step = fitness @ drawn / (16 * 0.1**2)  # θ is 0: the candidates are σε
+    np.testing.assert_allclose(after.params, step, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(metrics["return"], fitness.mean(), rtol=1e-4)
+    np.testing.assert_allclose(metrics["best"], fitness.max(), rtol=1e-4)
+    assert metrics["env_steps"] == 2 * horizons.sum()
+
+
+def test_a_life_of_n_updates_makes_exactly_n():
+    learner = make(lambda theta, task, age: 1.0 * age)
+    state, _, metrics = generation(learner)
+    _, _, horizons = candidates_of(state)
+    np.testing.assert_allclose(metrics["return"], horizons.mean(), rtol=1e-6)
+    assert metrics["best"] == horizons.max()
+
+
+def test_the_gradient_estimate_is_unbiased_on_a_quadratic():
+    """Over many generations from one θ, against the quadratic's own gradient."""
+    theta = jnp.array([0.3, 0.2, -0.4])
+    learner = make(strategy=descent, shape=lambda fitness: fitness, init_theta=lambda key: theta)
+    state = learner.init(jax.random.key(0), HYPERS, None)
+    keys = jax.random.split(jax.random.key(1), 4000)
+    once = lambda key: learner.learn(state._replace(key=key), HYPERS, ())[0].params - theta  # noqa: E731
+    steps = np.array(jax.jit(lambda keys: jax.lax.map(once, keys))(keys))
+    error = steps.std(0) / np.sqrt(len(steps))
+    assert (abs(steps.mean(0) - np.array(-2 * (theta - GOAL))) < 4 * error).all()
+    assert (error < 0.05).all()
+
+
+def test_both_of_a_pair_see_the_same_level_and_randomness():
+    """With candidates that are equal, fitness is equal within a pair, to the last bit."""
+    env = GridWorld(LEVELS["small"].sample)
+    seen = []
+
+    def remember(fitness):
+        seen.append(fitness)
+        return evolution.within_pair(fitness)
+
+    learner = evolution.make(
+        CONFIG, a2c.make(a2c.Config(num_envs=4, num_steps=5), env), env,
+        init_theta=lambda key: jnp.float32(0.1),
+        insert=lambda theta, hypers: hypers.replace(learning_rate=jnp.abs(theta)),
+        sample_level=LEVELS["small"].sample, sample_lifetime=lifetime,
+        shape=remember, axis_name=None,
+    )  # fmt: skip
+    hypers = evolution.Hypers(agent=a2c.Hypers(), std=1e-12)
+    state = learner.init(jax.random.key(0), hypers, None)
+
+    def once(state):
+        after, _ = learner.learn(state, hypers, ())
+        return after.params, seen[-1]
+
+    theta, fitness = jax.jit(once)(state)
+    np.testing.assert_array_equal(fitness[0], fitness[1])
+    assert len(np.unique(fitness[0])) > CONFIG.num_pairs // 2
+    assert theta == state.params  # nobody was better
+
+
+def test_ranks():
+    fitness = jnp.array([[1.0, 5.0, 2.0], [0.0, 7.0, 2.0]])
+    np.testing.assert_array_equal(
+        evolution.within_pair(fitness), [[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]]
+    )
+    ranks = evolution.across_population(jnp.array([[1.0, 5.0], [0.0, 7.0]]))
+    np.testing.assert_allclose(ranks, np.array([[1, 2], [0, 3]]) / 3 - 0.5, rtol=1e-6)
+    standard = evolution.standardised(fitness)
+    np.testing.assert_allclose([standard.mean(), standard.std()], [0, 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [evolution.within_pair, evolution.across_population])
+def test_it_climbs(shape):
+    learner = make(shape=shape)
+    hypers = evolution.Hypers(learning_rate=0.05, std=0.1)
+    state, step = learner.init(jax.random.key(0), hypers, None), jax.jit(learner.learn)
+    for _ in range(150):
+        state, _ = step(state, hypers, ())
+    np.testing.assert_allclose(state.params, GOAL, atol=0.1)
+
+
+def test_a_candidate_that_diverges_is_ranked_last_and_counted():
+    def worth(theta, task, age):
+        return jnp.where(theta[0] > 0, jnp.nan, theta[0])
+
+    learner = make(worth)
+    hypers = evolution.Hypers(learning_rate=0.05)
+    state, after, metrics = generation(learner, hypers)
+    assert 0 < metrics["unsound"] < 16 and np.isfinite(metrics["return"])
+    assert after.params[0] < state.params[0]
+    everyone = make(lambda *_: jnp.nan)
+    _, after, metrics = generation(everyone)
+    assert metrics["unsound"] == 16 and np.isfinite(after.params).all()
+
+
+def test_lives_are_batched_by_length():
+    """Under 20 % is computed only to be masked, at 64 pairs with horizons from 10 to 250."""
+    config = evolution.Config(num_pairs=64, batch_size=8, num_episodes=1)
+    lifetimes = LEVELS["all_vrandlife"].sample_lifetime
+    learner = make(config=config, sample_lifetime=lifetimes)
+    masked = [generation(learner, seed=seed)[2]["masked"] for seed in range(5)]
+    assert max(masked) < 0.2
+    worst = make(config=evolution.Config(64, 128, 1), sample_lifetime=lifetimes)
+    assert generation(worst)[2]["masked"] > 0.5
+
+
+def test_other_strategies_of_evosax_can_be_passed():
+    from evosax.algorithms import SNES
+
+    learner = make(strategy=lambda config, hypers, theta: SNES(2 * config.num_pairs, theta))
+    state, step = learner.init(jax.random.key(0), HYPERS, None), jax.jit(learner.learn)
+    returns = []
+    for _ in range(60):
+        state, metrics = step(state, HYPERS, ())
+        returns.append(metrics["return"])
+    assert returns[-1] > returns[0] and np.abs(state.params - GOAL).max() < 0.3
+
+
+def options(out, **settings):
+    return RunOptions(str(out), chunk=2, checkpoint_every=1, progress=False, **settings)
+
+
+def test_resumed_equals_uninterrupted_on_any_number_of_devices(tmp_path):
+    learner, who = make(axis_name="agents"), populate(seeds(2), HYPERS, ())
+    whole = run(learner, who, 6, options(tmp_path / "whole"), devices=jax.devices()[:1])
+    run(learner, who, 4, options(tmp_path / "parts"), devices=jax.devices()[:4])
+    resume = options(tmp_path / "parts", resume=True)
+    parts = run(learner, who, 6, resume, devices=jax.devices()[:2])
+    assert_equal(whole.state.params, parts.state.params)
+    assert (whole.state.params[0] != whole.state.params[1]).any()
+
+
+def test_its_step_size_decays_to_the_least():
+    hypers = evolution.Hypers(learning_rate=0.1, decay=0.5, least_learning_rate=0.01)
+    learner = make(lambda theta, task, age: theta.sum())
+    state, step = learner.init(jax.random.key(0), hypers, None), jax.jit(learner.learn)
+    before, moved = state.params, []
+    for _ in range(8):
+        state, _ = step(state, hypers, ())
+        moved.append(float(jnp.abs(state.params - before).max()))
+        before = state.params
+    np.testing.assert_allclose(moved[0], 0.1, rtol=1e-2)  # Adam's first step is its rate
+    assert max(moved[6:]) < 0.02
+
+
+def test_the_same_code_tunes_ppo():
+    """Its learning rate rises where it was set too low."""
+    env = Probe(lambda state, action: jnp.where(action == (state.cue > 0), 1, -1))
+    config = ppo.Config(num_envs=8, num_steps=8, num_epochs=1, num_minibatches=2, hidden=(8,))
+    learner = evolution.make(
+        evolution.Config(num_pairs=8, batch_size=8, num_episodes=32),
+        ppo.make(config, env), env,
+        init_theta=lambda key: jnp.log(1e-3),
+        insert=lambda theta, hypers: hypers.replace(learning_rate=jnp.exp(theta)),
+        sample_level=lambda key: Params(length=2, max_steps_in_episode=2),
+        sample_lifetime=lambda key: jnp.int32(10), axis_name=None,
+    )  # fmt: skip
+    hypers = evolution.Hypers(agent=ppo.Hypers(), learning_rate=0.2, std=0.5)
+    state, step, returns = learner.init(jax.random.key(0), hypers, None), jax.jit(learner.learn), []
+    for _ in range(30):
+        state, metrics = step(state, hypers, ())
+        returns.append(float(metrics["return"]))
+    assert state.params > np.log(1e-3) + 1.0
+    assert np.mean(returns[-5:]) > np.mean(returns[:5]) + 0.3
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"num_pairs": 0}, r"Config\.num_pairs: 0 is not valid"),
+        (
+            {"num_pairs": 8, "batch_size": 3},
+            r"Config\.batch_size: 3 is not valid; .* divisor .* 16",
+        ),
+    ],
+)
+def test_bad_settings_are_named(settings, expected):
+    with pytest.raises(ValueError, match=expected):
+        evolution.Config(**settings)
