@@ -59,15 +59,15 @@ def measure(kind: str, settings: Scale, *more: int, **changes: int) -> dict | No
 
 def row(name: str, results: list[dict], **about: int) -> dict:
     """Medians over processes."""
-    seconds = [s for r in results for s in r["seconds"]]
-    median = float(np.median(seconds))
+    seconds = np.concatenate([r["seconds"] for r in results])
+    env_steps = np.concatenate([r["env_steps"] for r in results])
     return {
         "case": name,
         **about,
-        "meta_step_s": round(median, 5),
+        "meta_step_s": round(np.median(seconds), 5),
         "fastest_s": round(min(seconds), 3),
         "slowest_s": round(max(seconds), 3),
-        "env_steps_per_s": round(results[0]["env_steps"] / median),
+        "env_steps_per_s": round(np.median(env_steps / seconds)),
         "compile_s": round(float(np.median([r["compile_s"] for r in results])), 1),
         "peak_mb": round(max(r["peak_mb"] for r in results)),
         "idle_mb": round(results[0]["idle_mb"]),

@@ -2,8 +2,9 @@
 
 Arguments: what; agents, environments, steps, K, width of the rule, repeats; capacity of a buffer.
 `step` is LPG, `remat` the same recomputing in the backward pass, `groove` with level buffer and
-antagonists; `arithmetic` the rule's recurrent products alone; `buffer` what a meta-step does with
-its buffer when one life ends.
+antagonists; `evolution` a generation of TA-LPG, with as many candidates as there are agents, at
+horizons of 10 to 250 updates; `arithmetic` the rule's recurrent products alone; `buffer` what a
+meta-step does with its buffer when one life ends.
 """
 
 from purejaxrl.devices import CPU_GROUP, use_cpu_cores
@@ -18,11 +19,11 @@ import time
 import jax
 import jax.numpy as jnp
 
-from algos import groove, lpg
+from algos import groove, lpg, ta_lpg
 from envs import gridworld_levels
 from envs.gridworld import GridWorld
 from purejaxrl import networks
-from purejaxrl.meta import gradient
+from purejaxrl.meta import evolution, gradient
 from purejaxrl.population import populate, seeds
 from purejaxrl.runner import Carry, RunOptions, _chunk, _start, plan_for
 from purejaxrl.ued.buffer import NOT_KEPT, Visits
@@ -56,6 +57,20 @@ def groove_learner(config: lpg.Config, settings: gradient.Config, capacity: int)
     return learner, groove.hypers()
 
 
+def evolution_learner(envs: int, steps: int, width: int, candidates: int):
+    config = ta_lpg.Config(num_envs=envs, num_steps=steps, rule_width=width)
+    learner = evolution.make(
+        evolution.Config(candidates // 2, min(8, candidates // jax.device_count())),
+        ta_lpg.make(config, ENV),
+        ENV,
+        init_theta=lambda key: ta_lpg.init_rule(key, config),
+        insert=ta_lpg.with_rule,
+        sample_level=LEVELS.sample,
+        sample_lifetime=gridworld_levels.LEVELS["all_vrandlife"].sample_lifetime,
+    )
+    return learner, evolution.Hypers(agent=lpg.Hypers())
+
+
 def meta_step(learner, hypers):
     """A compiled chunk of the runner, as a function without arguments, and its compile time."""
     population = populate(seeds(1), hypers, ())
@@ -72,7 +87,7 @@ def meta_step(learner, hypers):
         nonlocal state
         state, metrics = compiled(length, state, hypers)
         jax.block_until_ready(state)
-        return int(metrics["env_steps"][0, 0])
+        return float(metrics["env_steps"][0].mean())
 
     return run, compile_s
 
@@ -148,15 +163,17 @@ if kind == "arithmetic":
     run, compile_s = arithmetic(agents, envs, steps, updates, width)
 elif kind == "buffer":
     run, compile_s = buffer_alone(agents, *capacity)
+elif kind == "evolution":
+    run, compile_s = meta_step(*evolution_learner(envs, steps, width, agents))
 elif kind == "groove":
     run, compile_s = meta_step(*groove_learner(config, settings, *capacity))
 else:
     run, compile_s = meta_step(*lpg_learner(config, settings))
 run()
-seconds, env_steps = [], 0
+seconds, env_steps = [], []
 for _ in range(repeats):
     began = time.perf_counter()
-    env_steps = run()
+    env_steps.append(run())
     seconds.append((time.perf_counter() - began) / META_STEPS)
 print(
     json.dumps(

@@ -1,0 +1,70 @@
+"""TA-LPG: evolve a rule that knows how much of its life is left (Jackson et al. 2024).
+
+python experiments/ta_lpg_meta_train.py                    # a scale that two cores carry
+python experiments/ta_lpg_meta_train.py --levels small     # other levels; lifetimes stay
+python experiments/ta_lpg_meta_train.py --config.num-pairs 512 --config.num-episodes 64 \
+    --agent.num-envs 64 --agent.rule-width 256 --generations 2500    # the paper's
+
+The rules are written to OUT/rule-SEED.npz; `lpg_meta_test.py --rule FILE` puts one to the test.
+"""
+
+from purejaxrl.devices import use_cpu_cores
+
+use_cpu_cores()
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from algos import lpg, ta_lpg
+from algos.rules import save_rule
+from envs.gridworld import GridWorld, MovingGridWorld
+from envs.gridworld_levels import LEVELS
+from purejaxrl.launch import Experiment, Job, RunFlags, launch
+from purejaxrl.meta import evolution
+from purejaxrl.runner import RunOptions
+from purejaxrl.validation import require_known
+
+
+@dataclass(frozen=True)
+class Settings(Experiment):
+    """TA-LPG evolved on grid-worlds ({levels})."""
+
+    levels: str = "all_vrandlife"
+    """Distribution of levels: see envs/gridworld_levels.py."""
+    lifetimes: str = "all_vrandlife"
+    """Distribution whose lifetimes to take: 10 to 250 updates, log-uniform."""
+    generations: int = 300
+    """Steps of the evolution."""
+    seeds: int = 3
+    """Rules to learn, seeded 0, 1, 2, …, one after the other."""
+    config: evolution.Config = evolution.Config()
+    """The evolution's static settings."""
+    agent: ta_lpg.Config = ta_lpg.Config(num_envs=16, rule_width=64)
+    """The agents' and the rule's static settings."""
+    hypers: evolution.Hypers = evolution.Hypers(agent=lpg.Hypers())
+    """The evolution's hyperparameters."""
+    run: RunFlags = RunOptions(out="results/ta_lpg_meta_train", chunk=4)
+
+
+def build(settings: Settings) -> Job:
+    require_known("levels", settings.levels, LEVELS)
+    require_known("lifetimes", settings.lifetimes, LEVELS)
+    levels = LEVELS[settings.levels]
+    env = (MovingGridWorld if levels.moving else GridWorld)(levels.sample)
+    learner = evolution.make(
+        settings.config,
+        ta_lpg.make(settings.agent, env),
+        env,
+        init_theta=lambda key: ta_lpg.init_rule(key, settings.agent),
+        insert=ta_lpg.with_rule,
+        sample_level=levels.sample,
+        sample_lifetime=LEVELS[settings.lifetimes].sample_lifetime,
+    )
+    return Job(learner, (), settings.generations)
+
+
+if __name__ == "__main__":
+    for settings, _, result in launch(Settings, build):
+        for member in range(result.population.size):
+            path = Path(result.out) / f"rule-{result.population.rows[member]['seed']}.npz"
+            save_rule(path, settings.agent, result.member(member).params)

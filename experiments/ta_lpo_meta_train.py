@@ -1,0 +1,33 @@
+"""TA-LPO: evolve a clip that changes over the life of an agent (Jackson et al. 2024).
+
+python experiments/ta_lpo_meta_train.py                        # Catch; two cores
+python experiments/ta_lpo_meta_train.py --env CartPole-v1
+
+The drifts are written to OUT/drift-SEED.npz.
+"""
+
+from purejaxrl.devices import use_cpu_cores
+
+use_cpu_cores()
+
+from dataclasses import dataclass
+
+import lpo_meta_train
+
+from algos import ta_lpo
+from purejaxrl.launch import RunFlags, launch
+from purejaxrl.runner import RunOptions
+
+
+@dataclass(frozen=True)
+class Settings(lpo_meta_train.Settings):
+    """TA-LPO evolved on {env}."""
+
+    agent: ta_lpo.Config = ta_lpo.Config(num_envs=16, num_steps=64)
+    """The agents' and the drift's static settings."""
+    run: RunFlags = RunOptions(out="results/ta_lpo_meta_train", chunk=4)
+
+
+if __name__ == "__main__":
+    for outcome in launch(Settings, lpo_meta_train.build):
+        lpo_meta_train.write(outcome)
