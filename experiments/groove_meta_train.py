@@ -19,10 +19,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
+import envs
 from algos import groove, lpg
 from algos.rules import save_rule
 from envs import gallery
-from envs.gridworld import GridWorld, MovingGridWorld
+from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch
 from purejaxrl.runner import RunOptions
@@ -52,14 +53,10 @@ class Settings(Experiment):
     run: RunFlags = RunOptions(out="results/groove_meta_train")
 
 
-def make_env(levels: str) -> GridWorld:
-    require_known("levels", levels, LEVELS)
-    return (MovingGridWorld if LEVELS[levels].moving else GridWorld)(LEVELS[levels].sample)
-
-
 def build(settings: Settings) -> Job:
+    require_known("levels", settings.levels, LEVELS)
     require_known("score", settings.score, SCORES)
-    env = make_env(settings.levels)
+    env, _ = envs.make(f"gridworld-{settings.levels}")
     learner = groove.make(
         settings.config,
         env,
@@ -85,7 +82,7 @@ def draw_levels(buffer: Buffer, env: GridWorld, path: Path, rows: int = 5, colum
 def write(outcome: Outcome) -> None:
     """Save the rules, and pictures of the levels kept."""
     settings, _, result = outcome
-    env = make_env(settings.levels)
+    env, _ = envs.make(f"gridworld-{settings.levels}")
     for i, row in enumerate(result.population.rows):
         state, seed = result.member(i), row["seed"]
         save_rule(Path(result.out) / f"rule-{seed}.npz", settings.config.agent, state.params)

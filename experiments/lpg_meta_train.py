@@ -16,9 +16,9 @@ use_cpu_cores()
 from dataclasses import dataclass
 from pathlib import Path
 
+import envs
 from algos import lpg
 from algos.rules import save_rule
-from envs.gridworld import GridWorld, MovingGridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl import networks
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
@@ -56,15 +56,14 @@ class Settings(Experiment):
 def build(settings: Settings) -> Job:
     require_known("levels", settings.levels, LEVELS)
     require_known("lifetimes", settings.lifetimes or settings.levels, LEVELS)
-    levels = LEVELS[settings.levels]
-    env = (MovingGridWorld if levels.moving else GridWorld)(levels.sample)
+    env, _ = envs.make(f"gridworld-{settings.levels}")
     learner = gradient.make(
         settings.config,
         lpg.make(settings.agent, env),
         networks.readout(env.observation_space(), None, 1),
         init_theta=lambda key: lpg.init_rule(key, settings.agent),
         insert=lpg.with_rule,
-        curriculum=uniform(levels.sample),
+        curriculum=uniform(env.sample_level),
         sample_lifetime=LEVELS[settings.lifetimes or settings.levels].sample_lifetime,
     )
     return Job(learner, (), settings.meta_steps)

@@ -15,9 +15,9 @@ use_cpu_cores()
 from dataclasses import dataclass
 from pathlib import Path
 
+import envs
 from algos import lpg, ta_lpg
 from algos.rules import save_rule
-from envs.gridworld import GridWorld, MovingGridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
 from purejaxrl.meta import evolution
@@ -49,15 +49,14 @@ class Settings(Experiment):
 def build(settings: Settings) -> Job:
     require_known("levels", settings.levels, LEVELS)
     require_known("lifetimes", settings.lifetimes, LEVELS)
-    levels = LEVELS[settings.levels]
-    env = (MovingGridWorld if levels.moving else GridWorld)(levels.sample)
+    env, _ = envs.make(f"gridworld-{settings.levels}")
     learner = evolution.make(
         settings.config,
         ta_lpg.make(settings.agent, env),
         env,
         init_theta=lambda key: ta_lpg.init_rule(key, settings.agent),
         insert=ta_lpg.with_rule,
-        sample_level=levels.sample,
+        sample_level=env.sample_level,
         sample_lifetime=LEVELS[settings.lifetimes].sample_lifetime,
     )
     return Job(learner, (), settings.generations)
