@@ -20,7 +20,7 @@ import tyro
 from processes import console, peer_python, run_worker
 
 WORKERS = Path(__file__).parent / "workers"
-PEER_PACKAGES = ("xminigrid==0.9.3", "navix==0.7.4", "jax==0.10.2")
+PEER_PACKAGES = ("xminigrid==0.9.3", "navix==0.7.4", "craftax==1.6.1", "jax==0.10.2")
 OURS = (
     ("CartPole-v1", "step"),
     ("gridworld-small", "step"),
@@ -35,6 +35,7 @@ OURS = (
 PEERS = (
     ("xminigrid", "MiniGrid-FourRooms"),
     ("navix", "Navix-FourRooms-v0"),
+    ("craftax", "Craftax-Classic-Symbolic-v1"),
 )
 
 
@@ -45,7 +46,7 @@ class Settings:
     num_envs: int = 1024
     """Environments side by side, over all cores."""
     num_steps: int = 1000
-    """Steps in each, per timed run (a tenth of it for Brax)."""
+    """Steps in each, per timed run (a tenth of it for Brax and Craftax)."""
     rounds: int = 2
     """Processes per contender, interleaved."""
     repeats: int = 3
@@ -63,7 +64,8 @@ def measure(worker: str, name: str, settings: Settings, *extra: str) -> dict | N
     python = sys.executable
     if worker != "env":
         python = peer_python(Path(".cache/bench-env-peers"), PEER_PACKAGES)
-    num_steps = settings.num_steps // (10 if name == "inverted_pendulum" else 1)
+    slow = name == "inverted_pendulum" or worker == "craftax"
+    num_steps = settings.num_steps // (10 if slow else 1)
     words = [python, WORKERS / f"{worker}_steps.py", name, settings.num_envs, num_steps]
     result = run_worker([*words, settings.repeats, *extra])
     if isinstance(result, str):
