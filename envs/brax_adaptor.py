@@ -39,19 +39,17 @@ class BraxEnvironment(Restarting):
     first reset (as Brax's own auto-reset does); different environments start differently.
     """
 
-    def __init__(self, task: str, backend: str | None = None, **settings: Any):
+    def __init__(self, task: str, backend: str = "spring", **settings: Any):
         """Make a task.
 
         Args:
             task: Brax's name for it, such as "ant".
-            backend: physics: "generalized", "positional", "spring" or "mjx"; by default "spring",
-                or for the swimmer, which has no other, "generalized".
+            backend: physics: "generalized", "positional", "spring" or "mjx".
             settings: what the task's constructor takes.
         """
         super().__init__()
-        self.task = task
-        self.backend = backend or ("generalized" if task == "swimmer" else "spring")
-        self.brax = brax.envs.get_environment(task, backend=self.backend, **settings)
+        self.task, self.backend = task, backend
+        self.brax = brax.envs.get_environment(task, backend=backend, **settings)
 
     @property
     def name(self) -> str:
