@@ -91,7 +91,7 @@ def report(outcome: Outcome) -> pd.DataFrame:
     result = outcome.result
     rates = solve_rates(outcome.job.algorithm, result.state)
     frame = pd.DataFrame(rates, index=pd.Index(result.population.names, name="member"))
-    frame.to_csv(result.out / "held_out.csv")
+    frame.to_csv(result.out / "held_out.csv", float_format="%.6g")
     table = Table("maze", "solve rate", title=f"held-out mazes, {ATTEMPTS} attempts each")
     for name in frame:
         table.add_row(name, str(interval(frame[name].to_numpy())))

@@ -119,25 +119,31 @@ def replay(
     return Curriculum(init, sample, buffers.report, describe, True, f"replay{parts}")
 
 
-def replay_and_mutate(replay: Curriculum, mutate: Callable) -> Curriculum:
-    """Let new levels be edits of levels in the buffer, once there are some (ACCEL).
+def replay_and_mutate(
+    sample_level: Callable,
+    mutate: Callable,
+    capacity: int = 4000,
+    priority: Callable = buffers.by_rank,
+) -> Curriculum:
+    """As `replay`, but new levels are edits of levels in the buffer, once there are some (ACCEL).
 
     Args:
-        replay: the curriculum to extend.
+        sample_level, capacity, priority: as of `replay`.
         mutate: `(key, level) -> level`.
     """
+    plain = replay(sample_level, capacity, priority)
 
     def sample(key: jax.Array, buffer: Buffer, hypers: Replay, wanted: jax.Array):
         sample_key, parent_key, edit_key = jax.random.split(key, 3)
-        after, drawn = replay.sample(sample_key, buffer, hypers, wanted)
-        chances = buffers.probabilities(buffer, hypers.temperature, hypers.staleness)
+        after, drawn = plain.sample(sample_key, buffer, hypers, wanted)
+        chances = buffers.probabilities(buffer, hypers.temperature, hypers.staleness, priority)
         parent = jax.random.categorical(parent_key, jnp.log(chances), shape=wanted.shape)
         keys = jax.random.split(edit_key, wanted.size)
         children = jax.vmap(mutate)(keys, remember(buffer, parent).levels)
         mutates = (drawn.slot == NOT_KEPT) & (chances.sum() > 0)
         return after, drawn._replace(levels=choose(mutates, children, drawn.levels))
 
-    return replay._replace(sample=sample, name=f"{replay.name}, {part_name(mutate)}")
+    return plain._replace(sample=sample, name=f"{plain.name}, {part_name(mutate)}")
 
 
 def remember(buffer: Buffer, slot: jax.Array) -> Draw:

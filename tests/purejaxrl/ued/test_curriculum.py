@@ -94,8 +94,7 @@ def test_it_waits_until_the_buffer_is_filled():
 
 
 def test_mutation_edits_levels_of_the_buffer_instead_of_new_ones():
-    plain = curricula.replay(sample_level, CAPACITY)
-    curriculum = curricula.replay_and_mutate(plain, edit)
+    curriculum = curricula.replay_and_mutate(sample_level, edit, CAPACITY)
     buffer = with_levels(curriculum, [1.0, 2.0, 3.0, 4.0])
     _, drawn = curriculum.sample(jax.random.key(3), buffer, Replay(), everyone())
     new = np.array(drawn.slot == NOT_KEPT)
