@@ -46,7 +46,7 @@ class Settings:
     num_envs: int = 1024
     """Environments side by side, over all cores."""
     num_steps: int = 1000
-    """Steps in each, per timed run (a tenth of it for Brax and Craftax)."""
+    """Steps in each, per timed run (a tenth of it for Brax, a hundredth for Craftax)."""
     rounds: int = 2
     """Processes per contender, interleaved."""
     repeats: int = 3
@@ -64,8 +64,8 @@ def measure(worker: str, name: str, settings: Settings, *extra: str) -> dict | N
     python = sys.executable
     if worker != "env":
         python = peer_python(Path(".cache/bench-env-peers"), PEER_PACKAGES)
-    slow = name == "inverted_pendulum" or worker == "craftax"
-    num_steps = settings.num_steps // (10 if slow else 1)
+    part = {"inverted_pendulum": 10, "Craftax-Classic-Symbolic-v1": 100}.get(name, 1)
+    num_steps = settings.num_steps // part
     words = [python, WORKERS / f"{worker}_steps.py", name, settings.num_envs, num_steps]
     result = run_worker([*words, settings.repeats, *extra])
     if isinstance(result, str):
