@@ -262,6 +262,7 @@ def test_its_step_size_decays_to_the_least():
     assert max(moved[6:]) < 0.02
 
 
+@pytest.mark.slow
 def test_the_same_code_tunes_ppo():
     """Its learning rate rises where it was set too low."""
     env = Probe(lambda state, action: jnp.where(action == (state.cue > 0), 1, -1))
