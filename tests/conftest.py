@@ -1,5 +1,13 @@
-"""Eight virtual CPU devices, so that what is laid over devices can be tested on any machine."""
+import jax
+import pytest
 
 from purejaxrl.devices import use_cpu_cores
 
-use_cpu_cores(8)
+use_cpu_cores(8)  # virtual devices, so that tests can lay populations over 1, 2 and 8
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """Compilation slows down tenfold in a process that holds gigabytes of compiled programs."""
+    yield
+    jax.clear_caches()

@@ -149,7 +149,9 @@ def test_agent_and_antagonist_have_the_same_level_and_as_many_interactions():
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize(
+    "score", [pytest.param(s, marks=[pytest.mark.slow] * (s != "regret")) for s in SCORES]
+)
 def test_whoever_lives_on_a_level_of_the_buffer_has_it_in_use(score):
     learner = make(score=SCORES[score])
     hypers = groove.hypers(curriculum=Replay(replay_prob=0.7))
