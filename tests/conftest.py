@@ -8,6 +8,6 @@ use_cpu_cores(8)  # virtual devices, so that tests can lay populations over 1, 2
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_programs():
-    """Compilation slows down tenfold in a process that holds gigabytes of compiled programs."""
+    """Compilation crawls in a process that has come to hold gigabytes of compiled programs."""
     yield
     jax.clear_caches()
