@@ -6,8 +6,7 @@ import jax
 
 jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 import navix
-from jax.sharding import AxisType, PartitionSpec
-from timing import arguments, measure
+from timing import arguments, measure_over_cores
 
 name, num_envs, num_steps, repeats = arguments()
 env = navix.make(name)
@@ -26,8 +25,4 @@ def play(keys):
     return jax.lax.scan(step, (timestep, keys), length=num_steps)[1].sum(0)
 
 
-mesh = jax.make_mesh((jax.device_count(),), ("envs",), axis_types=(AxisType.Auto,))
-axis = PartitionSpec("envs")
-keys = jax.random.split(jax.random.key(0), num_envs)
-function = jax.jit(jax.shard_map(play, mesh=mesh, in_specs=axis, out_specs=axis, check_vma=False))
-measure(function, (keys,), num_envs * num_steps, repeats)
+measure_over_cores(play, num_envs, num_steps, repeats)
