@@ -8,11 +8,14 @@ RUN := $(VENV)/bin/python
 quickstart: $(VENV)/ready
 	$(RUN) experiments/quickstart.py
 
+# Tests spend their time compiling, on one core each; a module's stay together.
+PYTEST := $(RUN) -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
+
 test: $(VENV)/ready
-	$(RUN) -m pytest
+	$(PYTEST)
 
 test-slow: $(VENV)/ready
-	$(RUN) -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
