@@ -9,7 +9,7 @@ quickstart: $(VENV)/ready
 	$(RUN) experiments/quickstart.py
 
 # Tests spend their time compiling, on one core each; a module's stay together.
-PYTEST := $(RUN) -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
+PYTEST := $(RUN) -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --durations 20
 
 test: $(VENV)/ready
 	$(PYTEST)

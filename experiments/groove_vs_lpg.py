@@ -26,10 +26,7 @@ import pandas as pd
 import tyro
 from rich.table import Table
 
-from algos.rules import save_rule
 from purejaxrl.logs import console
-from purejaxrl.population import populate, seeds
-from purejaxrl.runner import RunOptions, run
 from purejaxrl.stats import interval
 from purejaxrl.ued.scores import SCORES
 from purejaxrl.validation import require_known
@@ -65,23 +62,21 @@ class Settings:
 def meta_train(name: str, settings: Settings) -> list[Path]:
     """Learn the rules of one contender; returns their files."""
     if name in SCORES:
-        chosen = groove_meta_train.Settings(score=name, meta_steps=settings.meta_steps)
+        chosen = groove_meta_train.Settings(
+            score=name, meta_steps=settings.meta_steps, seeds=settings.seeds
+        )
         job, config = groove_meta_train.build(chosen), chosen.config.agent
     else:
         levels = "all_shortlife" if name == "uniform" else name
         chosen = lpg_meta_train.Settings(
-            levels=levels, lifetimes="all_shortlife", meta_steps=settings.meta_steps
+            levels=levels,
+            lifetimes="all_shortlife",
+            meta_steps=settings.meta_steps,
+            seeds=settings.seeds,
         )
         job, config = lpg_meta_train.build(chosen), chosen.agent
-    out = settings.out / name / "rules"
     console.print(f"meta-training {name}: {settings.seeds} rules")
-    population = populate(seeds(settings.seeds), chosen.hypers, job.env_params)
-    options = RunOptions(str(out), resume=(out / "run.json").exists())
-    result = run(job.algorithm, population, job.num_updates, options, settings=chosen)
-    paths = [out / f"rule-{i}.npz" for i in range(settings.seeds)]
-    for i, path in enumerate(paths):
-        save_rule(path, config, result.member(i).params)
-    return paths
+    return lpg_meta_train.learn_rules(job, chosen, config, settings.out / name / "rules")
 
 
 def meta_test(rules: dict[str, list[Path]], name: str, settings: Settings) -> pd.DataFrame:

@@ -15,6 +15,7 @@ use_cpu_cores()
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import envs
 from algos import lpg
@@ -23,7 +24,8 @@ from envs.gridworld_levels import LEVELS
 from purejaxrl import networks
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
 from purejaxrl.meta import gradient
-from purejaxrl.runner import RunOptions
+from purejaxrl.population import populate, seeds
+from purejaxrl.runner import Result, RunOptions, run
 from purejaxrl.ued.curriculum import uniform
 from purejaxrl.validation import require_known
 
@@ -69,8 +71,24 @@ def build(settings: Settings) -> Job:
     return Job(learner, (), settings.meta_steps)
 
 
+def write(result: Result, agent: lpg.Config) -> list[Path]:
+    """Save the rules."""
+    paths = [result.out / f"rule-{row['seed']}.npz" for row in result.population.rows]
+    for i, path in enumerate(paths):
+        save_rule(path, agent, result.member(i).params)
+    return paths
+
+
+def learn_rules(job: Job, settings: Any, agent: lpg.Config, out: Path) -> list[Path]:
+    """Learn a rule for every seed of the settings, as a part of a comparison.
+
+    Killed, it goes on where it was; finished, it only writes the rules again.
+    """
+    population = populate(seeds(settings.seeds), settings.hypers, job.env_params)
+    options = RunOptions(str(out), resume=(out / "run.json").exists())
+    return write(run(job.algorithm, population, job.num_updates, options, settings=settings), agent)
+
+
 if __name__ == "__main__":
     for settings, _, result in launch(Settings, build):
-        for member in range(result.population.size):
-            path = Path(result.out) / f"rule-{result.population.rows[member]['seed']}.npz"
-            save_rule(path, settings.agent, result.member(member).params)
+        write(result, settings.agent)

@@ -13,11 +13,11 @@ from purejaxrl.devices import use_cpu_cores
 use_cpu_cores()
 
 from dataclasses import dataclass
-from pathlib import Path
+
+import lpg_meta_train
 
 import envs
 from algos import lpg, ta_lpg
-from algos.rules import save_rule
 from envs.gridworld_levels import LEVELS
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
 from purejaxrl.meta import evolution
@@ -47,15 +47,16 @@ class Settings(Experiment):
 
 
 def build(settings: Settings) -> Job:
+    """Also for a rule that knows nothing of time: which it is, is the agent's config's to say."""
     require_known("levels", settings.levels, LEVELS)
     require_known("lifetimes", settings.lifetimes, LEVELS)
     env, _ = envs.make(f"gridworld-{settings.levels}")
     learner = evolution.make(
         settings.config,
-        ta_lpg.make(settings.agent, env),
+        lpg.make(settings.agent, env),
         env,
-        init_theta=lambda key: ta_lpg.init_rule(key, settings.agent),
-        insert=ta_lpg.with_rule,
+        init_theta=lambda key: lpg.init_rule(key, settings.agent),
+        insert=lpg.with_rule,
         sample_level=env.sample_level,
         sample_lifetime=LEVELS[settings.lifetimes].sample_lifetime,
     )
@@ -64,6 +65,4 @@ def build(settings: Settings) -> Job:
 
 if __name__ == "__main__":
     for settings, _, result in launch(Settings, build):
-        for member in range(result.population.size):
-            path = Path(result.out) / f"rule-{result.population.rows[member]['seed']}.npz"
-            save_rule(path, settings.agent, result.member(member).params)
+        lpg_meta_train.write(result, settings.agent)

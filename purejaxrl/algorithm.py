@@ -75,6 +75,11 @@ def part_name(part: Any) -> str:
     return f"{type(part).__qualname__}({getattr(part, 'name', '')})"
 
 
+def config_name(config: Any) -> str:
+    """Name a config and the file that it is of: a fork may have the same settings."""
+    return f"{type(config).__module__}.{config!r}"
+
+
 def update(algorithm: Algorithm, state: Any, hypers: Any) -> tuple[Any, Metrics]:
     """Run one iteration: collect experience, then learn from it."""
     state, trajectory = algorithm.collect(state, hypers)

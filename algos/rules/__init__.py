@@ -79,3 +79,20 @@ def load_rule(name: Path | str) -> tuple[Any, Any]:
             node = node.setdefault(parent, {})
         node[leaf] = jnp.asarray(array)
     return config, params
+
+
+def load_rules(name: Path | str) -> list[tuple[Any, Any]]:
+    """Load all rules of a folder, or the one that is named: what `load_rule` returns of each.
+
+    Args:
+        name: what `load_rule` takes, or a folder of `.npz` files, which come in order of name.
+
+    Raises:
+        ValueError: if a folder holds none, and as `load_rule`.
+    """
+    if not Path(name).is_dir():
+        return [load_rule(name)]
+    files = sorted(Path(name).glob("*.npz"))
+    if not files:
+        raise ValueError(f"rule: {name} holds no rule (.npz)")
+    return [load_rule(file) for file in files]

@@ -21,8 +21,8 @@ from evosax.core.fitness_shaping import identity_fitness_shaping_fn
 from flax import struct
 from jax.sharding import PartitionSpec
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name, update
-from purejaxrl.evaluate import evaluate
+from purejaxrl.algorithm import Algorithm, Metrics, Task, config_name, part_name
+from purejaxrl.meta.lifetime import live
 from purejaxrl.meta.metrics import mean_over
 from purejaxrl.validation import hyper, require, require_count
 
@@ -151,20 +151,11 @@ def make(
         state = es.init(strategy_key, theta, es.default_params)
         return State(theta, state, task, key, jnp.int32(0))
 
-    def live(theta: Any, hypers: Hypers, key: jax.Array, task: Task) -> jax.Array:
-        """One whole life; returns what its last policy earns."""
-        init_key, exam_key = jax.random.split(key)
-        agent_hypers = insert(theta, hypers.agent)
-        state = jax.lax.while_loop(
-            lambda state: state.step < state.task.horizon,
-            lambda state: update(inner, state, agent_hypers)[0],
-            inner.init(init_key, agent_hypers, task),
-        )
-        found = evaluate(
-            inner, env, exam_key, inner.policy(state), task.env_params,
-            num_episodes=config.num_episodes, greedy=False, max_steps=config.max_steps,
+    def fitness_of(theta: Any, hypers: Hypers, key: jax.Array, task: Task) -> jax.Array:
+        return live(
+            inner, env, key, insert(theta, hypers.agent), task,
+            num_episodes=config.num_episodes, max_steps=config.max_steps,
         )  # fmt: skip
-        return found.ret.mean()
 
     def live_all(candidates: Any, hypers: Hypers, keys: jax.Array, tasks: Task) -> jax.Array:
         """Fitness of candidates that come in order of their horizon: `[2 * num_pairs]`.
@@ -179,7 +170,7 @@ def make(
             share, first = share // num_devices, jax.lax.axis_index(axis_name)
             dealt = lambda x: x.reshape(share, num_devices, *x.shape[1:])[:, first]  # noqa: E731
             batches = jax.tree.map(dealt, batches)
-        one_batch = jax.vmap(lambda theta, key, task: live(theta, hypers, key, task))
+        one_batch = jax.vmap(lambda theta, key, task: fitness_of(theta, hypers, key, task))
         fitness = jax.lax.map(lambda batch: one_batch(*batch), batches)
         if axis_name:
             fitness = jax.lax.all_gather(fitness, axis_name, axis=1)
@@ -235,5 +226,5 @@ def make(
         act=act,
         partition=State(*[PartitionSpec()] * 5) if axis_name else None,
         num_agents=config.num_batches,
-        made_of=(str(inner.config), *inner.made_of, *map(part_name, parts)),
+        made_of=(config_name(inner.config), *inner.made_of, *map(part_name, parts)),
     )

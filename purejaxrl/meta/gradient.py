@@ -22,7 +22,7 @@ import optax
 from flax import struct
 from jax.sharding import PartitionSpec
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name, update
+from purejaxrl.algorithm import Algorithm, Metrics, Task, config_name, part_name, update
 from purejaxrl.devices import group_size
 from purejaxrl.meta import critic as critics
 from purejaxrl.meta.assessment import Assessment
@@ -255,7 +255,7 @@ def make(
         partition=partition() if axis_name else None,
         num_agents=config.num_agents,
         made_of=(
-            str(inner.config), *inner.made_of, *map(part_name, (insert, sample_lifetime)),
+            config_name(inner.config), *inner.made_of, *map(part_name, (insert, sample_lifetime)),
             curriculum.name, *(assessment.made_of if assessment else ()),
         ),
     )  # fmt: skip

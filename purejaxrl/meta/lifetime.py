@@ -1,10 +1,47 @@
-"""Lives: how long an agent learns before another takes its place."""
+"""Lives: how long an agent learns, what it has come to in the end, and who takes its place."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from purejaxrl.algorithm import Algorithm, Task, update
+from purejaxrl.evaluate import evaluate
+
+
+def live(
+    algorithm: Algorithm,
+    env: Any,
+    key: jax.Array,
+    hypers: Any,
+    task: Task,
+    *,
+    num_episodes: int = 16,
+    max_steps: int = 10_000,
+) -> jax.Array:
+    """Live one whole life, of a traced length, and return what its last policy earns: `[]`.
+
+    Args:
+        algorithm: of the agent.
+        env: where its policy is evaluated.
+        key: typed key.
+        hypers: the agent's.
+        task: the level and the number of updates.
+        num_episodes: evaluation episodes, of sampled actions.
+        max_steps: where to stop them at the latest.
+    """
+    init_key, exam_key = jax.random.split(key)
+    state = jax.lax.while_loop(
+        lambda state: state.step < state.task.horizon,
+        lambda state: update(algorithm, state, hypers)[0],
+        algorithm.init(init_key, hypers, task),
+    )
+    found = evaluate(
+        algorithm, env, exam_key, algorithm.policy(state), task.env_params,
+        num_episodes=num_episodes, greedy=False, max_steps=max_steps,
+    )  # fmt: skip
+    return found.ret.mean()
 
 
 def staggered(horizon: jax.Array, index: jax.Array, num_agents: int) -> jax.Array:

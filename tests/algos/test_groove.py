@@ -91,6 +91,7 @@ def test_equal_algorithms_have_no_regret():
     assert estimate.high - estimate.low < 0.4
 
 
+@pytest.mark.slow
 def test_against_an_agent_that_never_learns_regret_is_what_the_antagonist_learned():
     config = lpg.Config(num_envs=8, num_steps=10, rule_width=4, optimizer="sgd")
     hypers = gradient.Hypers(agent=lpg.Hypers(learning_rate=0.0), learning_rate=0.0)
@@ -201,6 +202,7 @@ def test_resumed_equals_uninterrupted(tmp_path):
     assert_equal(whole.state, parts.state)
 
 
+@pytest.mark.slow
 def test_over_devices_the_curriculum_is_the_same(tmp_path):
     who = populate(seeds(1), groove.hypers(learning_rate=0.0), ())
     learner = make(axis_name="agents")

@@ -9,7 +9,7 @@ import pytest
 
 import envs
 from algos import a2c, lpg
-from algos.rules import load_rule, save_rule
+from algos.rules import load_rule, load_rules, save_rule
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Task, make_train
@@ -225,6 +225,13 @@ class TestFile:
         config, params = load_rule(tmp_path / "rule.npz")
         assert config == SMALL
         jax.tree.map(np.testing.assert_array_equal, params, self.params)
+
+    def test_a_folder_comes_in_order_of_name(self, tmp_path):
+        for i in (2, 0, 1):
+            save_rule(tmp_path / f"rule-{i}.npz", SMALL, {"x": jnp.float32(i)})
+        assert [float(params["x"]) for _, params in load_rules(tmp_path)] == [0, 1, 2]
+        with pytest.raises(ValueError, match="holds no rule"):
+            load_rules(tmp_path.parent)
 
     def test_an_unknown_name_is_an_error(self):
         with pytest.raises(ValueError, match="unknown rule 'gpl'"):

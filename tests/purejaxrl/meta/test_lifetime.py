@@ -5,7 +5,30 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl.meta.lifetime import for_finished, replace_each, select, staggered
+import envs
+from algos import a2c
+from purejaxrl.algorithm import Task, make_train
+from purejaxrl.evaluate import evaluate
+from purejaxrl.meta.lifetime import for_finished, live, replace_each, select, staggered
+
+
+def test_a_life_earns_what_its_last_policy_earns():
+    env, params = envs.make("gridworld-small")
+    agent = a2c.make(a2c.Config(num_envs=2, num_steps=5), env)
+    key, hypers = jax.random.key(3), a2c.Hypers(learning_rate=0.1)
+    init_key, exam_key = jax.random.split(key)
+
+    @jax.jit
+    def earned(horizon):
+        return live(agent, env, key, hypers, Task(params, horizon), num_episodes=8, max_steps=300)
+
+    for horizon in (1, 4):  # one program for all
+        state, _ = jax.jit(make_train(agent, horizon))(init_key, hypers, params)
+        found = evaluate(
+            agent, env, exam_key, agent.policy(state), params,
+            num_episodes=8, greedy=False, max_steps=300,
+        )  # fmt: skip
+        np.testing.assert_allclose(earned(jnp.int32(horizon)), found.ret.mean(), rtol=1e-6)
 
 
 def test_first_lives_end_evenly():

@@ -1,0 +1,176 @@
+"""How learned rules fare over lives shorter and longer than those they were learned on.
+
+Every rule lives on the same new levels, once for every horizon; what counts is what the last policy
+earns (Jackson et al. 2024, arXiv 2402.05828, section 5.1). Name shipped rules, files, or folders of
+`.npz` files, which are one contender together. Killed, it goes on where it was.
+
+python experiments/horizon_generalisation.py --rules lpg ta_lpg
+python experiments/horizon_generalisation.py \
+    --rules results/lpg_meta_train results/ta_lpg_meta_train --trained-on 10 250
+
+OUT holds `scores.csv` (every rule, horizon and level), `table.csv` and `horizons.png`.
+"""
+
+from purejaxrl.devices import use_cpu_cores
+
+use_cpu_cores()
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import lpg_meta_test
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+import tyro
+from rich.progress import track
+from rich.table import Table
+
+import envs
+from algos import lpg
+from algos.rules import load_rules
+from envs.gridworld_levels import LEVELS
+from purejaxrl import record
+from purejaxrl.algorithm import Task
+from purejaxrl.devices import layout
+from purejaxrl.logs import console
+from purejaxrl.meta.lifetime import live
+from purejaxrl.stats import Estimate, interval
+from purejaxrl.validation import require_known
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The test."""
+
+    rules: tuple[str, ...]
+    """Contenders: names of shipped rules, files, or folders of files. The others are
+    compared with the first."""
+    levels: str = "all_vrandlife"
+    """Distribution of levels: see envs/gridworld_levels.py."""
+    horizons: tuple[int, ...] = (5, 10, 25, 50, 100, 250, 500, 1000)
+    """Lengths of life, in updates."""
+    trained_on: tuple[int, int] = (10, 250)
+    """Shortest and longest life that the rules were learned on, to be shaded."""
+    num_levels: int = 64
+    """Levels, an agent on each."""
+    num_episodes: int = 64
+    """Evaluation episodes of an agent's last policy."""
+    hypers: lpg.Hypers = lpg.Hypers()
+    """The agents', such as their step size."""
+    out: Path = Path("results/horizon_generalisation")
+    """Folder."""
+
+    def __post_init__(self):
+        require_known("levels", self.levels, LEVELS)
+
+
+def make_lives(config: lpg.Config, env: Any, settings: Settings) -> Callable:
+    """Make `(rule, keys, levels, horizon) -> returns [num_levels]`, compiled once for all lives."""
+    algorithm = lpg.make(config, env)
+    plan = layout(settings.num_levels)
+
+    def lives(rule: Any, keys: jax.Array, levels: Any, horizon: jax.Array) -> jax.Array:
+        def one(key: jax.Array, level: Any) -> jax.Array:
+            hypers, task = lpg.with_rule(rule, settings.hypers), Task(level, horizon)
+            return live(algorithm, env, key, hypers, task, num_episodes=settings.num_episodes)
+
+        return plan.map(one, (None, None), None)(keys, levels)
+
+    compiled = plan.jit(lives)
+    return lambda rule, keys, levels, horizon: plan.trim(
+        compiled(rule, plan.place(keys), plan.place(levels), jnp.int32(horizon))
+    )
+
+
+def test(settings: Settings) -> pd.DataFrame:
+    """Test all rules at all horizons: a row for each rule, horizon and level."""
+    path = settings.out / "scores.csv"
+    asked = dataclasses.asdict(settings)
+    record.claim(settings.out, path.exists(), {name: str(x) for name, x in asked.items()}, settings)
+    done = [pd.read_csv(path)] if path.exists() else []
+    env, _ = envs.make(f"gridworld-{settings.levels}")
+    level_keys, keys = jax.random.split(jax.random.key(1), (2, settings.num_levels))
+    levels = jax.vmap(env.sample_level)(level_keys)
+    optimum = lpg_meta_test.optimum(env, levels)
+
+    compiled: dict[lpg.Config, Callable] = {}
+    rules = [
+        (Path(name).stem, *rule) for name in settings.rules for rule in enumerate(load_rules(name))
+    ]
+    todo = list(itertools.product(rules, settings.horizons))
+    for (name, seed, (config, rule)), horizon in track(todo, "lives", console=console):
+        about = {"rule": name, "seed": seed, "horizon": horizon}
+        if any((part[list(about)] == pd.Series(about)).all(axis=1).any() for part in done):
+            continue
+        if config not in compiled:
+            compiled[config] = make_lives(config, env, settings)
+        score = np.asarray(compiled[config](rule, keys, levels, horizon))
+        rows = about | {"level": np.arange(settings.num_levels), "score": score}
+        if optimum is not None:
+            rows["optimum"] = optimum
+        done.append(pd.DataFrame(rows))
+        pd.concat(done).to_csv(path, index=False)
+    return pd.concat(done)
+
+
+def tabulate(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean scores by contender and horizon, and how much better than the first contender.
+
+    Scores are fractions of the optimum where that is known, averaged over a contender's rules;
+    intervals are over levels.
+    """
+    frame = frame.copy()
+    if "optimum" in frame:
+        frame = frame[frame["optimum"] > 1e-3]
+        frame["score"] /= frame["optimum"]
+    by = ["rule", "horizon", "level"]
+    scores = frame.groupby(by, sort=False)["score"].mean().unstack()
+    first, rows = frame["rule"].iloc[0], []
+    for (rule, horizon), score in scores.iterrows():
+        row = {"rule": rule, "horizon": horizon, **interval(score.to_numpy())._asdict()}
+        gain = interval((score - scores.loc[first, horizon]).to_numpy())
+        rows.append(row | {f"gain_{name}": x for name, x in gain._asdict().items()})
+    return pd.DataFrame(rows)
+
+
+def draw(table: pd.DataFrame, settings: Settings) -> None:
+    """Score over the horizon, and the gain over the first contender."""
+    figure = matplotlib.figure.Figure(figsize=(9, 3.8), layout="constrained")
+    score, gain = figure.subplots(1, 2)
+    for name, part in table.groupby("rule", sort=False):
+        for axes, prefix in (score, ""), (gain, "gain_"):
+            value, low, high = (part[prefix + x] for x in ("value", "low", "high"))
+            (line,) = axes.plot(part["horizon"], value, marker=".", label=name)
+            axes.fill_between(part["horizon"], low, high, color=line.get_color(), alpha=0.2, lw=0)
+    for axes in score, gain:
+        axes.axvspan(*settings.trained_on, color="grey", alpha=0.12, lw=0)
+        axes.set(xscale="log", xlabel="length of life, in updates (learned on: grey)")
+        axes.spines[["top", "right"]].set_visible(False)
+    score.set(ylabel="last policy's return, of the optimum")
+    gain.set(ylabel=f"the same, less that of {table['rule'].iloc[0]}")
+    score.legend(frameon=False)
+    figure.savefig(settings.out / "horizons.png", dpi=150)
+
+
+def main(settings: Settings) -> None:
+    table = tabulate(test(settings))
+    table.to_csv(settings.out / "table.csv", index=False, float_format="%.5g")
+    draw(table, settings)
+    names = list(dict.fromkeys(table["rule"]))
+    shown = Table("horizon", *names)
+    for horizon, part in table.groupby("horizon"):
+        values = part.set_index("rule")[["value", "low", "high"]]
+        shown.add_row(str(horizon), *(str(Estimate(*values.loc[name])) for name in names))
+    console.print(shown)
+    console.print(f"scores, table and picture are in {settings.out}", highlight=False)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

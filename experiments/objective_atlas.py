@@ -1,0 +1,213 @@
+"""What learned objectives have learned: pictures of drifts and of LPG's rules.
+
+Of a drift (LPO, TA-LPO): its value and its gradient, over the ratio and the advantage, at the
+beginning, in the middle and at the end of life, beside PPO's clip. Of rules (LPG, TA-LPG): how
+entropy falls over lives of several lengths, and what one and the same update would be if the rule
+were told another time n/N.
+
+python experiments/objective_atlas.py --objectives lpo ta_lpo
+python experiments/objective_atlas.py --objectives lpg results/ta_lpg_meta_train/rule-0.npz
+
+OUT holds a picture for every drift, and one, with its data, for all rules.
+"""
+
+from purejaxrl.devices import use_cpu_cores
+
+use_cpu_cores()
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+import tyro
+from rich.progress import track
+
+import envs
+from algos import lpg, lpo, ta_lpo
+from algos.rules import load_rule
+from envs.gridworld_levels import LEVELS
+from purejaxrl.algorithm import Task
+from purejaxrl.devices import layout
+from purejaxrl.logs import console
+from purejaxrl.stats import interval
+from purejaxrl.validation import require_known
+
+AGES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The atlas."""
+
+    objectives: tuple[str, ...]
+    """Names of shipped rules and drifts, or files of them."""
+    clip_eps: float = 0.2
+    """PPO's clip, under the drifts and beside them."""
+    levels: str = "all_vrandlife"
+    """Distribution of levels on which rules' agents live: see envs/gridworld_levels.py."""
+    horizons: tuple[int, ...] = (10, 50, 250)
+    """Lengths of their lives, in updates."""
+    num_agents: int = 64
+    """Agents of a rule, each on a level of its own."""
+    out: Path = Path("results/objective_atlas")
+    """Folder."""
+
+    def __post_init__(self):
+        require_known("levels", self.levels, LEVELS)
+
+
+def draw_drift(name: str, config: lpo.Config, params: Any, settings: Settings) -> None:
+    """Draw a drift and the gradient of what the policy ascends, r A - F."""
+    ratio, advantage = jnp.meshgrid(jnp.linspace(0.5, 1.5, 201), jnp.linspace(-2, 2, 201))
+    learned, eps = config.make_drift().apply, settings.clip_eps
+    drifts = {"PPO": lambda x, a: lpo.clipping(x, a, eps)}
+    for age in (0.0, 0.5, 1.0) if isinstance(config, ta_lpo.Config) else (0.0,):
+        label = f"{name}, n/N = {age:g}" if isinstance(config, ta_lpo.Config) else name
+        drifts[label] = lambda x, a, age=age: learned(params, x, a, eps, age)
+
+    figure = matplotlib.figure.Figure(figsize=(3 * len(drifts) + 1, 5.5), layout="constrained")
+    panels = figure.subplots(2, len(drifts), sharex=True, sharey=True)
+    for column, (label, drift) in zip(panels.T, drifts.items(), strict=True):
+
+        def ascended(r: jax.Array, a: jax.Array, drift=drift) -> jax.Array:
+            return r * a - drift(jnp.log(r)[None], a[None])[0]
+
+        value = drift(jnp.log(ratio), advantage)
+        slope = jax.vmap(jax.vmap(jax.grad(ascended)))(ratio, advantage)
+        images = [
+            axes.pcolormesh(ratio, advantage, x, cmap=cmap, vmin=low, vmax=high, rasterized=True)
+            for axes, x, cmap, low, high in (
+                (column[0], value, "Blues", 0, 0.6),
+                (column[1], slope, "RdBu_r", -2, 2),
+            )
+        ]
+        column[0].set_title(label, fontsize=9)
+        column[1].set_xlabel("ratio r")
+    for row, image, text in zip(
+        panels, images, ("drift F", "gradient of r A - F in r"), strict=True
+    ):
+        row[0].set_ylabel("advantage A")
+        figure.colorbar(image, ax=row, label=text)
+    figure.savefig(settings.out / f"{name}.png", dpi=150)
+
+
+class Told:
+    """A rule that is told another time than it is."""
+
+    def __init__(self, config: lpg.Config):
+        """Wrap the config's rule."""
+        self.rule = config.make_rule()
+
+    def apply(self, rule_and_age: tuple, inputs: lpg.RuleInputs) -> lpg.Target:
+        """Ask the rule as though the agent were of this age."""
+        params, age = rule_and_age
+        return self.rule.apply(params, inputs._replace(age=age))
+
+
+def lives(config: lpg.Config, rule: Any, horizon: int, settings: Settings) -> dict[str, np.ndarray]:
+    """Live whole lives.
+
+    Returns:
+        `entropy` `[num_agents, horizon]`, the policy's on the experience of each update; and, in
+        the middle of life, what one and the same update would be at each of `AGES`: `pi_hat`, the
+        root of its mean square, and `change`, in entropy; both `[num_agents, ages]`.
+    """
+    env, _ = envs.make(f"gridworld-{settings.levels}")
+    agent, told = lpg.make(config, env), lpg.make(config, env, Told(config))
+    hypers = lpg.Hypers(rule=rule)
+
+    def entropy(state: lpg.State, experience: Any) -> jax.Array:
+        return agent.log_prob(state, experience)[1]["entropy"]
+
+    def one(key: jax.Array) -> dict[str, jax.Array]:
+        level_key, key = jax.random.split(key)
+        task = Task(env.sample_level(level_key), jnp.int32(horizon))
+
+        def step(state: lpg.State, _: None):
+            after, experience = agent.collect(state, hypers)
+            before = entropy(after, experience)
+            after, _ = agent.learn(after, hypers, experience)
+            return after, before
+
+        def at(state: lpg.State, experience: Any, age: jax.Array) -> tuple[jax.Array, jax.Array]:
+            after, metrics = told.learn(state, lpg.Hypers(rule=(rule, age)), experience)
+            change = entropy(after, experience) - entropy(state, experience)
+            return jnp.sqrt(metrics["pi_hat_square"]), change
+
+        state = agent.init(key, hypers, task)
+        middle, early = jax.lax.scan(step, state, length=horizon // 2)
+        _, late = jax.lax.scan(step, middle, length=horizon - horizon // 2)
+        state, experience = agent.collect(middle, hypers)
+        pi_hat, change = jax.vmap(lambda age: at(state, experience, age))(jnp.array(AGES))
+        return {"entropy": jnp.concatenate([early, late]), "pi_hat": pi_hat, "change": change}
+
+    plan = layout(settings.num_agents)
+    keys = jax.random.split(jax.random.key(2), settings.num_agents)
+    return jax.device_get(plan.trim(plan.jit(plan.map(one, (None,), None))(plan.place(keys))))
+
+
+def tabulate_rules(rules: dict[str, tuple], settings: Settings) -> pd.DataFrame:
+    """Entropy over life and answers to being told a time, with intervals over agents."""
+    rows = []
+    for name, (config, params) in track(rules.items(), "rules", console=console):
+        for horizon in settings.horizons:
+            found = lives(config, params, horizon, settings)
+            ages = {"entropy": (np.arange(horizon) + 0.5) / horizon, "pi_hat": AGES, "change": AGES}
+            for what, values in found.items():
+                for age, value in zip(ages[what], values.T, strict=True):
+                    about = {"rule": name, "horizon": horizon, "what": what, "age": age}
+                    rows.append(about | interval(value, num_resamples=500)._asdict())
+    return pd.DataFrame(rows)
+
+
+def draw_rules(table: pd.DataFrame, settings: Settings) -> None:
+    """Draw a row for each rule."""
+    names = list(dict.fromkeys(table["rule"]))
+    titles = {
+        "entropy": ("entropy of the policy over life", "n/N"),
+        "pi_hat": ("size of π̂ in the middle of life", "n/N that the rule is told"),
+        "change": ("change of entropy by that update", "n/N that the rule is told"),
+    }
+    figure = matplotlib.figure.Figure(figsize=(11, 2.6 * len(names) + 0.3), layout="constrained")
+    panels = figure.subplots(len(names), 3, sharex=True, sharey="col", squeeze=False)
+    for row, name in zip(panels, names, strict=True):
+        for axes, (what, (title, label)) in zip(row, titles.items(), strict=True):
+            part = table[(table["rule"] == name) & (table["what"] == what)]
+            for horizon, line in part.groupby("horizon"):
+                (drawn,) = axes.plot(line["age"], line["value"], label=f"N = {horizon}")
+                axes.fill_between(
+                    line["age"], line["low"], line["high"], color=drawn.get_color(), alpha=0.2, lw=0
+                )
+            axes.set_title(f"{name}: {title}", fontsize=9)
+            axes.spines[["top", "right"]].set_visible(False)
+            if row is panels[-1]:
+                axes.set_xlabel(label)
+    panels[0, 0].legend(frameon=False, fontsize=8)
+    figure.savefig(settings.out / "rules.png", dpi=150)
+
+
+def main(settings: Settings) -> None:
+    settings.out.mkdir(parents=True, exist_ok=True)
+    rules = {}
+    for objective in settings.objectives:
+        config, params = load_rule(objective)
+        path = Path(objective)
+        name = f"{path.parent.name}-{path.stem}" if path.suffix else objective
+        if isinstance(config, lpo.Config):
+            draw_drift(name, config, params, settings)
+        else:
+            rules[name] = config, params
+    if rules:
+        table = tabulate_rules(rules, settings)
+        table.to_csv(settings.out / "rules.csv", index=False, float_format="%.5g")
+        draw_rules(table, settings)
+    console.print(f"pictures are in {settings.out}", highlight=False)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

@@ -1,0 +1,92 @@
+"""What knowledge of time is worth to a learned rule, and whether meta-gradients find its use.
+
+Four contenders: LPG and TA-LPG, each learned by meta-gradient and by evolution, on the same levels
+for lives of 10 to 250 updates. Then all are tested at horizons inside and outside of these, and
+asked what they make of time. Killed, it goes on where it was.
+
+python experiments/ta_lpg_vs_lpg.py
+python experiments/ta_lpg_vs_lpg.py --meta-steps 500 --generations 80 --seeds 1
+
+OUT holds the rules of every contender; `horizons`, of horizon_generalisation.py; and `atlas`, of
+objective_atlas.py.
+"""
+
+from purejaxrl.devices import use_cpu_cores
+
+use_cpu_cores()
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import horizon_generalisation
+import lpg_meta_train
+import objective_atlas
+import ta_lpg_meta_train
+import tyro
+
+from algos import lpg, ta_lpg
+from purejaxrl.logs import console
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The comparison."""
+
+    levels: str = "all_vrandlife"
+    """Distribution of levels and of lifetimes: see envs/gridworld_levels.py."""
+    meta_steps: int = 2000
+    """Of a rule learned by meta-gradient."""
+    generations: int = 300
+    """Of a rule learned by evolution: about as many environment steps."""
+    seeds: int = 3
+    """Rules of every contender."""
+    num_envs: int = 16
+    """Environments of an agent."""
+    rule_width: int = 64
+    """Width of the rules' recurrent state."""
+    out: Path = Path("results/ta_lpg_vs_lpg")
+    """Folder."""
+
+
+def learn(settings: Settings) -> dict[str, list[Path]]:
+    """Learn all rules; returns their files by contender."""
+    sizes = {"num_envs": settings.num_envs, "rule_width": settings.rule_width}
+    shared = {"levels": settings.levels, "lifetimes": settings.levels, "seeds": settings.seeds}
+    rules = {}
+    for name, agent in ("LPG", lpg.Config(**sizes)), ("TA-LPG", ta_lpg.Config(**sizes)):
+        by_gradient = lpg_meta_train.Settings(**shared, agent=agent, meta_steps=settings.meta_steps)
+        by_evolution = ta_lpg_meta_train.Settings(
+            **shared, agent=agent, generations=settings.generations
+        )
+        for how, experiment, chosen in (
+            ("gradient", lpg_meta_train, by_gradient),
+            ("evolution", ta_lpg_meta_train, by_evolution),
+        ):
+            console.print(f"{name} by {how}: {settings.seeds} rules")
+            out = settings.out / f"{name}-{how}"
+            rules[f"{name}-{how}"] = lpg_meta_train.learn_rules(
+                experiment.build(chosen), chosen, agent, out
+            )
+    return rules
+
+
+def main(settings: Settings) -> None:
+    rules = learn(settings)
+    horizon_generalisation.main(
+        horizon_generalisation.Settings(
+            rules=tuple(str(settings.out / name) for name in rules),
+            levels=settings.levels,
+            out=settings.out / "horizons",
+        )
+    )
+    objective_atlas.main(
+        objective_atlas.Settings(
+            objectives=tuple(str(paths[0]) for paths in rules.values()),
+            levels=settings.levels,
+            out=settings.out / "atlas",
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
