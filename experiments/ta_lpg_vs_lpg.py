@@ -26,11 +26,18 @@ import tyro
 
 from algos import lpg, ta_lpg
 from purejaxrl.logs import console
+from purejaxrl.validation import require_known
+
+AGENTS = {"LPG": lpg.Config, "TA-LPG": ta_lpg.Config}
+CONTENDERS = tuple(f"{rule}-{how}" for rule in AGENTS for how in ("gradient", "evolution"))
 
 
 @dataclass(frozen=True)
 class Settings:
     """The comparison."""
+
+    contenders: tuple[str, ...] = CONTENDERS
+    """Who takes part; the others are compared with the first."""
 
     levels: str = "all_vrandlife"
     """Distribution of levels and of lifetimes: see envs/gridworld_levels.py."""
@@ -47,31 +54,28 @@ class Settings:
     out: Path = Path("results/ta_lpg_vs_lpg")
     """Folder."""
 
+    def __post_init__(self):
+        for name in self.contenders:
+            require_known("contender", name, CONTENDERS)
 
-def learn(settings: Settings) -> dict[str, list[Path]]:
-    """Learn all rules; returns their files by contender."""
-    sizes = {"num_envs": settings.num_envs, "rule_width": settings.rule_width}
+
+def learn(name: str, settings: Settings) -> list[Path]:
+    """Learn the rules of one contender; returns their files."""
+    rule, _, how = name.rpartition("-")
+    agent = AGENTS[rule](num_envs=settings.num_envs, rule_width=settings.rule_width)
     shared = {"levels": settings.levels, "lifetimes": settings.levels, "seeds": settings.seeds}
-    rules = {}
-    for name, agent in ("LPG", lpg.Config(**sizes)), ("TA-LPG", ta_lpg.Config(**sizes)):
-        by_gradient = lpg_meta_train.Settings(**shared, agent=agent, meta_steps=settings.meta_steps)
-        by_evolution = ta_lpg_meta_train.Settings(
-            **shared, agent=agent, generations=settings.generations
-        )
-        for how, experiment, chosen in (
-            ("gradient", lpg_meta_train, by_gradient),
-            ("evolution", ta_lpg_meta_train, by_evolution),
-        ):
-            console.print(f"{name} by {how}: {settings.seeds} rules")
-            out = settings.out / f"{name}-{how}"
-            rules[f"{name}-{how}"] = lpg_meta_train.learn_rules(
-                experiment.build(chosen), chosen, agent, out
-            )
-    return rules
+    if how == "gradient":
+        chosen = lpg_meta_train.Settings(**shared, agent=agent, meta_steps=settings.meta_steps)
+        job = lpg_meta_train.build(chosen)
+    else:
+        chosen = ta_lpg_meta_train.Settings(**shared, agent=agent, generations=settings.generations)
+        job = ta_lpg_meta_train.build(chosen)
+    console.print(f"{name}: {settings.seeds} rules")
+    return lpg_meta_train.learn_rules(job, chosen, agent, settings.out / name)
 
 
 def main(settings: Settings) -> None:
-    rules = learn(settings)
+    rules = {name: learn(name, settings) for name in settings.contenders}
     horizon_generalisation.main(
         horizon_generalisation.Settings(
             rules=tuple(str(settings.out / name) for name in rules),
