@@ -158,7 +158,8 @@ def make(
             agent = agent._replace(
                 state=select(alive, state, agent.state), critic=select(alive, grown, agent.critic)
             )
-            return agent, metrics
+            counts = {name: metrics[name] for name in ("episodes", "env_steps")}
+            return agent, metrics | jax.tree.map(lambda x: jnp.where(alive, x, 0), counts)
 
         if config.rematerialize:
             advance = jax.checkpoint(advance)

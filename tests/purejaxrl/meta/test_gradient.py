@@ -288,15 +288,16 @@ def test_a_life_has_its_length_and_the_first_ones_are_staggered():
     learner = make(num_agents=4, lifetime=7)  # not a multiple of K
     state = learner.init(jax.random.key(0), HYPERS, None)
     assert state.agents.state.task.horizon.tolist() == [2, 4, 6, 7]
-    step, ages, ended = jax.jit(learner.learn), [], []
+    step, ages, ended, updates = jax.jit(learner.learn), [], [], []
     for _ in range(8):
         state, metrics = step(state, HYPERS, ())
         ages.append(state.agents.state.step.tolist())
         ended.append(int(metrics["lives_ended"]))
+        updates.append(int(metrics["env_steps"]) // INNER.config.batch_size - 4)  # less the exam
         assert (state.agents.state.step < state.agents.state.task.horizon).all()
     assert ages[0] == [0, 2, 2, 2] and ages[2] == [4, 2, 0, 6]
     assert ages[3] == [6, 4, 2, 0]  # the seventh update ended it, the eighth was not made
-    assert ended[:4] == [1, 1, 1, 1]
+    assert ended[:4] == [1, 1, 1, 1] and updates[:4] == [8, 8, 8, 7]
 
 
 def options(out, **settings):
