@@ -65,7 +65,8 @@ class Drift(nn.Module):
     ) -> jax.Array:
         x = self.about_time(features(log_ratio, advantage), age)
         hidden = jnp.tanh(nn.Dense(self.width, use_bias=False)(x))
-        learned = nn.Dense(1, use_bias=False)(hidden)[..., 0]
+        readout = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros)
+        learned = readout(hidden)[..., 0]
         return nn.relu(clipping(log_ratio, advantage, clip_eps) + learned - MARGIN)
 
     def about_time(self, x: jax.Array, age: jax.Array) -> jax.Array:
@@ -80,7 +81,7 @@ def clipping(log_ratio: jax.Array, advantage: jax.Array, clip_eps: jax.Array) ->
 
 
 def init_drift(key: jax.Array, config: Config) -> Any:
-    """Draw the parameters of a drift that has learned nothing yet."""
+    """Draw the parameters of a drift that has learned nothing yet: it clips, but for the margin."""
     zero = jnp.zeros(1)
     return config.make_drift().init(key, zero, zero, 0.2, 0.0)
 

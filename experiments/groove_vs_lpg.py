@@ -23,9 +23,9 @@ import lpg_meta_train
 import matplotlib.figure
 import numpy as np
 import pandas as pd
-import tyro
 from rich.table import Table
 
+from purejaxrl.launch import command
 from purejaxrl.logs import console
 from purejaxrl.stats import interval
 from purejaxrl.ued.scores import SCORES
@@ -157,4 +157,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings, __doc__)

@@ -28,7 +28,6 @@ import lpg_meta_test
 import matplotlib.figure
 import numpy as np
 import pandas as pd
-import tyro
 from rich.progress import track
 from rich.table import Table
 
@@ -39,6 +38,7 @@ from envs.gridworld_levels import LEVELS
 from purejaxrl import record
 from purejaxrl.algorithm import Task
 from purejaxrl.devices import layout
+from purejaxrl.launch import command
 from purejaxrl.logs import console
 from purejaxrl.meta.lifetime import live
 from purejaxrl.stats import Estimate, interval
@@ -173,4 +173,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings, __doc__)

@@ -24,7 +24,6 @@ import jax.numpy as jnp
 import matplotlib.figure
 import numpy as np
 import pandas as pd
-import tyro
 from rich.progress import track
 
 import envs
@@ -33,6 +32,7 @@ from algos.rules import load_rule
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Task
 from purejaxrl.devices import layout
+from purejaxrl.launch import command
 from purejaxrl.logs import console
 from purejaxrl.stats import interval
 from purejaxrl.validation import require_known
@@ -115,7 +115,8 @@ def lives(config: lpg.Config, rule: Any, horizon: int, settings: Settings) -> di
     Returns:
         `entropy` `[num_agents, horizon]`, the policy's on the experience of each update; and, in
         the middle of life, what one and the same update would be at each of `AGES`: `pi_hat`, the
-        root of its mean square, and `change`, in entropy; both `[num_agents, ages]`.
+        root of its mean square, as a part of its mean over the ages; and `change`, in entropy;
+        both `[num_agents, ages]`.
     """
     env, _ = envs.make(f"gridworld-{settings.levels}")
     agent, told = lpg.make(config, env), lpg.make(config, env, Told(config))
@@ -144,6 +145,7 @@ def lives(config: lpg.Config, rule: Any, horizon: int, settings: Settings) -> di
         _, late = jax.lax.scan(step, middle, length=horizon - horizon // 2)
         state, experience = agent.collect(middle, hypers)
         pi_hat, change = jax.vmap(lambda age: at(state, experience, age))(jnp.array(AGES))
+        pi_hat /= pi_hat.mean()
         return {"entropy": jnp.concatenate([early, late]), "pi_hat": pi_hat, "change": change}
 
     plan = layout(settings.num_agents)
@@ -170,23 +172,25 @@ def draw_rules(table: pd.DataFrame, settings: Settings) -> None:
     names = list(dict.fromkeys(table["rule"]))
     titles = {
         "entropy": ("entropy of the policy over life", "n/N"),
-        "pi_hat": ("size of π̂ in the middle of life", "n/N that the rule is told"),
+        "pi_hat": ("size of π̂ in the middle of life, relative", "n/N that the rule is told"),
         "change": ("change of entropy by that update", "n/N that the rule is told"),
     }
     figure = matplotlib.figure.Figure(figsize=(11, 2.6 * len(names) + 0.3), layout="constrained")
     panels = figure.subplots(len(names), 3, sharex=True, sharey="col", squeeze=False)
     for row, name in zip(panels, names, strict=True):
-        for axes, (what, (title, label)) in zip(row, titles.items(), strict=True):
+        row[0].set_ylabel(name)
+        for axes, what in zip(row, titles, strict=True):
             part = table[(table["rule"] == name) & (table["what"] == what)]
             for horizon, line in part.groupby("horizon"):
                 (drawn,) = axes.plot(line["age"], line["value"], label=f"N = {horizon}")
                 axes.fill_between(
                     line["age"], line["low"], line["high"], color=drawn.get_color(), alpha=0.2, lw=0
                 )
-            axes.set_title(f"{name}: {title}", fontsize=9)
             axes.spines[["top", "right"]].set_visible(False)
-            if row is panels[-1]:
-                axes.set_xlabel(label)
+    for axes, (title, _) in zip(panels[0], titles.values(), strict=True):
+        axes.set_title(title, fontsize=10)
+    for axes, (_, label) in zip(panels[-1], titles.values(), strict=True):
+        axes.set_xlabel(label)
     panels[0, 0].legend(frameon=False, fontsize=8)
     figure.savefig(settings.out / "rules.png", dpi=150)
 
@@ -210,4 +214,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings, __doc__)

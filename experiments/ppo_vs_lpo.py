@@ -23,13 +23,13 @@ import lpg_meta_test
 import matplotlib.figure
 import numpy as np
 import pandas as pd
-import tyro
 from lpg_meta_test import Contender
 from rich.table import Table
 
 from algos import dpo, lpo, ppo
 from algos.rules import load_rules
 from purejaxrl import plots
+from purejaxrl.launch import command
 from purejaxrl.logs import console
 from purejaxrl.stats import interval, probability_of_improvement
 
@@ -143,4 +143,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings, __doc__)

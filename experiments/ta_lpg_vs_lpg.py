@@ -22,9 +22,9 @@ import horizon_generalisation
 import lpg_meta_train
 import objective_atlas
 import ta_lpg_meta_train
-import tyro
 
 from algos import lpg, ta_lpg
+from purejaxrl.launch import command
 from purejaxrl.logs import console
 from purejaxrl.validation import require_known
 
@@ -93,4 +93,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings, __doc__)

@@ -5,10 +5,11 @@ turns one setting of them into a `Job`. Any value on the command line may be a c
 swept floats of `hypers` become members of one population, anything else is looped over.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -82,8 +83,27 @@ def launch(
     Returns:
         An outcome per static setting; none of a dry run.
     """
-    try:
+    with errors_in_words():
         return _launch(settings, build, sys.argv[1:] if argv is None else argv)
+
+
+def command(main: Callable[[Any], Any], settings: type, description: str) -> None:
+    """Call `main` with the settings that the command line says, for what is not one run.
+
+    Args:
+        main: of one instance of `settings`.
+        settings: a dataclass.
+        description: what `--help` says first.
+    """
+    with errors_in_words():
+        main(tyro.cli(settings, description=description))
+
+
+@contextlib.contextmanager
+def errors_in_words() -> Iterator[None]:
+    """End with a message, and no traceback, where input or files are not valid."""
+    try:
+        yield
     except (ValueError, CheckpointError, ImportError) as error:
         console.print(f"[bold red]error:[/] {error}", highlight=False)
         raise SystemExit(2) from error

@@ -80,8 +80,9 @@ def test_with_ppos_clip_for_a_drift_lpo_is_ppo_step_for_step():
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_a_network_of_zeros_clips_as_ppo_does_but_for_the_margin(name):
-    network, params = random_drift(FAMILY[name], 0, 0.0)
+def test_a_drift_that_has_learned_nothing_clips_as_ppo_does_but_for_the_margin(name):
+    config = FAMILY[name].Config(**SIZES, drift_width=16)
+    network, params = config.make_drift(), lpo.init_drift(jax.random.key(0), config)
     log_ratio = jnp.linspace(-1, 1, 41)
     for advantage in (-1.5, 0.5):
         a = jnp.full(41, advantage)
@@ -122,9 +123,8 @@ def test_the_age_is_the_part_of_life_that_is_over():
 
 
 def test_drifts_of_a_population_are_as_alone():
-    config = lpo.Config(**SIZES, drift_width=4)
-    train = make_train(lpo.make(config, ENV), 3)
-    drifts = [lpo.init_drift(jax.random.key(i), config) for i in range(2)]
+    train = make_train(lpo.make(lpo.Config(**SIZES, drift_width=16), ENV), 3)
+    drifts = [random_drift(lpo, seed, 1.0)[1] for seed in range(2)]
     stacked = lpo.Hypers(drift=jax.tree.map(lambda *x: jnp.stack(x), *drifts))
     axes = lpo.Hypers(**{f: None for f in lpo.Hypers.__dataclass_fields__} | {"drift": 0})
     key = jax.random.key(5)
