@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from evosax.algorithms import Open_ES
 from evosax.core.fitness_shaping import identity_fitness_shaping_fn
@@ -160,21 +161,21 @@ def make(
     def live_all(candidates: Any, hypers: Hypers, keys: jax.Array, tasks: Task) -> jax.Array:
         """Fitness of candidates that come in order of their horizon: `[2 * num_pairs]`.
 
-        Devices take batches in turn, so that all have short lives and long ones.
+        Devices take batches in turn, there and back, so that all have short lives and long ones.
         """
-        batched = lambda x: x.reshape(config.num_batches, config.batch_size, *x.shape[1:])  # noqa: E731
-        batches = jax.tree.map(batched, (candidates, keys, tasks))
-        share, first = config.num_batches, 0
-        if axis_name:
-            num_devices = jax.lax.axis_size(axis_name)
-            share, first = share // num_devices, jax.lax.axis_index(axis_name)
-            dealt = lambda x: x.reshape(share, num_devices, *x.shape[1:])[:, first]  # noqa: E731
-            batches = jax.tree.map(dealt, batches)
+        num_devices = jax.lax.axis_size(axis_name) if axis_name else 1
+        turns = np.arange(config.num_batches).reshape(-1, num_devices)
+        turns[1::2] = turns[1::2, ::-1]
+        mine = jnp.asarray(turns)[:, jax.lax.axis_index(axis_name) if axis_name else 0]
+        batched = lambda x: x.reshape(config.num_batches, config.batch_size, *x.shape[1:])[mine]  # noqa: E731
         one_batch = jax.vmap(lambda theta, key, task: fitness_of(theta, hypers, key, task))
-        fitness = jax.lax.map(lambda batch: one_batch(*batch), batches)
+        fitness = jax.lax.map(
+            lambda batch: one_batch(*batch), jax.tree.map(batched, (candidates, keys, tasks))
+        )
         if axis_name:
             fitness = jax.lax.all_gather(fitness, axis_name, axis=1)
-        return fitness.ravel()
+        fitness = fitness.reshape(config.num_batches, config.batch_size)
+        return fitness[turns.ravel()].ravel()  # there and back again is the order they came in
 
     def learn(state: State, hypers: Hypers, _: tuple) -> tuple[State, Metrics]:
         ask_key, tell_key, level_key, life_key, pair_key, key = jax.random.split(state.key, 6)
