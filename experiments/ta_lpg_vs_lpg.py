@@ -51,6 +51,10 @@ class Settings:
     """Environments of an agent."""
     rule_width: int = 64
     """Width of the rules' recurrent state."""
+    horizons: tuple[int, ...] = (5, 10, 25, 50, 100, 250, 500, 1000)
+    """Lengths of life to test at."""
+    num_levels: int = 64
+    """Levels to test on, an agent on each."""
     out: Path = Path("results/ta_lpg_vs_lpg")
     """Folder."""
 
@@ -80,6 +84,8 @@ def main(settings: Settings) -> None:
         horizon_generalisation.Settings(
             rules=tuple(str(settings.out / name) for name in rules),
             levels=settings.levels,
+            horizons=settings.horizons,
+            num_levels=settings.num_levels,
             out=settings.out / "horizons",
         )
     )
@@ -87,6 +93,7 @@ def main(settings: Settings) -> None:
         objective_atlas.Settings(
             objectives=tuple(str(paths[0]) for paths in rules.values()),
             levels=settings.levels,
+            num_agents=settings.num_levels,
             out=settings.out / "atlas",
         )
     )
