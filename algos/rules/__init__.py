@@ -1,4 +1,4 @@
-"""Learned rules: shipped ones by name, your own by file.
+"""Learned rules, and drifts: shipped ones by name, your own by file.
 
 A rule's file is a numpy archive of its parameters by path, with the format's version and the
 algorithm's config that made it. Each shipped one has a model card beside it, `NAME.md`.
@@ -48,7 +48,7 @@ def load_rule(name: Path | str) -> tuple[Any, Any]:
 
     Returns:
         `(config, params)`: the config of its algorithm, whose sizes of the rule a new agent must
-        keep, and the parameters for `Hypers.rule`.
+        keep, and the parameters for `Hypers.rule`, or those of a drift for `Hypers.drift`.
 
     Raises:
         ValueError: if there is no such rule, or the file is damaged or of another version.

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algos import dpo, lpo, ppo, ta_lpo
+from algos.rules import load_rule, save_rule
 from purejaxrl.algorithm import Task, make_train, update
 from tests.helpers import ENV, ENV_PARAMS
 
@@ -145,3 +146,13 @@ def test_dpo_learns_as_ppo_does_at_first():
     )
     for x, y in zip(*map(jax.tree.leaves, (a.params, b.params)), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_drift_comes_back_from_its_file(name, tmp_path):
+    config = FAMILY[name].Config(**SIZES, drift_width=16)
+    _, params = random_drift(FAMILY[name], 7, 1.0)
+    save_rule(tmp_path / "drift.npz", config, params)
+    found, loaded = load_rule(tmp_path / "drift.npz")
+    assert found == config
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
