@@ -171,4 +171,5 @@ def choose(condition: jax.Array, a: Any, b: Any) -> Any:
 def new(levels: Any) -> Draw:
     """Levels `[n, ...]` of which nothing is known."""
     count = jax.tree.leaves(levels)[0].shape[0]
-    return Draw(jnp.full(count, NOT_KEPT, jnp.int32), levels, jnp.full(count, -jnp.inf))
+    unknown = jnp.full(count, -jnp.inf, jnp.float32)
+    return Draw(jnp.full(count, NOT_KEPT, jnp.int32), levels, unknown)

@@ -174,6 +174,7 @@ def test_whoever_lives_on_a_level_of_the_buffer_has_it_in_use(score):
         replayed += int((slots >= 0).any())
         assert np.isfinite(buffer.score).all()
     assert visits > 30 and replayed > 10
+    assert step._cache_size() == 1  # a meta-step never compiles again
     assert buffer.filled.all()  # 12 of them, of the new levels of so many lives
 
 

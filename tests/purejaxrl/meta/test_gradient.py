@@ -297,6 +297,7 @@ def test_a_life_has_its_length_and_the_first_ones_are_staggered():
         assert (state.agents.state.step < state.agents.state.task.horizon).all()
     assert ages[0] == [0, 2, 2, 2] and ages[2] == [4, 2, 0, 6]
     assert ages[3] == [6, 4, 2, 0]  # the seventh update ended it, the eighth was not made
+    assert step._cache_size() == 1  # a meta-step never compiles again
     assert ended[:4] == [1, 1, 1, 1] and updates[:4] == [8, 8, 8, 7]
 
 
