@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from algos import plr
 from algos.plr import Choice, Config, Hypers, State
-from purejaxrl.algorithm import Algorithm
+from purejaxrl.algorithm import Algorithm, part_name
 from purejaxrl.ued import curriculum as curricula
 from purejaxrl.ued.curriculum import Replay
 from purejaxrl.ued.scores import positive_value_loss
@@ -33,7 +33,7 @@ class EditAfterReplay:
     def __init__(self, mutate: Callable):
         """Edit with `mutate(key, level) -> level`."""
         self.mutate = mutate
-        self.__module__, self.__qualname__ = mutate.__module__, f"edits({mutate.__qualname__})"
+        self.name = part_name(mutate)
 
     def __call__(
         self, key: jax.Array, state: State, hypers: Hypers, sample_level: Callable

@@ -8,8 +8,8 @@ from purejaxrl.devices import use_cpu_cores
 
 use_cpu_cores()
 
-import functools
 from dataclasses import dataclass
+from functools import partial
 
 import maze_held_out
 
@@ -46,21 +46,10 @@ def build(settings: Settings) -> Job:
         student,
         env,
         maze_levels.uniform(settings.max_walls),
-        edit(settings.num_edits),
+        partial(maze_levels.mutate, num_edits=settings.num_edits),
         SCORES[settings.score],
     )
     return Job(algorithm, (), settings.num_updates)
-
-
-def edit(num_edits: int):
-    """A mutation of so many edits."""
-
-    @functools.wraps(maze_levels.mutate)
-    def mutate(key, level):
-        return maze_levels.mutate(key, level, num_edits)
-
-    mutate.__qualname__ = f"mutate({num_edits})"
-    return mutate
 
 
 if __name__ == "__main__":

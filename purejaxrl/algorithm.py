@@ -6,6 +6,7 @@ So a run can be jitted, and vmapped over keys, hyperparameters and levels.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -30,8 +31,8 @@ def _no_memory(num_envs: int) -> tuple:
 class Algorithm(NamedTuple):
     """An algorithm as pure functions over its `State` and `Hypers`.
 
-    A `State` is a NamedTuple of arrays with at least `params`, `task` and `step`
-    (int32, updates done). One iteration, `update`, is `collect` then `learn`.
+    A `State` is a NamedTuple of arrays with at least `task` and `step` (int32, updates done), and
+    `params` where `vital` is the default. One iteration, `update`, is `collect` then `learn`.
     """
 
     config: Any
@@ -70,6 +71,9 @@ class Algorithm(NamedTuple):
 
 def part_name(part: Any) -> str:
     """Name an environment or a function that an algorithm is made of."""
+    if isinstance(part, partial):
+        bound = *map(str, part.args), *(f"{name}={x}" for name, x in part.keywords.items())
+        return f"{part_name(part.func)}({', '.join(bound)})"
     if hasattr(part, "__qualname__"):
         return f"{part.__module__}.{part.__qualname__}"
     return f"{type(part).__qualname__}({getattr(part, 'name', '')})"

@@ -111,7 +111,7 @@ def open_es(config: Config, hypers: Hypers, theta: Any) -> Any:
         2 * config.num_pairs,
         theta,
         optimizer=optax.adam(rate),
-        std_schedule=lambda _: hypers.std,
+        std_schedule=lambda _: jnp.float32(hypers.std),
         fitness_shaping_fn=identity_fitness_shaping_fn,
     )
 
@@ -150,6 +150,7 @@ def make(
         theta = init_theta(theta_key)
         es = strategy(config, hypers, theta)
         state = es.init(strategy_key, theta, es.default_params)
+        state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)  # not weak
         return State(theta, state, task, key, jnp.int32(0))
 
     def fitness_of(theta: Any, hypers: Hypers, key: jax.Array, task: Task) -> jax.Array:

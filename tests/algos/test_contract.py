@@ -1,0 +1,138 @@
+"""The contract, on every algorithm: a state keeps its types, and metrics are numbers."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import envs
+from algos import (
+    a2c,
+    accel,
+    domain_randomization,
+    dpo,
+    groove,
+    lpg,
+    lpo,
+    plr,
+    ppo,
+    ppo_rnn,
+    ta_lpg,
+    ta_lpo,
+)
+from envs import maze_levels
+from envs.maze import Maze
+from purejaxrl import networks
+from purejaxrl.algorithm import Task, part_name, update
+from purejaxrl.meta import evolution, gradient
+from purejaxrl.ued.curriculum import uniform
+from purejaxrl.ued.student import OwnLevel
+from purejaxrl.wrappers import FlattenObservation
+
+GRID, LEVEL = envs.make("gridworld-small")
+CART, CART_PARAMS = envs.make("CartPole-v1")
+MAZE = OwnLevel(FlattenObservation(Maze(maze_levels.uniform(25))))
+SIZES = dict(num_envs=4, num_steps=4)
+PPO = dict(**SIZES, num_minibatches=2)
+STUDENT = ppo_rnn.Config(**PPO)
+RULE = dict(**SIZES, rule_width=4)
+
+
+def on_cart(module, **config):
+    config = module.Config(**(config or PPO))
+    return module.make(config, CART), module.Hypers(), CART_PARAMS
+
+
+def with_drift(module):
+    algorithm, hypers, level = on_cart(module)
+    return (
+        algorithm,
+        hypers.replace(drift=lpo.init_drift(jax.random.key(0), algorithm.config)),
+        level,
+    )
+
+
+def with_rule(module):
+    config = module.Config(**RULE)
+    hypers = lpg.Hypers(rule=lpg.init_rule(jax.random.key(0), config))
+    return lpg.make(config, GRID), hypers, LEVEL
+
+
+def with_curriculum(module, *parts):
+    student = ppo_rnn.make(STUDENT, MAZE)
+    config = [] if module is domain_randomization else [module.Config(STUDENT, 8)]
+    algorithm = module.make(*config, student, MAZE, maze_levels.uniform(25), *parts)
+    hypers = {plr: plr.Hypers, accel: accel.hypers}.get(module, lambda hypers: hypers)
+    return algorithm, hypers(ppo_rnn.Hypers()), ()
+
+
+def meta_learner(how):
+    config, lifetime = lpg.Config(**RULE), lambda key: jnp.int32(6)
+    inner = lpg.make(config, GRID)
+    learned = dict(
+        init_theta=lambda key: lpg.init_rule(key, config),
+        insert=lpg.with_rule, sample_lifetime=lifetime, axis_name=None,
+    )  # fmt: skip
+    if how == "groove":
+        settings = groove.Config(gradient.Config(num_agents=4), config, 8)
+        learner = groove.make(settings, GRID, GRID.sample_level, lifetime, axis_name=None)
+        return learner, groove.hypers(), ()
+    if how == "evolution":
+        settings = evolution.Config(num_pairs=4)
+        learner = evolution.make(settings, inner, GRID, sample_level=GRID.sample_level, **learned)
+        return learner, evolution.Hypers(agent=lpg.Hypers()), ()
+    critic = networks.readout(GRID.observation_space(), None, 1)
+    settings, levels = gradient.Config(num_agents=4), uniform(GRID.sample_level)
+    learner = gradient.make(settings, inner, critic, curriculum=levels, **learned)
+    return learner, gradient.Hypers(agent=lpg.Hypers(), regularizer=lpg.Regularizer()), ()
+
+
+ALGORITHMS = {
+    "a2c": lambda: on_cart(a2c, **SIZES),
+    "ppo": lambda: on_cart(ppo),
+    "ppo, normalising": lambda: on_cart(ppo, **PPO, normalize_obs=True, normalize_reward=True),
+    "dpo": lambda: (dpo.make(ppo.Config(**PPO), CART), dpo.Hypers(), CART_PARAMS),
+    "lpo": lambda: with_drift(lpo),
+    "ta_lpo": lambda: with_drift(ta_lpo),
+    "ppo_rnn": lambda: on_cart(ppo_rnn),
+    "lpg": lambda: with_rule(lpg),
+    "ta_lpg": lambda: with_rule(ta_lpg),
+    "domain_randomization": lambda: with_curriculum(domain_randomization),
+    "plr": lambda: with_curriculum(plr),
+    "accel": lambda: with_curriculum(accel, partial(maze_levels.mutate, num_edits=2)),
+    "meta-gradient": lambda: meta_learner("gradient"),
+    "evolution": lambda: meta_learner("evolution"),
+    "groove": lambda: meta_learner("groove"),
+}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_update_keeps_the_states_types_and_reports_numbers(name):
+    """So that it can be scanned, and is compiled once."""
+    algorithm, hypers, level = ALGORITHMS[name]()
+
+    def begin():
+        return algorithm.init(jax.random.key(0), hypers, Task(level, jnp.int32(6)))
+
+    before = jax.eval_shape(begin)
+    after, metrics = jax.eval_shape(lambda state: update(algorithm, state, hypers), before)
+    old, new = (jax.tree_util.tree_leaves_with_path(state) for state in (before, after))
+    changed = [
+        (jax.tree_util.keystr(path), x, y)
+        for (path, x), (_, y) in zip(old, new, strict=True)
+        if (x.shape, x.dtype, x.weak_type) != (y.shape, y.dtype, y.weak_type)
+    ]
+    assert not changed
+    assert {"env_steps", "episodes", "return"} <= metrics.keys()
+    assert all(x.shape == () for x in metrics.values())
+    assert metrics["env_steps"].dtype == jnp.int32
+    assert {"task", "step"} <= set(before._fields)
+
+
+def test_a_part_with_arguments_bound_is_named_with_them():
+    named = part_name(partial(maze_levels.mutate, num_edits=5))
+    assert named == "envs.maze_levels.mutate(num_edits=5)"
+    assert part_name(accel.EditAfterReplay(maze_levels.mutate)) == (
+        "EditAfterReplay(envs.maze_levels.mutate)"
+    )
