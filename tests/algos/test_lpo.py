@@ -123,9 +123,11 @@ def test_the_age_is_the_part_of_life_that_is_over():
     np.testing.assert_allclose(seen, [0.0, 0.25, 0.5, 0.75], atol=1e-3)
 
 
-def test_drifts_of_a_population_are_as_alone():
-    train = make_train(lpo.make(lpo.Config(**SIZES, drift_width=16), ENV), 3)
-    drifts = [random_drift(lpo, seed, 1.0)[1] for seed in range(2)]
+@pytest.mark.parametrize("name", FAMILY)
+def test_drifts_of_a_population_are_as_alone(name):
+    algorithm = FAMILY[name]
+    train = make_train(algorithm.make(algorithm.Config(**SIZES, drift_width=16), ENV), 3)
+    drifts = [random_drift(algorithm, seed, 1.0)[1] for seed in range(2)]
     stacked = lpo.Hypers(drift=jax.tree.map(lambda *x: jnp.stack(x), *drifts))
     axes = lpo.Hypers(**{f: None for f in lpo.Hypers.__dataclass_fields__} | {"drift": 0})
     key = jax.random.key(5)

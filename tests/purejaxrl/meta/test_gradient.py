@@ -319,17 +319,18 @@ def test_over_devices_it_is_the_same_after_an_update(tmp_path):
     learner = make(num_agents=8, axis_name="agents")
     states = [
         run(learner, who, 1, options(tmp_path / str(n)), devices=jax.devices()[:n]).state
-        for n in (1, 2)
+        for n in (1, 2, 8)
     ]
-    one, two = (jax.tree.leaves(first_gradient(state)) for state in states)
-    for a, b in zip(one, two, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
+    grads = [jax.tree.leaves(first_gradient(state)) for state in states]
+    for other in grads[1:]:
+        for a, b in zip(grads[0], other, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
 
 
 def test_meta_learners_side_by_side_are_as_alone(tmp_path):
     learner, alone = make(axis_name="agents"), populate(seeds(1, 1), HYPERS, ())
-    both = run(learner, populate(seeds(2), HYPERS, ()), 2, options(tmp_path / "a"))
-    alone = run(learner, alone, 2, options(tmp_path / "b"))
+    both = run(learner, populate(seeds(2), HYPERS, ()), 4, options(tmp_path / "a"))
+    alone = run(learner, alone, 4, options(tmp_path / "b"))
     assert_equal(both.member(1).params, alone.member(0).params)
 
 
