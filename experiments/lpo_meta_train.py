@@ -1,9 +1,10 @@
 """LPO: evolve the function that says what it costs PPO to leave its old policy (Lu et al. 2022).
 
-python experiments/lpo_meta_train.py                           # Catch; two cores
-python experiments/lpo_meta_train.py --env CartPole-v1
+python experiments/lpo_meta_train.py                           # CartPole; two cores
+python experiments/lpo_meta_train.py --env Catch-bsuite
 python experiments/lpo_meta_train.py --env SpaceInvaders-MinAtar --total-steps 1e7 \
-    --agent.num-envs 64 --agent.num-steps 128 --agent.num-minibatches 8    # for an accelerator
+    --config.batch-size 8 --agent.num-envs 64 --agent.num-steps 128 \
+    --agent.num-minibatches 8                                  # for an accelerator
 
 The drifts are written to OUT/drift-SEED.npz.
 """
@@ -31,7 +32,7 @@ from purejaxrl.wrappers import FlattenObservation
 class Settings(Experiment):
     """LPO evolved on {env}."""
 
-    env: str = "Catch-bsuite"
+    env: str = "CartPole-v1"
     """Environment of every life."""
     total_steps: float = 5e4
     """Environment steps of a life."""

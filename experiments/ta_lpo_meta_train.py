@@ -1,7 +1,7 @@
 """TA-LPO: evolve a clip that changes over the life of an agent (Jackson et al. 2024).
 
-python experiments/ta_lpo_meta_train.py                        # Catch; two cores
-python experiments/ta_lpo_meta_train.py --env CartPole-v1
+python experiments/ta_lpo_meta_train.py                        # CartPole; two cores
+python experiments/ta_lpo_meta_train.py --env Catch-bsuite
 
 The drifts are written to OUT/drift-SEED.npz.
 """

@@ -5,7 +5,8 @@ each goes through its groups one after the other, and a group is one vmap. On an
 device has one group. A CPU core is fastest on a few members at a time, whose parameters and
 experience stay in its cache.
 
-A meta-learner lays its agents over the devices instead, and its members come one after the other.
+A meta-learner lays its agents over the devices instead, and its members come one after the other. A
+CPU core is fastest on them one by one.
 """
 
 import os
@@ -17,16 +18,16 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 CPU_GROUP = 8
-"""Members, or agents of a meta-learner, that one CPU device vmaps at a time."""
+"""Members that one CPU device vmaps at a time."""
 
 
 def group_size(count: int, group: int | None = None) -> int:
     """Agents of `count` to vmap at a time: the largest divisor that is at most `group`.
 
-    By default `group` is `CPU_GROUP` on a CPU, and all elsewhere.
+    By default `group` is 1 on a CPU, and all elsewhere.
     """
     if group is None:
-        group = CPU_GROUP if jax.default_backend() == "cpu" else count
+        group = 1 if jax.default_backend() == "cpu" else count
     return max(size for size in range(1, min(group, count) + 1) if count % size == 0)
 
 

@@ -1,7 +1,8 @@
 """What a meta-step of LPG costs: seconds, compile time, peak memory, and how far from arithmetic.
 
-Every case runs in a process of its own, several rounds interleaved. `arithmetic` is the rule's
-recurrent products alone on the same shapes, forward and backward, on as many cores.
+Every case runs in a process of its own, several rounds interleaved. `lean` is the same meta-step
+compiled without XLA's fusion emitters, whose compilation needs more memory than it. `arithmetic` is
+the rule's recurrent products alone on the same shapes, forward and backward, on as many cores.
 
 python experiments/bench/lpg_meta_step.py            # the published settings
 python experiments/bench/lpg_meta_step.py --sweep    # agents 8 … 512, and K 1 … 20
@@ -17,6 +18,7 @@ import pandas as pd
 import tyro
 from processes import console, run_worker
 
+NO_FUSION_EMITTERS = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
 WORKER = Path(__file__).parent / "workers" / "meta_step.py"
 
 
@@ -50,7 +52,9 @@ def measure(kind: str, settings: Scale, *more: int, **changes: int) -> dict | No
     """Run one worker; returns what it measured, or says why there is nothing."""
     names = ("num_agents", "num_envs", "num_steps", "num_updates", "rule_width", "repeats")
     values = [changes.get(name, getattr(settings, name)) for name in names]
-    result = run_worker([sys.executable, WORKER, kind, *values, *more])
+    lean = kind == "lean"
+    command = [sys.executable, WORKER, "step" if lean else kind, *values, *more]
+    result = run_worker(command, environment=NO_FUSION_EMITTERS if lean else None)
     if isinstance(result, str):
         console.print(f"{kind} {changes}: {result}")
         return None
@@ -76,8 +80,13 @@ def row(name: str, results: list[dict], **about: int) -> dict:
 
 
 def compare(settings: Settings) -> pd.DataFrame:
-    """A meta-step, with and without recomputation, and its arithmetic."""
-    cases = {"meta-step": "step", "rematerialised": "remat", "arithmetic": "arithmetic"}
+    """A meta-step, two ways to save memory, and its arithmetic."""
+    cases = {
+        "meta-step": "step",
+        "rematerialised": "remat",
+        "lean": "lean",
+        "arithmetic": "arithmetic",
+    }
     found: dict[str, list] = {name: [] for name in cases}
     for _ in range(settings.rounds):
         for name, kind in cases.items():

@@ -44,7 +44,7 @@ class Config:
     num_updates: int = 5
     """K, updates of every agent per meta-step, through which it is differentiated."""
     group: int | None = None
-    """Agents that a device vmaps at a time; by default 8 on a CPU, all on an accelerator."""
+    """Agents that a device vmaps at a time; by default 1 on a CPU, all on an accelerator."""
     rematerialize: bool = False
     """Compute an update again in the backward pass rather than keep what it computed: slower, but
     memory hardly grows with K."""

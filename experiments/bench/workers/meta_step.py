@@ -60,7 +60,7 @@ def groove_learner(config: lpg.Config, settings: gradient.Config, capacity: int)
 def evolution_learner(envs: int, steps: int, width: int, candidates: int):
     config = ta_lpg.Config(num_envs=envs, num_steps=steps, rule_width=width)
     learner = evolution.make(
-        evolution.Config(candidates // 2, min(8, candidates // jax.device_count())),
+        evolution.Config(candidates // 2),
         ta_lpg.make(config, ENV),
         ENV,
         init_theta=lambda key: ta_lpg.init_rule(key, config),
