@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+from optax.tree_utils import tree_where
 
 from algos import plr
 from algos.plr import Choice, Config, Hypers, State
@@ -44,7 +44,7 @@ class EditAfterReplay:
         parents, edits = state.last.draw.levels, state.last.learns
         keys = jax.random.split(edit_key, state.student.first.shape[0])
         children = curricula.new(jax.vmap(self.mutate)(keys, parents))
-        draw = curricula.choose(jnp.broadcast_to(edits, len(keys)), children, choice.draw)
+        draw = tree_where(edits, children, choice.draw)
         return Choice(draw, choice.learns & ~edits)
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
+from optax.tree_utils import tree_where
 
 from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
 from purejaxrl.ued import buffer as buffers
@@ -96,7 +97,7 @@ def replay_or_explore(
     chances = buffers.probabilities(buffer, hypers.replay.temperature, hypers.replay.staleness)
     known = curricula.remember(buffer, buffers.draw(draw_key, chances, num_envs))
     new = curricula.new(jax.vmap(sample_level)(jax.random.split(new_key, num_envs)))
-    return Choice(curricula.choose(jnp.broadcast_to(learns, num_envs), known, new), learns)
+    return Choice(tree_where(learns, known, new), learns)
 
 
 def make(

@@ -21,13 +21,13 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from jax.sharding import PartitionSpec
+from optax.tree_utils import tree_where
 
 from purejaxrl.algorithm import Algorithm, Metrics, Task, config_name, part_name, update
 from purejaxrl.devices import group_size
 from purejaxrl.meta import critic as critics
 from purejaxrl.meta.assessment import Assessment
 from purejaxrl.meta.critic import Critic
-from purejaxrl.meta.lifetime import select
 from purejaxrl.meta.metrics import late_return, over_agents, summarize
 from purejaxrl.meta.succession import Agent, succession
 from purejaxrl.returns import Estimates
@@ -156,7 +156,8 @@ def make(
             grown, _ = improve(agent.critic, seen, target, hypers)
             alive = agent.state.step < agent.state.task.horizon
             agent = agent._replace(
-                state=select(alive, state, agent.state), critic=select(alive, grown, agent.critic)
+                state=tree_where(alive, state, agent.state),
+                critic=tree_where(alive, grown, agent.critic),
             )
             counts = {name: metrics[name] for name in ("episodes", "env_steps")}
             return agent, metrics | jax.tree.map(lambda x: jnp.where(alive, x, 0), counts)
@@ -185,7 +186,7 @@ def make(
 
         def advance(rival: Any, _):
             after, _ = update(antagonist, rival, hypers.antagonist)
-            return select(rival.step < rival.task.horizon, after, rival), None
+            return tree_where(rival.step < rival.task.horizon, after, rival), None
 
         return jax.lax.scan(advance, rival, length=config.num_updates)[0] if antagonist else ()
 

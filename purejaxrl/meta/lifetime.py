@@ -55,11 +55,6 @@ def staggered(horizon: jax.Array, index: jax.Array, num_agents: int) -> jax.Arra
     return jnp.maximum(1, -(-horizon * (index + 1) // num_agents)).astype(horizon.dtype)
 
 
-def select(condition: jax.Array, a: Any, b: Any) -> Any:
-    """Choose one of two trees, keys included."""
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
-
-
 def replace_each(agents: Any, finished: jax.Array, replacement: Callable) -> Any:
     """Replace agents one after the other: it costs as much as there are to replace.
 
@@ -92,16 +87,14 @@ def for_finished(function: Callable, agents: Any, finished: jax.Array, slots: in
     """
     num_agents = finished.shape[0]
     slots = min(slots, num_agents)
-    order = jnp.argsort(~finished, stable=True)
+    size = -(-num_agents // slots) * slots
+    whom = jnp.flatnonzero(finished, size=size, fill_value=num_agents)  # the fill is not written
 
     def judge(i: jax.Array, results: Any) -> Any:
-        index = order[jnp.minimum(i * slots + jnp.arange(slots), num_agents - 1)]
-        some = jax.vmap(function)(jax.tree.map(lambda x: x[index], agents))
-        return jax.tree.map(lambda all, x: all.at[index].set(x), results, some)
+        index = jax.lax.dynamic_slice_in_dim(whom, i * slots, slots)
+        some = jax.vmap(function)(jax.tree.map(lambda x: x.at[index].get(mode="clip"), agents))
+        return jax.tree.map(lambda all, x: all.at[index].set(x, mode="drop"), results, some)
 
     one = jax.eval_shape(function, jax.tree.map(lambda x: x[0], agents))
     results = jax.tree.map(lambda x: jnp.full((num_agents, *x.shape), jnp.nan, x.dtype), one)
-    results = jax.lax.fori_loop(0, -(-finished.sum() // slots), judge, results)
-    return jax.tree.map(
-        lambda x: jnp.where(finished.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.nan), results
-    )
+    return jax.lax.fori_loop(0, -(-finished.sum() // slots), judge, results)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
+from optax.tree_utils import tree_where
 
 from purejaxrl.algorithm import Metrics, part_name
 from purejaxrl.ued import buffer as buffers
@@ -113,7 +114,7 @@ def replay(
         slot = jnp.where(old, drawn[jnp.cumsum(old) - 1], NOT_KEPT)
         known = remember(buffer, slot)
         fresh = new(jax.vmap(sample_level)(jax.random.split(new_key, count)))
-        return buffers.take(buffer, slot), choose(slot != NOT_KEPT, known, fresh)
+        return buffers.take(buffer, slot), jax.vmap(tree_where)(slot != NOT_KEPT, known, fresh)
 
     parts = part_name(sample_level), capacity, part_name(priority)
     return Curriculum(init, sample, buffers.report, describe, True, f"replay{parts}")
@@ -141,7 +142,7 @@ def replay_and_mutate(
         keys = jax.random.split(edit_key, wanted.size)
         children = jax.vmap(mutate)(keys, remember(buffer, parent).levels)
         mutates = (drawn.slot == NOT_KEPT) & (chances.sum() > 0)
-        return after, drawn._replace(levels=choose(mutates, children, drawn.levels))
+        return after, drawn._replace(levels=jax.vmap(tree_where)(mutates, children, drawn.levels))
 
     return plain._replace(sample=sample, name=f"{plain.name}, {part_name(mutate)}")
 
@@ -160,12 +161,6 @@ def describe(buffer: Buffer) -> Metrics:
         "levels_kept": count,
         "score_kept": jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan),
     }
-
-
-def choose(condition: jax.Array, a: Any, b: Any) -> Any:
-    """Choose between trees `[n, ...]` one by one."""
-    pick = lambda x, y: jnp.where(condition.reshape(-1, *[1] * (x.ndim - 1)), x, y)  # noqa: E731
-    return jax.tree.map(pick, a, b)
 
 
 def new(levels: Any) -> Draw:

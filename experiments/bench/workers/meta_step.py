@@ -72,7 +72,7 @@ def evolution_learner(envs: int, steps: int, width: int, candidates: int):
 
 
 def meta_step(learner, hypers):
-    """A compiled chunk of the runner, as a function without arguments, and its compile time."""
+    """A compiled chunk of the runner, as a function without arguments, compile time and memory."""
     population = populate(seeds(1), hypers, ())
     plan = plan_for(learner, population, RunOptions())
     state = plan.place(_start(learner, population), Carry(learner.partition, None))
@@ -89,7 +89,7 @@ def meta_step(learner, hypers):
         jax.block_until_ready(state)
         return float(metrics["env_steps"][0].mean())
 
-    return run, compile_s
+    return run, compile_s, compiled.memory_analysis().temp_size_in_bytes / 2**20
 
 
 def arithmetic(agents: int, envs: int, steps: int, updates: int, width: int):
@@ -118,7 +118,8 @@ def arithmetic(agents: int, envs: int, steps: int, updates: int, width: int):
     began = time.perf_counter()
     compiled = jax.jit(mapped).lower(state).compile()
     compile_s = time.perf_counter() - began
-    return lambda: jax.block_until_ready(compiled(state)) and 0, compile_s
+    memory = compiled.memory_analysis().temp_size_in_bytes / 2**20
+    return lambda: jax.block_until_ready(compiled(state)) and 0, compile_s, memory
 
 
 def buffer_alone(agents: int, capacity: int):
@@ -144,13 +145,14 @@ def buffer_alone(agents: int, capacity: int):
     began = time.perf_counter()
     compiled = loop.lower(carry).compile()
     compile_s = time.perf_counter() - began
+    memory = compiled.memory_analysis().temp_size_in_bytes / 2**20
 
     def run():
         nonlocal carry
         carry = jax.block_until_ready(compiled(carry))
         return 0
 
-    return run, compile_s
+    return run, compile_s, memory
 
 
 kind, *numbers = sys.argv[1:]
@@ -160,15 +162,15 @@ idle = peak_mb()
 config = lpg.Config(num_envs=envs, num_steps=steps, rule_width=width)
 settings = gradient.Config(num_agents=agents, num_updates=updates, rematerialize=kind == "remat")
 if kind == "arithmetic":
-    run, compile_s = arithmetic(agents, envs, steps, updates, width)
+    run, compile_s, program_mb = arithmetic(agents, envs, steps, updates, width)
 elif kind == "buffer":
-    run, compile_s = buffer_alone(agents, *capacity)
+    run, compile_s, program_mb = buffer_alone(agents, *capacity)
 elif kind == "evolution":
-    run, compile_s = meta_step(*evolution_learner(envs, steps, width, agents))
+    run, compile_s, program_mb = meta_step(*evolution_learner(envs, steps, width, agents))
 elif kind == "groove":
-    run, compile_s = meta_step(*groove_learner(config, settings, *capacity))
+    run, compile_s, program_mb = meta_step(*groove_learner(config, settings, *capacity))
 else:
-    run, compile_s = meta_step(*lpg_learner(config, settings))
+    run, compile_s, program_mb = meta_step(*lpg_learner(config, settings))
 run()
 seconds, env_steps = [], []
 for _ in range(repeats):
@@ -182,6 +184,7 @@ print(
             "compile_s": compile_s,
             "env_steps": env_steps,
             "peak_mb": peak_mb(),
+            "program_mb": program_mb,
             "idle_mb": idle,
         }
     )

@@ -30,12 +30,12 @@ HYPERS = gradient.Hypers(
 )
 
 
-def make(num_agents=2, axis_name=None, lifetime=10, inner=INNER, env=ENV, **settings):
+def make(num_agents=2, axis_name=None, lifetime=10, inner=INNER, env=ENV, rule=AGENT, **settings):
     return gradient.make(
-        gradient.Config(num_agents=num_agents, num_updates=2, **settings),
+        gradient.Config(num_agents, **{"num_updates": 2} | settings),
         inner,
         networks.readout(env.observation_space(), None, 1),
-        init_theta=lambda key: lpg.init_rule(key, AGENT),
+        init_theta=lambda key: lpg.init_rule(key, rule),
         insert=lpg.with_rule,
         curriculum=uniform(LEVELS["small"].sample),
         sample_lifetime=lambda key: jnp.int32(lifetime),
@@ -253,6 +253,23 @@ def test_rematerialised_it_is_the_same():
     again, _ = jax.jit(make(rematerialize=True).learn)(state, HYPERS, ())
     for a, b in zip(*map(jax.tree.leaves, map(first_gradient, (plain, again))), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_rematerialised_its_memory_hardly_grows_with_k():
+    agent = lpg.Config(num_envs=16, rule_width=64, optimizer="sgd")
+
+    def memory(num_updates, rematerialize):
+        learner = make(
+            inner=lpg.make(agent, ENV), num_updates=num_updates, rematerialize=rematerialize,
+            rule=agent,
+        )  # fmt: skip
+        state = jax.eval_shape(lambda: learner.init(jax.random.key(0), HYPERS, None))
+        program = jax.jit(learner.learn).lower(state, HYPERS, ()).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    grown = [memory(20, again) - memory(5, again) for again in (False, True)]
+    assert grown[1] < grown[0] / 3
 
 
 def test_a_diverging_agent_cannot_poison_the_rule():

@@ -9,7 +9,7 @@ import envs
 from algos import a2c
 from purejaxrl.algorithm import Task, make_train
 from purejaxrl.evaluate import evaluate
-from purejaxrl.meta.lifetime import for_finished, live, replace_each, select, staggered
+from purejaxrl.meta.lifetime import for_finished, live, replace_each, staggered
 
 
 def test_a_life_earns_what_its_last_policy_earns():
@@ -38,16 +38,6 @@ def test_first_lives_end_evenly():
 
 def test_a_first_life_is_never_empty():
     assert int(staggered(jnp.int32(3), jnp.int32(0), 50)) == 1
-
-
-def test_select_chooses_keys_too():
-    a, b = ({"key": jax.random.key(i), "x": jnp.float32(i)} for i in range(2))
-    for condition, wanted in ((True, a), (False, b)):
-        chosen = jax.jit(select)(jnp.bool_(condition), a, b)
-        assert chosen["x"] == wanted["x"]
-        np.testing.assert_array_equal(
-            jax.random.key_data(chosen["key"]), jax.random.key_data(wanted["key"])
-        )
 
 
 @pytest.mark.parametrize("finished", [[0, 0, 0, 0], [0, 1, 0, 1], [1, 1, 1, 1], [0, 0, 0, 1]])

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from optax.tree_utils import tree_where
 from scipy import stats
 
 from purejaxrl.ued import buffer as buffers
@@ -139,7 +140,7 @@ def test_nothing_is_lost_and_nothing_kept_twice_over_many_rounds():
         score = jax.random.normal(score_key, (BATCH,))
         buffer = curriculum.report(buffer, Visits(drawn.slot, drawn.levels, score, score, over))
         buffer, going = curriculum.sample(sample_key, buffer, Replay(), over)
-        drawn = curricula.choose(over, going, drawn)
+        drawn = jax.vmap(tree_where)(over, going, drawn)
         in_use = (
             jnp.zeros(50, bool).at[jnp.where(drawn.slot < 0, 50, drawn.slot)].set(True, mode="drop")
         )
