@@ -112,18 +112,26 @@ def sweep(settings: Settings) -> pd.DataFrame:
         if result:
             rows.append(row(kind, [result], swept=name, value=value))
     frame = pd.DataFrame(rows)
+    draw(frame, settings.out / "lpg_meta_step.png")
+    return frame
+
+
+def draw(frame: pd.DataFrame, path: Path) -> None:
+    """Draw what was swept."""
     figure = matplotlib.figure.Figure(figsize=(8, 6), layout="constrained")
     axes = figure.subplots(2, 2, sharex="col")
+    names = {"step": "meta-step", "remat": "rematerialised"}
     for column, swept in enumerate(("num_agents", "num_updates")):
-        for (kind,), part in frame[frame["swept"] == swept].groupby(["case"]):
-            axes[0, column].plot(part["value"], part["meta_step_s"], marker="o", label=kind)
-            axes[1, column].plot(part["value"], part["program_mb"], marker="o", label=kind)
+        for kind, name in names.items():
+            part = frame[(frame["swept"] == swept) & (frame["case"] == kind)]
+            style = {"marker": "o", "label": name, "color": f"C{list(names).index(kind)}"}
+            axes[0, column].plot(part["value"], part["meta_step_s"], **style)
+            axes[1, column].plot(part["value"], part["program_mb"], **style)
         axes[1, column].set_xlabel({"num_agents": "agents", "num_updates": "K"}[swept])
     axes[0, 0].set(ylabel="seconds per meta-step", xscale="log", yscale="log")
     axes[1, 0].set(ylabel="memory of intermediate results, MB", yscale="log")
     axes[0, 1].legend()
-    figure.savefig(settings.out / "lpg_meta_step.png", dpi=150)
-    return frame
+    figure.savefig(path, dpi=150)
 
 
 def main(settings: Settings) -> None:
