@@ -26,6 +26,7 @@ from envs import gallery
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch
+from purejaxrl.logs import console
 from purejaxrl.runner import RunOptions
 from purejaxrl.ued.buffer import Buffer
 from purejaxrl.ued.scores import SCORES
@@ -86,7 +87,10 @@ def write(outcome: Outcome) -> None:
     for i, row in enumerate(result.population.rows):
         state, seed = result.member(i), row["seed"]
         save_rule(Path(result.out) / f"rule-{seed}.npz", settings.config.agent, state.params)
-        draw_levels(state.curriculum, env, Path(result.out) / f"levels-{seed}.png")
+        if state.curriculum.filled.any():
+            draw_levels(state.curriculum, env, Path(result.out) / f"levels-{seed}.png")
+        else:
+            console.print(f"seed {seed}: no life ended, so that there are no levels to draw")
 
 
 if __name__ == "__main__":
