@@ -30,9 +30,12 @@ HYPERS = gradient.Hypers(
 )
 
 
-def make(num_agents=2, axis_name=None, lifetime=10, inner=INNER, env=ENV, rule=AGENT, **settings):
+def make(
+    num_agents=2, num_updates=2, axis_name=None, lifetime=10, inner=INNER, env=ENV, rule=AGENT,
+    **settings,
+):  # fmt: skip
     return gradient.make(
-        gradient.Config(num_agents, **{"num_updates": 2} | settings),
+        gradient.Config(num_agents, num_updates, **settings),
         inner,
         networks.readout(env.observation_space(), None, 1),
         init_theta=lambda key: lpg.init_rule(key, rule),
@@ -260,10 +263,8 @@ def test_rematerialised_its_memory_hardly_grows_with_k():
     agent = lpg.Config(num_envs=16, rule_width=64, optimizer="sgd")
 
     def memory(num_updates, rematerialize):
-        learner = make(
-            inner=lpg.make(agent, ENV), num_updates=num_updates, rematerialize=rematerialize,
-            rule=agent,
-        )  # fmt: skip
+        inner = lpg.make(agent, ENV)
+        learner = make(2, num_updates, inner=inner, rule=agent, rematerialize=rematerialize)
         state = jax.eval_shape(lambda: learner.init(jax.random.key(0), HYPERS, None))
         program = jax.jit(learner.learn).lower(state, HYPERS, ()).compile()
         return program.memory_analysis().temp_size_in_bytes
