@@ -38,6 +38,10 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def planned_mb(compiled) -> float:
+    return compiled.memory_analysis().temp_size_in_bytes / 2**20
+
+
 def lpg_learner(config: lpg.Config, settings: gradient.Config):
     learner = gradient.make(
         settings,
@@ -89,7 +93,7 @@ def meta_step(learner, hypers):
         jax.block_until_ready(state)
         return float(metrics["env_steps"][0].mean())
 
-    return run, compile_s, compiled.memory_analysis().temp_size_in_bytes / 2**20
+    return run, compile_s, planned_mb(compiled)
 
 
 def arithmetic(agents: int, envs: int, steps: int, updates: int, width: int):
@@ -118,8 +122,7 @@ def arithmetic(agents: int, envs: int, steps: int, updates: int, width: int):
     began = time.perf_counter()
     compiled = jax.jit(mapped).lower(state).compile()
     compile_s = time.perf_counter() - began
-    memory = compiled.memory_analysis().temp_size_in_bytes / 2**20
-    return lambda: jax.block_until_ready(compiled(state)) and 0, compile_s, memory
+    return lambda: jax.block_until_ready(compiled(state)) and 0, compile_s, planned_mb(compiled)
 
 
 def buffer_alone(agents: int, capacity: int):
@@ -145,14 +148,13 @@ def buffer_alone(agents: int, capacity: int):
     began = time.perf_counter()
     compiled = loop.lower(carry).compile()
     compile_s = time.perf_counter() - began
-    memory = compiled.memory_analysis().temp_size_in_bytes / 2**20
 
     def run():
         nonlocal carry
         carry = jax.block_until_ready(compiled(carry))
         return 0
 
-    return run, compile_s, memory
+    return run, compile_s, planned_mb(compiled)
 
 
 kind, *numbers = sys.argv[1:]
