@@ -14,7 +14,7 @@ from purejaxrl.devices import use_cpu_cores
 
 use_cpu_cores()
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import groove_meta_train
@@ -35,22 +35,34 @@ CURRICULA = ("uniform", "tabular", *SCORES)
 
 
 @dataclass(frozen=True)
+class Scale:
+    """Of a rule's meta-test on one environment."""
+
+    num_agents: int
+    """Agents, or levels, on which it is tested."""
+    num_tuning: int
+    """Others, on which its step size is tuned."""
+    num_updates: int
+    """Length of a life."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """The comparison."""
 
     curricula: tuple[str, ...] = CURRICULA
     """Contenders, of uniform, tabular, regret, pvl, l1, maxmc, learnability, random; `uniform` is
     what the others are compared with."""
-    meta_steps: int = 2000
+    meta_steps: int = 1000
     """Of every rule."""
     seeds: int = 3
     """Rules of every contender."""
     envs: tuple[str, ...] = ("gridworld-all_shortlife", "gridworld-mazes", "Breakout-MinAtar")
     """Where to test."""
-    num_levels: int = 256
-    """Levels (or seeds) of a test."""
-    num_tuning: int = 32
-    """Others, on which step sizes are tuned."""
+    on_levels: Scale = Scale(num_agents=128, num_tuning=16, num_updates=250)
+    """Where every agent has a level of its own."""
+    elsewhere: Scale = Scale(num_agents=16, num_tuning=8, num_updates=500)
+    """Where only seeds differ."""
     out: Path = Path("results/groove_vs_lpg")
     """Folder."""
 
@@ -82,12 +94,11 @@ def meta_train(name: str, settings: Settings) -> list[Path]:
 def meta_test(rules: dict[str, list[Path]], name: str, settings: Settings) -> pd.DataFrame:
     """Test all rules on one environment: a row for each rule and level."""
     env, params = lpg_meta_test.make_env(name)
+    scale = settings.on_levels if hasattr(env, "sample_level") else settings.elsewhere
     rows, best = [], None
     for curriculum, paths in rules.items():
         for seed, path in enumerate(paths):
-            chosen = lpg_meta_test.Settings(
-                str(path), name, settings.num_levels, settings.num_tuning
-            )
+            chosen = lpg_meta_test.Settings(str(path), name, **asdict(scale))
             found = {c.name: c for c in lpg_meta_test.contenders(chosen, env, params)}
             entries = {curriculum: found["LPG"]} | ({} if rows else {"A2C": found["A2C"]})
             for label, contender in entries.items():
@@ -145,8 +156,13 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
 def main(settings: Settings) -> None:
     rules = {name: meta_train(name, settings) for name in settings.curricula}
     frame = pd.concat([meta_test(rules, name, settings) for name in settings.envs])
-    table = tabulate(frame)
     frame.to_csv(settings.out / "scores.csv", index=False)
+    sound = frame["score"].map(np.isfinite).groupby([frame["env"], frame["level"]]).transform("all")
+    if not sound.all():
+        levels = len(frame[~sound][["env", "level"]].drop_duplicates())
+        console.print(f"left out: {levels} levels where an agent diverged or finished no episode")
+    frame = frame[sound]
+    table = tabulate(frame)
     table.to_csv(settings.out / "table.csv", index=False)
     draw(frame, settings.out / "generalisation.png")
     shown = Table(*table.columns)

@@ -22,7 +22,7 @@ COMMANDS = {
     "groove_meta_train": "--config.agent.num-envs 2 --config.agent.rule-width 4 --seeds 2 "
     "--config.learner.num-agents 8 --config.capacity 16 --meta-steps 3",
     "groove_vs_lpg": "--curricula uniform regret --envs gridworld-small --meta-steps 2 --seeds 1 "
-    "--num-levels 4 --num-tuning 2",
+    "--on-levels.num-agents 4 --on-levels.num-tuning 2 --on-levels.num-updates 20",
     "horizon_generalisation": "--rules lpg --horizons 2 4 --num-levels 4 --num-episodes 2",
     "lpg_meta_test": "--env gridworld-small --num-agents 4 --num-tuning 2 --num-updates 6",
     "lpg_meta_train": f"{LPG} --config.num-agents 4 --meta-steps 3",
