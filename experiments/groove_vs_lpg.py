@@ -173,4 +173,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    command(main, Settings, __doc__)
+    command(main, Settings)

@@ -100,4 +100,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    command(main, Settings, __doc__)
+    command(main, Settings)

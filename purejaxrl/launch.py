@@ -8,6 +8,7 @@ swept floats of `hypers` become members of one population, anything else is loop
 import contextlib
 import dataclasses
 import itertools
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -66,8 +67,17 @@ def parse(settings: type, argv: Sequence[str]) -> list[Any]:
         flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
         swept = "," in value and all(value.split(","))
         choices.append([flag + equals + v for v in value.split(",")] if swept else [word])
+    text = description(settings)
     combinations = itertools.product(*choices)
-    return [tyro.cli(settings, args=list(words)) for words in combinations]
+    return [tyro.cli(settings, args=list(words), description=text) for words in combinations]
+
+
+def description(settings: type) -> str:
+    """What `--help` says first: the docstring of the file that declares the settings.
+
+    Its commands get a prompt, without which tyro would join their lines.
+    """
+    return re.sub(r"^(?=python )", "$ ", sys.modules[settings.__module__].__doc__ or "", flags=re.M)
 
 
 def launch(
@@ -87,16 +97,15 @@ def launch(
         return _launch(settings, build, sys.argv[1:] if argv is None else argv)
 
 
-def command(main: Callable[[Any], Any], settings: type, description: str) -> None:
+def command(main: Callable[[Any], Any], settings: type) -> None:
     """Call `main` with the settings that the command line says, for what is not one run.
 
     Args:
         main: of one instance of `settings`.
         settings: a dataclass.
-        description: what `--help` says first.
     """
     with errors_in_words():
-        main(tyro.cli(settings, description=description))
+        main(tyro.cli(settings, description=description(settings)))
 
 
 @contextlib.contextmanager

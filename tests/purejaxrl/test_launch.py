@@ -1,0 +1,99 @@
+"""PPO on CartPole, from a command line.
+
+python tests/purejaxrl/test_launch.py --seeds 2
+python tests/purejaxrl/test_launch.py --seeds 3
+"""
+
+from dataclasses import dataclass
+
+import pytest
+
+import envs
+from algos import ppo
+from purejaxrl.launch import Experiment, Job, RunFlags, command, launch, parse
+from purejaxrl.runner import RunOptions
+
+CONFIG = ppo.Config(num_envs=2, num_steps=8, num_minibatches=2, hidden=(4,))
+
+
+@dataclass(frozen=True)
+class Settings(Experiment):
+    """PPO on {env}."""
+
+    env: str = "CartPole-v1"
+    """Environment."""
+    seeds: int = 2
+    """Agents."""
+    config: ppo.Config = CONFIG
+    """Static settings."""
+    hypers: ppo.Hypers = ppo.Hypers()
+    """Hyperparameters."""
+    run: RunFlags = RunOptions(progress=False)
+
+
+def build(settings: Settings) -> Job:
+    env, env_params = envs.make(settings.env)
+    return Job(ppo.make(settings.config, env), env_params, 2)
+
+
+def test_lists_on_the_command_line_become_every_combination():
+    words = ["--hypers.gamma", "0.9,0.99", "--config.num-envs=2,4", "--seeds", "3"]
+    found = [(s.hypers.gamma, s.config.num_envs, s.seeds) for s in parse(Settings, words)]
+    assert found == [(0.9, 2, 3), (0.9, 4, 3), (0.99, 2, 3), (0.99, 4, 3)]
+
+
+def test_floats_are_members_of_one_run_and_the_rest_is_looped_over(tmp_path):
+    words = ["--hypers.gamma", "0.9,0.99", "--config.num-envs", "2,4", "--out", str(tmp_path)]
+    outcomes = launch(Settings, build, words)
+    assert [o.settings.config.num_envs for o in outcomes] == [2, 4]
+    for outcome, folder in zip(outcomes, ("num_envs=2", "num_envs=4"), strict=True):
+        rows = [(row["gamma"], row["seed"]) for row in outcome.result.population.rows]
+        assert rows == [(0.9, 0), (0.9, 1), (0.99, 0), (0.99, 1)]
+        assert (tmp_path / folder / "curves.png").exists()
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, capsys):
+    assert launch(Settings, build, ["--dry-run", "--out", str(tmp_path / "out")]) == []
+    assert not (tmp_path / "out").exists()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 members" in said
+    assert "32 environment steps each" in said
+
+
+def test_help_is_the_docstring_of_the_file_with_a_line_for_each_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        launch(Settings, build, ["--help"])
+    assert ended.value.code == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "PPO on CartPole, from a command line." in lines
+    assert "$ python tests/purejaxrl/test_launch.py --seeds 2" in lines
+    assert "$ python tests/purejaxrl/test_launch.py --seeds 3" in lines
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--config.num-envs", "0"], "num_envs"),
+        (["--hypers.gamma", "1.5"], "gamma"),
+        (["--env", "CartPool-v1"], "CartPool-v1"),
+    ],
+)
+def test_bad_input_ends_with_its_name_and_nothing_written(words, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        launch(Settings, build, [*words, "--out", str(tmp_path / "out")])
+    assert ended.value.code not in (0, None)
+    said = capsys.readouterr()
+    assert message in said.out + said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_command_does_not_accept_is_an_error_in_words(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["name", "--seeds", "5"])
+
+    def main(settings: Settings) -> None:
+        raise ValueError(f"seeds: {settings.seeds} is not valid; it must be even")
+
+    with pytest.raises(SystemExit) as ended:
+        command(main, Settings)
+    assert ended.value.code == 2
+    assert "seeds: 5 is not valid" in capsys.readouterr().err
