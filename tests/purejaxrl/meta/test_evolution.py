@@ -10,7 +10,8 @@ import pytest
 from evosax.algorithms import Open_ES
 from evosax.core.fitness_shaping import identity_fitness_shaping_fn
 
-from algos import a2c, ppo
+import envs
+from algos import a2c, lpo, ppo
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Algorithm
@@ -260,6 +261,30 @@ def test_its_step_size_decays_to_the_least():
         before = state.params
     np.testing.assert_allclose(moved[0], 0.1, rtol=1e-2)  # Adam's first step is its rate
     assert max(moved[6:]) < 0.02
+
+
+@pytest.mark.slow
+def test_a_batch_bounds_its_memory():
+    """Planned memory grows with the candidates of a batch; without, only by their parameters."""
+    env, params = envs.make("CartPole-v1")
+    agent = lpo.Config(num_envs=16, num_steps=64, drift_width=8)
+
+    def memory(num_pairs, batch_size):
+        learner = evolution.make(
+            evolution.Config(num_pairs=num_pairs, batch_size=batch_size),
+            lpo.make(agent, env), env,
+            init_theta=lambda key: lpo.init_drift(key, agent), insert=lpo.with_drift,
+            sample_level=lambda key: params,
+            sample_lifetime=lambda key: jnp.int32(5), axis_name=None,
+        )  # fmt: skip
+        hypers = evolution.Hypers(agent=lpo.Hypers())
+        state = jax.eval_shape(lambda: learner.init(jax.random.key(0), hypers, None))
+        program = jax.jit(learner.learn).lower(state, hypers, ()).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    few, many, twice, eight = memory(2, 2), memory(32, 2), memory(32, 4), memory(32, 8)
+    assert many < 1.1 * few
+    np.testing.assert_allclose((eight - many) / (twice - many), 3, rtol=0.1)
 
 
 @pytest.mark.slow
