@@ -139,15 +139,16 @@ class ProgressLine:
             return
         now = time.monotonic()
         began, start, start_steps = self.origin = self.origin or (now, done, steps)
-        elapsed = max(now - began, 1e-9)
-        speed = f"{(steps - start_steps) / elapsed:,.0f} steps/s" if done > start else "warm"
-        text = f"return {mean_return:.4g} · {speed}"
+        text, eta = f"return {mean_return:.4g}", ""
+        if done > start:  # what the first chunk took was mostly compilation
+            elapsed = max(now - began, 1e-9)
+            text += f" · {(steps - start_steps) / elapsed:,.0f} steps/s"
+            eta = f" · ETA {elapsed / (done - start) * (self.total - done):.0f} s"
         if self.live:
             self.live.update(self.bar, completed=done, description=text)
         elif now - self.spoke > 10 or done == self.total:
             self.spoke = now
-            eta = elapsed / max(done - start, 1) * (self.total - done)
-            console.print(f"{done}/{self.total} updates · {text} · ETA {eta:.0f} s", markup=False)
+            console.print(f"{done}/{self.total} updates · {text}{eta}", markup=False)
 
     def close(self) -> None:
         """Stop drawing."""
