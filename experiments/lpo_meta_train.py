@@ -44,7 +44,7 @@ class Settings(Experiment):
     """The evolution's static settings."""
     agent: lpo.Config = lpo.Config(num_envs=16, num_steps=64)
     """The agents' and the drift's static settings."""
-    hypers: evolution.Hypers = evolution.Hypers(agent=lpo.Hypers(learning_rate=1e-3))
+    hypers: evolution.Hypers = evolution.Hypers(agent=lpo.Hypers(learning_rate=1e-3), std=0.03)
     """The evolution's hyperparameters."""
     run: RunFlags = RunOptions(out="results/lpo_meta_train", chunk=4)
 
