@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from algos import ppo
 from purejaxrl.algorithm import Algorithm, part_name
-from purejaxrl.validation import require_count
+from purejaxrl.validation import require, require_count
 
 MARGIN = 1e-4
 """The drift is what of the network's output lies above this: flat around the old policy."""
@@ -28,18 +28,22 @@ class Config(ppo.Config):
 
     drift_width: int = 128
     """Width of the drift network."""
+    drift_clip: float = 0.2
+    """Clip range of the drift that has learned nothing yet, to which the network adds; inf for no
+    clipping, so that evolution starts from nothing."""
 
     def __post_init__(self):
         super().__post_init__()
         require_count(self, "drift_width")
+        require(self.drift_clip > 0, self, "drift_clip", "a number > 0")
 
     def make_drift(self) -> "Drift":
         """Make the drift network that this describes."""
-        return Drift(self.drift_width)
+        return Drift(self.drift_width, self.drift_clip)
 
 
 class Hypers(ppo.Hypers):
-    """PPO's; at the start of learning the drift is that of clipping, by `clip_eps`."""
+    """PPO's, of which `clip_eps` is not used: a drift has a clip range of its own."""
 
     drift: Any = None
     """Parameters of the `Drift`."""
@@ -58,23 +62,24 @@ class Drift(nn.Module):
     """A drift function: clipping's, and what a network without biases adds to it."""
 
     width: int
+    clip: float
 
     @nn.compact
     def __call__(  # noqa: D102
-        self, log_ratio: jax.Array, advantage: jax.Array, clip_eps: jax.Array, age: jax.Array
+        self, log_ratio: jax.Array, advantage: jax.Array, age: jax.Array
     ) -> jax.Array:
         x = self.about_time(features(log_ratio, advantage), age)
         hidden = jnp.tanh(nn.Dense(self.width, use_bias=False)(x))
         readout = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros)
         learned = readout(hidden)[..., 0]
-        return nn.relu(clipping(log_ratio, advantage, clip_eps) + learned - MARGIN)
+        return nn.relu(clipping(log_ratio, advantage, self.clip) + learned - MARGIN)
 
     def about_time(self, x: jax.Array, age: jax.Array) -> jax.Array:
         """What it reads, given the agent's age: the same at any."""
         return x
 
 
-def clipping(log_ratio: jax.Array, advantage: jax.Array, clip_eps: jax.Array) -> jax.Array:
+def clipping(log_ratio: jax.Array, advantage: jax.Array, clip_eps: float) -> jax.Array:
     """PPO's clipping as a drift."""
     ratio = jnp.exp(log_ratio)
     return nn.relu((ratio - jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps)) * advantage)
@@ -83,7 +88,7 @@ def clipping(log_ratio: jax.Array, advantage: jax.Array, clip_eps: jax.Array) ->
 def init_drift(key: jax.Array, config: Config) -> Any:
     """Draw the parameters of a drift that has learned nothing yet: it clips, but for the margin."""
     zero = jnp.zeros(1)
-    return config.make_drift().init(key, zero, zero, 0.2, 0.0)
+    return config.make_drift().init(key, zero, zero, 0.0)
 
 
 def with_drift(drift: Any, hypers: Hypers) -> Hypers:
@@ -97,13 +102,12 @@ def make(config: Config, env: Any, drift: Callable | None = None) -> Algorithm:
     Args:
         config: static settings.
         env: gymnax 1.x environment.
-        drift: `(hypers.drift, log_ratio, advantage, clip_eps, age) -> drift`; the network's by
-            default.
+        drift: `(hypers.drift, log_ratio, advantage, age) -> drift`; the network's by default.
     """
     drift = drift or config.make_drift().apply
 
     def policy_loss(log_ratio: jax.Array, advantage: jax.Array, hypers: Hypers) -> jax.Array:
-        penalty = drift(hypers.drift, log_ratio, advantage, hypers.clip_eps, hypers.age)
+        penalty = drift(hypers.drift, log_ratio, advantage, hypers.age)
         return penalty - jnp.exp(log_ratio) * advantage
 
     inner = ppo.make(config, env, policy_loss)

@@ -29,4 +29,4 @@ class Config(lpo.Config):
 
     def make_drift(self) -> Drift:
         """Make the drift network that this describes."""
-        return Drift(self.drift_width)
+        return Drift(self.drift_width, self.drift_clip)

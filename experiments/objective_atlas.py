@@ -47,7 +47,7 @@ class Settings:
     objectives: tuple[str, ...]
     """Names of shipped rules and drifts, or files of them."""
     clip_eps: float = 0.2
-    """PPO's clip, under the drifts and beside them."""
+    """PPO's clip, beside the drifts."""
     levels: str = "all_vrandlife"
     """Distribution of levels on which rules' agents live: see envs/gridworld_levels.py."""
     horizons: tuple[int, ...] = (10, 50, 250)
@@ -64,11 +64,11 @@ class Settings:
 def draw_drift(name: str, config: lpo.Config, params: Any, settings: Settings) -> None:
     """Draw a drift and the gradient of what the policy ascends, r A - F."""
     ratio, advantage = jnp.meshgrid(jnp.linspace(0.5, 1.5, 201), jnp.linspace(-2, 2, 201))
-    learned, eps = config.make_drift().apply, settings.clip_eps
-    drifts = {"PPO": lambda x, a: lpo.clipping(x, a, eps)}
+    learned = config.make_drift().apply
+    drifts = {"PPO": lambda x, a: lpo.clipping(x, a, settings.clip_eps)}
     for age in (0.0, 0.5, 1.0) if isinstance(config, ta_lpo.Config) else (0.0,):
         label = f"{name}, n/N = {age:g}" if isinstance(config, ta_lpo.Config) else name
-        drifts[label] = lambda x, a, age=age: learned(params, x, a, eps, age)
+        drifts[label] = lambda x, a, age=age: learned(params, x, a, age)
 
     figure = matplotlib.figure.Figure(figsize=(3 * len(drifts) + 1, 5.5), layout="constrained")
     panels = figure.subplots(2, len(drifts), sharex=True, sharey=True)

@@ -65,7 +65,8 @@ def contenders(settings: Settings, env: Any) -> list[Contender]:
     ]
     for name in settings.drifts:
         for learned, drift in load_rules(name):
-            config = type(learned)(**asdict(settings.config), drift_width=learned.drift_width)
+            drifts = {"drift_width": learned.drift_width, "drift_clip": learned.drift_clip}
+            config = type(learned)(**asdict(settings.config), **drifts)
             hypers = lpo.Hypers(drift=drift)
             found.append(Contender(Path(name).stem, lpo.make(config, env), hypers, rates))
     return found

@@ -41,7 +41,7 @@ def test_whatever_the_network_the_drift_is_one(name, seed, scale, x, a, age):
     network, params = random_drift(FAMILY[name], seed, scale)
 
     def drift(log_ratio):
-        return network.apply(params, log_ratio, jnp.float32(a), 0.2, age)
+        return network.apply(params, log_ratio, jnp.float32(a), age)
 
     assert drift(jnp.float32(x)) >= 0
     value, slope = jax.value_and_grad(drift)(jnp.float32(0.0))
@@ -70,7 +70,7 @@ def test_its_loss_is_the_objective_of_mirror_learning():
 
 def test_with_ppos_clip_for_a_drift_lpo_is_ppo_step_for_step():
     hypers = lpo.Hypers(learning_rate=1e-2)
-    clip = lambda _, log_ratio, advantage, eps, age: lpo.clipping(log_ratio, advantage, eps)  # noqa: E731
+    clip = lambda _, log_ratio, advantage, age: lpo.clipping(log_ratio, advantage, 0.2)  # noqa: E731
     ours = make_train(lpo.make(lpo.Config(**SIZES), ENV, clip), 5)
     plain = make_train(ppo.make(ppo.Config(**SIZES), ENV), 5)
     key = jax.random.key(0)
@@ -80,15 +80,17 @@ def test_with_ppos_clip_for_a_drift_lpo_is_ppo_step_for_step():
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("clip", [0.1, 0.2, np.inf])
 @pytest.mark.parametrize("name", FAMILY)
-def test_a_drift_that_has_learned_nothing_clips_as_ppo_does_but_for_the_margin(name):
-    config = FAMILY[name].Config(**SIZES, drift_width=16)
+def test_a_drift_that_has_learned_nothing_clips_as_ppo_does_but_for_the_margin(name, clip):
+    config = FAMILY[name].Config(**SIZES, drift_width=16, drift_clip=clip)
     network, params = config.make_drift(), lpo.init_drift(jax.random.key(0), config)
     log_ratio = jnp.linspace(-1, 1, 41)
     for advantage in (-1.5, 0.5):
         a = jnp.full(41, advantage)
-        found = network.apply(params, log_ratio, a, 0.2, 0.5)
-        expected = lpo.clipping(log_ratio, a, 0.2)
+        found = network.apply(params, log_ratio, a, 0.5)
+        expected = lpo.clipping(log_ratio, a, clip)
+        assert clip < np.inf or not expected.any()
         np.testing.assert_allclose(found, jnp.maximum(expected - lpo.MARGIN, 0), atol=1e-6)
 
 
@@ -96,13 +98,13 @@ def test_only_the_drift_that_knows_of_time_depends_on_it():
     x, a = jnp.linspace(-1, 1, 11), jnp.full(11, 0.7)
     for name, differs in (("lpo", False), ("ta_lpo", True)):
         network, params = random_drift(FAMILY[name], 3, 1.0)
-        early, late = (network.apply(params, x, a, 0.2, age) for age in (0.0, 0.9))
+        early, late = (network.apply(params, x, a, age) for age in (0.0, 0.9))
         assert bool((early != late).any()) == differs
 
 
 def test_at_the_start_of_life_a_drift_that_knows_of_time_reads_what_lpo_reads():
     x = lpo.features(jnp.linspace(-1, 1, 11), jnp.ones(11))
-    network = ta_lpo.Drift(4)
+    network = ta_lpo.Drift(4, 0.2)
     np.testing.assert_array_equal(network.about_time(x, 0.0)[:, 8:], 0)
     np.testing.assert_array_equal(network.about_time(x, 0.25)[:, 8:], 0.25 * x)
 
@@ -110,7 +112,7 @@ def test_at_the_start_of_life_a_drift_that_knows_of_time_reads_what_lpo_reads():
 def test_the_age_is_the_part_of_life_that_is_over():
     seen = []
 
-    def drift(_, log_ratio, advantage, eps, age):
+    def drift(_, log_ratio, advantage, age):
         return age + 0 * log_ratio  # a loss that is the age, less the objective
 
     algorithm = lpo.make(lpo.Config(**SIZES), ENV, drift)
@@ -152,9 +154,14 @@ def test_dpo_learns_as_ppo_does_at_first():
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_a_drift_comes_back_from_its_file(name, tmp_path):
-    config = FAMILY[name].Config(**SIZES, drift_width=16)
+    config = FAMILY[name].Config(**SIZES, drift_width=16, drift_clip=np.inf)
     _, params = random_drift(FAMILY[name], 7, 1.0)
     save_rule(tmp_path / "drift.npz", config, params)
     found, loaded = load_rule(tmp_path / "drift.npz")
     assert found == config
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
+
+
+def test_a_clip_range_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match=r"Config\.drift_clip: 0\.0 is not valid"):
+        lpo.Config(drift_clip=0.0)
