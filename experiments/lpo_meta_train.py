@@ -1,7 +1,7 @@
 """LPO: evolve the function that says what it costs PPO to leave its old policy (Lu et al. 2022).
 
 python experiments/lpo_meta_train.py                           # CartPole; two cores
-python experiments/lpo_meta_train.py --env Catch-bsuite
+python experiments/lpo_meta_train.py --agent.drift-clip 0.2    # from PPO's clip, not from none
 python experiments/lpo_meta_train.py --env SpaceInvaders-MinAtar --total-steps 1e7 \
     --config.batch-size 8 --agent.num-envs 64 --agent.num-steps 128 \
     --agent.num-minibatches 8                                  # for an accelerator
@@ -13,6 +13,7 @@ from purejaxrl.devices import use_cpu_cores
 
 use_cpu_cores()
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,9 @@ class Settings(Experiment):
     """Drifts to learn, seeded 0, 1, 2, …, one after the other."""
     config: evolution.Config = evolution.Config(num_pairs=16)
     """The evolution's static settings."""
-    agent: lpo.Config = lpo.Config(num_envs=16, num_steps=64)
-    """The agents' and the drift's static settings."""
-    hypers: evolution.Hypers = evolution.Hypers(agent=lpo.Hypers(learning_rate=1e-3), std=0.03)
+    agent: lpo.Config = lpo.Config(num_envs=16, num_steps=64, drift_clip=math.inf)
+    """The agents' and the drift's static settings; without a clip there is nothing at first."""
+    hypers: evolution.Hypers = evolution.Hypers(agent=lpo.Hypers(learning_rate=1e-2), std=0.03)
     """The evolution's hyperparameters."""
     run: RunFlags = RunOptions(out="results/lpo_meta_train", chunk=4)
 

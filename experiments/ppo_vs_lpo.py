@@ -48,7 +48,7 @@ class Settings:
     """Agents of every contender (and of every drift), with the same seeds."""
     num_tuning: int = 8
     """Other agents, on which step sizes are tuned."""
-    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
     """Step sizes to try."""
     config: ppo.Config = ppo.Config(num_envs=16, num_steps=64, activation="tanh")
     """PPO's static settings, which all have."""

@@ -10,6 +10,7 @@ from purejaxrl.devices import use_cpu_cores
 
 use_cpu_cores()
 
+import math
 from dataclasses import dataclass
 
 import lpo_meta_train
@@ -23,7 +24,7 @@ from purejaxrl.runner import RunOptions
 class Settings(lpo_meta_train.Settings):
     """TA-LPO evolved on {env}."""
 
-    agent: ta_lpo.Config = ta_lpo.Config(num_envs=16, num_steps=64)
+    agent: ta_lpo.Config = ta_lpo.Config(num_envs=16, num_steps=64, drift_clip=math.inf)
     """The agents' and the drift's static settings."""
     run: RunFlags = RunOptions(out="results/ta_lpo_meta_train", chunk=4)
 
