@@ -75,8 +75,8 @@ class Hypers(struct.PyTreeNode):
     """Discount per step."""
     gae_lambda: float = hyper(0.95, at_least=0, at_most=1)
     """Decay of the advantage's eligibility trace."""
-    clip_eps: float = hyper(0.2, above=0)
-    """How far the probability ratio may leave 1 before its gradient vanishes."""
+    clip_eps: float = hyper(0.2, above=0, infinite=True)
+    """How far the probability ratio may leave 1 before its gradient vanishes; inf for no clip."""
     value_clip_eps: float = hyper(0.2, above=0, infinite=True)
     """How far the value may leave the old one before its gradient vanishes; inf for no clipping."""
     value_coef: float = hyper(0.5, at_least=0)

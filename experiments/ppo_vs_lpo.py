@@ -61,6 +61,7 @@ def contenders(settings: Settings, env: Any) -> list[Contender]:
     rates = settings.learning_rates
     found = [
         Contender("PPO", ppo.make(settings.config, env), ppo.Hypers(), rates),
+        Contender("unclipped", ppo.make(settings.config, env), ppo.Hypers(clip_eps=np.inf), rates),
         Contender("DPO", dpo.make(settings.config, env), dpo.Hypers(), rates),
     ]
     for name in settings.drifts:

@@ -58,6 +58,14 @@ def test_the_clipped_surrogate_equals_its_cases():
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
+def test_an_infinite_clip_is_the_plain_objective():
+    log_ratio, advantage = jnp.array([-3.0, 0.0, 4.0]), jnp.array([2.0, 1.0, -1.5])
+    loss = lambda x: ppo.policy_loss(x, advantage, ppo.Hypers(clip_eps=jnp.inf)).sum()  # noqa: E731
+    value, slope = jax.value_and_grad(loss)(log_ratio)
+    np.testing.assert_allclose(value, -(np.exp(log_ratio) * advantage).sum(), rtol=1e-6)
+    np.testing.assert_allclose(slope, -np.exp(log_ratio) * advantage, rtol=1e-6)
+
+
 def test_an_infinite_value_clip_is_the_squared_error():
     value, old, target = jnp.array([3.0, -1.0]), jnp.array([0.0, 0.0]), jnp.array([1.0, 1.0])
     np.testing.assert_allclose(ppo.value_loss(value, old, target, jnp.inf), [2.0, 2.0])
