@@ -15,7 +15,7 @@ from purejaxrl.devices import use_cpu_cores
 
 use_cpu_cores()
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,7 @@ def contenders(settings: Settings, env: Any) -> list[Contender]:
     ]
     for name in settings.drifts:
         for learned, drift in load_rules(name):
-            drifts = {"drift_width": learned.drift_width, "drift_clip": learned.drift_clip}
-            config = type(learned)(**asdict(settings.config), **drifts)
+            config = replace(learned, **asdict(settings.config))
             hypers = lpo.Hypers(drift=drift)
             found.append(Contender(Path(name).stem, lpo.make(config, env), hypers, rates))
     return found

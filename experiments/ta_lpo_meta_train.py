@@ -10,8 +10,7 @@ from purejaxrl.devices import use_cpu_cores
 
 use_cpu_cores()
 
-import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import lpo_meta_train
 
@@ -24,8 +23,8 @@ from purejaxrl.runner import RunOptions
 class Settings(lpo_meta_train.Settings):
     """TA-LPO evolved on {env}."""
 
-    agent: ta_lpo.Config = ta_lpo.Config(num_envs=16, num_steps=64, drift_clip=math.inf)
-    """The agents' and the drift's static settings."""
+    agent: ta_lpo.Config = ta_lpo.Config(**asdict(lpo_meta_train.Settings.agent))
+    """The agents' and the drift's static settings: those of LPO."""
     run: RunFlags = RunOptions(out="results/ta_lpo_meta_train", chunk=4)
 
 

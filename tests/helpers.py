@@ -7,6 +7,7 @@ import numpy as np
 
 import envs
 from algos import ppo
+from purejaxrl.algorithm import Algorithm
 from purejaxrl.population import Population, populate, seeds
 from purejaxrl.runner import Result, RunOptions, run
 
@@ -25,6 +26,13 @@ def train(out: Path, num_updates: int, members: int = 4, **options) -> Result:
     who = options.pop("population", None) or population(members)
     options = {"chunk": 2, "checkpoint_every": 1, "progress": False, **options}
     return run(PPO, who, num_updates, RunOptions(str(out), **options), **of_run)
+
+
+def planned_memory(learner: Algorithm, hypers) -> int:
+    """Bytes that XLA plans for the intermediate results of a meta-learner's step."""
+    state = jax.eval_shape(lambda: learner.init(jax.random.key(0), hypers, None))
+    program = jax.jit(learner.learn).lower(state, hypers, ()).compile()
+    return program.memory_analysis().temp_size_in_bytes
 
 
 def arrays(tree) -> list[np.ndarray]:

@@ -12,8 +12,7 @@ import envs
 from algos import ppo
 from purejaxrl.launch import Experiment, Job, RunFlags, command, launch, parse
 from purejaxrl.runner import RunOptions
-
-CONFIG = ppo.Config(num_envs=2, num_steps=8, num_minibatches=2, hidden=(4,))
+from tests.helpers import CONFIG
 
 
 @dataclass(frozen=True)

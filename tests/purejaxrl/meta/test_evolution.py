@@ -19,7 +19,7 @@ from purejaxrl.meta import evolution
 from purejaxrl.population import populate, seeds
 from purejaxrl.runner import RunOptions, run
 from tests.algos.probes import Params, Probe
-from tests.helpers import assert_equal
+from tests.helpers import assert_equal, planned_memory
 
 DIMS = 3
 GOAL = jnp.array([1.0, -0.5, 0.25])
@@ -277,10 +277,7 @@ def test_a_batch_bounds_its_memory():
             sample_level=lambda key: params,
             sample_lifetime=lambda key: jnp.int32(5), axis_name=None,
         )  # fmt: skip
-        hypers = evolution.Hypers(agent=lpo.Hypers())
-        state = jax.eval_shape(lambda: learner.init(jax.random.key(0), hypers, None))
-        program = jax.jit(learner.learn).lower(state, hypers, ()).compile()
-        return program.memory_analysis().temp_size_in_bytes
+        return planned_memory(learner, evolution.Hypers(agent=lpo.Hypers()))
 
     few, many, twice, eight = memory(2, 2), memory(32, 2), memory(32, 4), memory(32, 8)
     assert many < 1.1 * few

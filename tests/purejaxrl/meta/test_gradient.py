@@ -16,7 +16,7 @@ from purejaxrl.returns import generalized_advantage
 from purejaxrl.runner import RunOptions, run
 from purejaxrl.ued.curriculum import uniform
 from tests.algos.probes import Params, Probe
-from tests.helpers import assert_equal
+from tests.helpers import assert_equal, planned_memory
 
 AGENT = lpg.Config(
     num_envs=3, num_steps=5, num_predictions=3, rule_width=6, rule_embedding=4, optimizer="sgd"
@@ -265,9 +265,7 @@ def test_rematerialised_its_memory_hardly_grows_with_k():
     def memory(num_updates, rematerialize):
         inner = lpg.make(agent, ENV)
         learner = make(2, num_updates, inner=inner, rule=agent, rematerialize=rematerialize)
-        state = jax.eval_shape(lambda: learner.init(jax.random.key(0), HYPERS, None))
-        program = jax.jit(learner.learn).lower(state, HYPERS, ()).compile()
-        return program.memory_analysis().temp_size_in_bytes
+        return planned_memory(learner, HYPERS)
 
     grown = [memory(20, again) - memory(5, again) for again in (False, True)]
     assert grown[1] < grown[0] / 3
