@@ -27,7 +27,7 @@ from rich.table import Table
 
 from purejaxrl.launch import command
 from purejaxrl.logs import console
-from purejaxrl.stats import interval
+from purejaxrl.stats import crossed_interval
 from purejaxrl.ued.scores import SCORES
 from purejaxrl.validation import require_known
 
@@ -117,23 +117,23 @@ def meta_test(rules: dict[str, list[Path]], name: str, settings: Settings) -> pd
 def tabulate(frame: pd.DataFrame) -> pd.DataFrame:
     """Means over rules and levels, and the chance to be better than uniform levels.
 
-    Intervals are over levels, with the rules as they are; how rules differ, the picture shows.
+    Intervals are over levels and rules, as far as a few rules can tell.
     """
     rows = []
     for (env, curriculum), part in frame.groupby(["env", "curriculum"], sort=False):
         by_level = part.pivot(index="level", columns="seed", values="score")
         row = {"env": env, "curriculum": curriculum, "rules": by_level.shape[1]}
-        row["return"] = str(interval(by_level.mean(axis=1).to_numpy()))
+        row["return"] = str(crossed_interval(by_level.to_numpy()))
         if "optimum" in part and part["optimum"].notna().all():
-            sound = part[part["optimum"] > 1e-3]
-            ratio = (sound["score"] / sound["optimum"]).groupby(sound["level"]).mean()
-            row["of the optimum"] = str(interval(ratio.to_numpy()))
+            optimum = part.groupby("level")["optimum"].first()
+            ratio = by_level.div(optimum, axis="index")[optimum > 1e-3]
+            row["of the optimum"] = str(crossed_interval(ratio.to_numpy()))
         rival = frame[(frame["env"] == env) & (frame["curriculum"] == "uniform")]
-        if len(rival):
+        if curriculum != "uniform" and len(rival):
             other = rival.pivot(index="level", columns="seed", values="score")
             difference = by_level.to_numpy()[:, :, None] - other.to_numpy()[:, None, :]
-            chance = 0.5 * (1 + np.sign(difference)).mean((1, 2))  # of any rule against any
-            row["P(better than uniform)"] = str(interval(chance))
+            better = 0.5 * (1 + np.sign(difference))  # of any rule against any
+            row["P(better than uniform)"] = str(crossed_interval(better))
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -60,6 +60,39 @@ def interval(
     return Estimate(value, *_percentiles(draws, confidence))
 
 
+def crossed_interval(
+    scores: np.ndarray,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    rng_seed: int = 0,
+) -> Estimate:
+    """Estimate the mean of a crossed design, with an interval for new entries of every axis.
+
+    Where every rule meets every level, scores are not independent: a good rule is good on many
+    levels at once. So whole rules and whole levels are resampled ("The pigeonhole bootstrap", Owen
+    2007, Annals of Applied Statistics 1:386). An axis with few entries, as three rules, hardly says
+    how others would differ: its part of the variance is too small by (n - 1)/n.
+
+    Args:
+        scores: `[num_levels, num_rules, ...]`, an axis for everything that could have been drawn
+            otherwise; one entry on an axis counts as given.
+        confidence, num_resamples, rng_seed: as in `interval`.
+
+    Raises:
+        ValueError: if there are no scores or one of them is NaN.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    _check_scores("scores", scores)
+    rng = np.random.default_rng(rng_seed)
+
+    def resampled() -> np.ndarray:
+        return scores[np.ix_(*(rng.integers(size, size=size) for size in scores.shape))]
+
+    draws = np.array([resampled().mean() for _ in range(num_resamples)])
+    return Estimate(float(scores.mean()), *_percentiles(draws, confidence))
+
+
 def probability_of_improvement(
     x: np.ndarray,
     y: np.ndarray,

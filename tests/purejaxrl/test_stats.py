@@ -3,7 +3,14 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from purejaxrl.stats import Estimate, final_scores, interval, iqm, probability_of_improvement
+from purejaxrl.stats import (
+    Estimate,
+    crossed_interval,
+    final_scores,
+    interval,
+    iqm,
+    probability_of_improvement,
+)
 
 
 def frame_of(rows):
@@ -68,6 +75,36 @@ def test_interval_of_single_runs_is_a_point():
 def test_interval_refuses_empty_samples_and_nan(samples):
     with pytest.raises(ValueError, match=f"sample {len(samples) - 1}: .* is not valid"):
         interval(*samples)
+
+
+def test_crossed_interval_of_one_rule_is_the_interval_over_levels():
+    scores = np.random.default_rng(3).normal(size=50)
+    np.testing.assert_allclose(crossed_interval(scores[:, None]), interval(scores), atol=0.05)
+    assert crossed_interval(scores[:, None]).value == pytest.approx(scores.mean())
+
+
+def test_crossed_interval_covers_new_rules_and_new_levels():
+    # Scores are a level's part plus a rule's: an interval over levels alone would miss the rules'.
+    rng, found, alone = np.random.default_rng(4), [], []
+    for _ in range(200):
+        scores = rng.normal(size=(40, 1)) + rng.normal(size=(1, 20))
+        found.append(crossed_interval(scores, num_resamples=300))
+        alone.append(interval(scores.mean(axis=1), num_resamples=300))
+    assert 0.88 <= np.mean([e.low <= 0 <= e.high for e in found]) <= 0.99
+    assert np.mean([e.low <= 0 <= e.high for e in alone]) < 0.8
+
+
+def test_crossed_interval_resamples_whole_entries():
+    # All of a rule's scores are alike: resampling single scores would give a narrow interval.
+    scores = np.broadcast_to([0.0, 1.0], (100, 2))
+    assert crossed_interval(scores) == Estimate(0.5, 0.0, 1.0)
+    assert crossed_interval(scores[:, :, None] * np.ones(3)) == Estimate(0.5, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("scores", [np.zeros((3, 0)), np.array([[1.0, np.nan]])])
+def test_crossed_interval_refuses_no_scores_and_nan(scores):
+    with pytest.raises(ValueError, match="scores: .* is not valid"):
+        crossed_interval(scores)
 
 
 def test_estimate_reads_well():
