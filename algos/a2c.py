@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl import networks, optimizers
 from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
-from purejaxrl.returns import Episode, generalized_advantage, next_values
-from purejaxrl.rollout import Experience, collect, reset
+from purejaxrl.parts import networks, optimizers
+from purejaxrl.parts.returns import Episode, generalized_advantage, next_values
+from purejaxrl.parts.rollout import Experience, collect, reset
 from purejaxrl.validation import hyper, require, require_choice, require_count
 
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from algos import a2c, lpg
-from purejaxrl import networks
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.meta import gradient
 from purejaxrl.meta.assessment import Assessment
 from purejaxrl.meta.gradient import Hypers
+from purejaxrl.parts import networks
 from purejaxrl.ued.curriculum import Replay, replay
 from purejaxrl.ued.scores import algorithmic_regret
 from purejaxrl.validation import require, require_count

@@ -20,12 +20,12 @@ import numpy as np
 import optax
 from flax import struct
 
-from purejaxrl import networks, optimizers
 from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
-from purejaxrl.gru import GRUWeights, gru
-from purejaxrl.optimizers import optimizer
-from purejaxrl.returns import Episode
-from purejaxrl.rollout import Experience, collect, no_value, reset
+from purejaxrl.parts import networks, optimizers
+from purejaxrl.parts.gru import GRUWeights, gru
+from purejaxrl.parts.optimizers import optimizer
+from purejaxrl.parts.returns import Episode
+from purejaxrl.parts.rollout import Experience, collect, no_value, reset
 from purejaxrl.validation import hyper, require, require_choice, require_count
 
 

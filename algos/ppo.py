@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl import networks, optimizers
 from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
-from purejaxrl.minibatches import minibatch_epochs
-from purejaxrl.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
-from purejaxrl.returns import Episode, Estimates, generalized_advantage, next_values
-from purejaxrl.rollout import Transition, collect, reset
+from purejaxrl.parts import networks, optimizers
+from purejaxrl.parts.minibatches import minibatch_epochs
+from purejaxrl.parts.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
+from purejaxrl.parts.returns import Episode, Estimates, generalized_advantage, next_values
+from purejaxrl.parts.rollout import Transition, collect, reset
 from purejaxrl.validation import hyper, require, require_choice, require_count
 
 

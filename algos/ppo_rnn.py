@@ -14,17 +14,17 @@ import jax.numpy as jnp
 
 from algos import ppo
 from algos.ppo import Hypers, Minibatch, optimize, optimizer, policy_loss, total_loss
-from purejaxrl import networks
 from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
-from purejaxrl.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
-from purejaxrl.returns import (
+from purejaxrl.parts import networks
+from purejaxrl.parts.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
+from purejaxrl.parts.returns import (
     Episode,
     Estimates,
     episode_metrics,
     generalized_advantage,
     next_values,
 )
-from purejaxrl.rollout import Transition, reset, rollout
+from purejaxrl.parts.rollout import Transition, reset, rollout
 from purejaxrl.validation import require, require_count
 
 __all__ = ["Config", "Hypers", "make"]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import spaces
 
-from purejaxrl.wrappers import Restarting
+from purejaxrl.parts.wrappers import Restarting
 
 
 @struct.dataclass

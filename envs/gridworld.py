@@ -22,7 +22,7 @@ import numpy as np
 from flax import struct
 from gymnax.environments import spaces
 
-from purejaxrl.wrappers import Restarting
+from purejaxrl.parts.wrappers import Restarting
 
 MOVES = np.array([(-1, 0), (1, 0), (0, -1), (0, 1), (0, 0)], np.int32)
 """(row, column) steps of the actions up, down, left, right, no-op."""

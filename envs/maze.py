@@ -22,8 +22,8 @@ from flax import struct
 from gymnax.environments import spaces
 from numpy.typing import ArrayLike
 
+from purejaxrl.parts.wrappers import Restarting
 from purejaxrl.validation import require
-from purejaxrl.wrappers import Restarting
 
 SIZE = 13
 MAX_STEPS = 250

@@ -22,8 +22,8 @@ from flax import struct
 from gymnax.environments import spaces
 
 from envs.maze import DIRECTIONS, MAX_STEPS, SIZE, Level, empty
+from purejaxrl.parts.wrappers import Restarting
 from purejaxrl.validation import require
-from purejaxrl.wrappers import Restarting
 
 NUM_STAGES = 4
 NUM_PLANES = 3 + len(DIRECTIONS) + NUM_STAGES + 1

@@ -9,7 +9,7 @@ The rules are written to OUT/rule-SEED.npz (`lpg_meta_test.py --rule FILE` puts 
 pictures of the levels kept to OUT/levels-SEED.png, from the least to the most recently visited.
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -26,8 +26,8 @@ from envs import gallery
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch
-from purejaxrl.logs import console
-from purejaxrl.runner import RunOptions
+from purejaxrl.running.logs import console
+from purejaxrl.running.runner import RunOptions
 from purejaxrl.ued.buffer import Buffer
 from purejaxrl.ued.scores import SCORES
 from purejaxrl.validation import require_known

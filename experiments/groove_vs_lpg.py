@@ -10,7 +10,7 @@ python experiments/groove_vs_lpg.py --curricula uniform regret --envs gridworld-
 OUT holds `scores.csv` (every rule on every level), `table.csv` and `generalisation.png`.
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -26,8 +26,8 @@ import pandas as pd
 from rich.table import Table
 
 from purejaxrl.launch import command
-from purejaxrl.logs import console
-from purejaxrl.stats import crossed_interval
+from purejaxrl.running.logs import console
+from purejaxrl.study.stats import crossed_interval
 from purejaxrl.ued.scores import SCORES
 from purejaxrl.validation import require_known
 

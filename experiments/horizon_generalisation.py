@@ -11,7 +11,7 @@ python experiments/horizon_generalisation.py \
 OUT holds `scores.csv` (every rule, horizon and level), `table.csv` and `horizons.png`.
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -35,13 +35,13 @@ import envs
 from algos import lpg
 from algos.rules import load_rules
 from envs.gridworld_levels import LEVELS
-from purejaxrl import record
 from purejaxrl.algorithm import Task
-from purejaxrl.devices import layout
 from purejaxrl.launch import command
-from purejaxrl.logs import console
 from purejaxrl.meta.lifetime import live
-from purejaxrl.stats import Estimate, interval
+from purejaxrl.running import record
+from purejaxrl.running.devices import layout
+from purejaxrl.running.logs import console
+from purejaxrl.study.stats import Estimate, interval
 from purejaxrl.validation import require_known
 
 

@@ -9,7 +9,7 @@ interactions. Scores are returns in the last fifth of life, also as a fraction o
 that can be computed. OUT/ENV holds `scores.csv`, `table.csv` and `curves.png`.
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -31,14 +31,14 @@ from algos import a2c, lpg, ppo
 from algos.rules import load_rule
 from envs.gridworld import GridWorld, MovingGridWorld
 from envs.gridworld_solution import solve
-from purejaxrl import plots
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.launch import parse
-from purejaxrl.logs import console
-from purejaxrl.population import grid, populate, seeds
-from purejaxrl.runner import RunOptions, run
-from purejaxrl.stats import final_scores, interval
-from purejaxrl.wrappers import FlattenObservation
+from purejaxrl.parts.wrappers import FlattenObservation
+from purejaxrl.running.logs import console
+from purejaxrl.running.population import grid, populate, seeds
+from purejaxrl.running.runner import RunOptions, run
+from purejaxrl.study import plots
+from purejaxrl.study.stats import final_scores, interval
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ python experiments/lpg_meta_train.py --config.num-agents 512 --agent.num-envs 64
 The rules are written to OUT/rule-SEED.npz; `lpg_meta_test.py --rule FILE` puts one to the test.
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -21,11 +21,11 @@ import envs
 from algos import lpg
 from algos.rules import save_rule
 from envs.gridworld_levels import LEVELS
-from purejaxrl import networks
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
 from purejaxrl.meta import gradient
-from purejaxrl.population import populate, seeds
-from purejaxrl.runner import Result, RunOptions, run
+from purejaxrl.parts import networks
+from purejaxrl.running.population import populate, seeds
+from purejaxrl.running.runner import Result, RunOptions, run
 from purejaxrl.ued.curriculum import uniform
 from purejaxrl.validation import require_known
 

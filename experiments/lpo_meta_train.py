@@ -9,7 +9,7 @@ python experiments/lpo_meta_train.py --env SpaceInvaders-MinAtar --total-steps 1
 The drifts are written to OUT/drift-SEED.npz.
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -25,8 +25,8 @@ from algos import lpo
 from algos.rules import save_rule
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch
 from purejaxrl.meta import evolution
-from purejaxrl.runner import RunOptions
-from purejaxrl.wrappers import FlattenObservation
+from purejaxrl.parts.wrappers import FlattenObservation
+from purejaxrl.running.runner import RunOptions
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ python experiments/maze_accel.py
 python experiments/maze_accel.py --score maxmc --num-edits 20
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 

@@ -4,7 +4,7 @@ python experiments/maze_dr.py
 python experiments/maze_dr.py --max-walls 25 --total-steps 2e7 --hypers.learning-rate 3e-4,1e-3
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 

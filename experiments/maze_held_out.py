@@ -17,13 +17,13 @@ from rich.table import Table
 from algos import ppo, ppo_rnn
 from envs import maze, maze_levels
 from purejaxrl.algorithm import Algorithm
-from purejaxrl.evaluate import evaluate
 from purejaxrl.launch import Experiment, Outcome
-from purejaxrl.logs import console
-from purejaxrl.runner import RunOptions
-from purejaxrl.stats import interval
+from purejaxrl.parts.wrappers import FlattenObservation
+from purejaxrl.running.evaluate import evaluate
+from purejaxrl.running.logs import console
+from purejaxrl.running.runner import RunOptions
+from purejaxrl.study.stats import interval
 from purejaxrl.ued.student import OwnLevel
-from purejaxrl.wrappers import FlattenObservation
 
 ATTEMPTS = 10
 """At each maze, by the stochastic policy."""

@@ -4,7 +4,7 @@ python experiments/maze_plr.py
 python experiments/maze_plr.py --score maxmc --hypers.replay.replay-prob 0.5,0.8
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 

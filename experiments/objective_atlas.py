@@ -11,7 +11,7 @@ python experiments/objective_atlas.py --objectives lpg results/ta_lpg_meta_train
 OUT holds a picture for every drift, and one, with its data, for all rules.
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -31,10 +31,10 @@ from algos import lpg, lpo, ta_lpo
 from algos.rules import load_rule
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Task
-from purejaxrl.devices import layout
 from purejaxrl.launch import command
-from purejaxrl.logs import console
-from purejaxrl.stats import interval
+from purejaxrl.running.devices import layout
+from purejaxrl.running.logs import console
+from purejaxrl.study.stats import interval
 from purejaxrl.validation import require_known
 
 AGES = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -9,7 +9,7 @@ python experiments/ppo_brax.py --env inverted_pendulum --config.num-envs 16 \\
     --hypers.learning-rate 1e-3 --hypers.learning-rate-end 0 --hypers.gamma 0.97 --total-steps 2e6
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -19,7 +19,7 @@ from typing import Literal
 import envs
 from algos import ppo
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
-from purejaxrl.runner import RunOptions
+from purejaxrl.running.runner import RunOptions
 
 
 @dataclass(frozen=True)

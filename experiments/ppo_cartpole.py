@@ -3,7 +3,7 @@
 python experiments/ppo_cartpole.py --seeds 64 --hypers.learning-rate 1e-4,3e-4,1e-3
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import envs
 from algos import ppo
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
-from purejaxrl.runner import RunOptions
+from purejaxrl.running.runner import RunOptions
 
 
 @dataclass(frozen=True)

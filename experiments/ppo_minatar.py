@@ -3,7 +3,7 @@
 python experiments/ppo_minatar.py --env Breakout-MinAtar,Asterix-MinAtar --total-steps 1e7
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -13,8 +13,8 @@ from typing import Literal
 import envs
 from algos import ppo
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
-from purejaxrl.runner import RunOptions
-from purejaxrl.wrappers import FlattenObservation
+from purejaxrl.parts.wrappers import FlattenObservation
+from purejaxrl.running.runner import RunOptions
 
 
 @dataclass(frozen=True)

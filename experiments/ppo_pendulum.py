@@ -3,7 +3,7 @@
 python experiments/ppo_pendulum.py
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import envs
 from algos import ppo
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
-from purejaxrl.runner import RunOptions
-from purejaxrl.wrappers import ScaleAction
+from purejaxrl.parts.wrappers import ScaleAction
+from purejaxrl.running.runner import RunOptions
 
 
 @dataclass(frozen=True)

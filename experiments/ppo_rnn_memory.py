@@ -6,7 +6,7 @@ right answer and -1 for the wrong one, so 0 is what a policy without memory gets
 python experiments/ppo_rnn_memory.py --memory-length 5,20
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import envs
 from algos import ppo_rnn
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
-from purejaxrl.runner import RunOptions
+from purejaxrl.running.runner import RunOptions
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ python experiments/ppo_vs_lpo.py --drifts results/lpo_meta_train results/ta_lpo_
 OUT holds `scores.csv`, `table.csv`, `scores.png`, and learning curves by environment.
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -28,10 +28,10 @@ from rich.table import Table
 
 from algos import dpo, lpo, ppo
 from algos.rules import load_rules
-from purejaxrl import plots
 from purejaxrl.launch import command
-from purejaxrl.logs import console
-from purejaxrl.stats import interval, probability_of_improvement
+from purejaxrl.running.logs import console
+from purejaxrl.study import plots
+from purejaxrl.study.stats import interval, probability_of_improvement
 
 
 @dataclass(frozen=True)

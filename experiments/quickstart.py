@@ -6,7 +6,7 @@ of their own, saves the best one and acts with it. Started again, it goes on whe
 python experiments/quickstart.py
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -19,10 +19,10 @@ from rich import print
 
 import envs
 from algos import ppo
-from purejaxrl.evaluate import evaluate_members, load_policy, save_policy
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
-from purejaxrl.runner import RunOptions
-from purejaxrl.stats import interval
+from purejaxrl.running.evaluate import evaluate_members, load_policy, save_policy
+from purejaxrl.running.runner import RunOptions
+from purejaxrl.study.stats import interval
 
 LEARNING_RATES = "2.5e-4,1e-3,4e-3"
 

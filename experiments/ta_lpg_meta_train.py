@@ -9,7 +9,7 @@ python experiments/ta_lpg_meta_train.py --config.num-pairs 512 --config.num-epis
 The rules are written to OUT/rule-SEED.npz; `lpg_meta_test.py --rule FILE` puts one to the test.
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -22,7 +22,7 @@ from algos import lpg, ta_lpg
 from envs.gridworld_levels import LEVELS
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
 from purejaxrl.meta import evolution
-from purejaxrl.runner import RunOptions
+from purejaxrl.running.runner import RunOptions
 from purejaxrl.validation import require_known
 
 

@@ -11,7 +11,7 @@ OUT holds the rules of every contender; `horizons`, of horizon_generalisation.py
 objective_atlas.py.
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -25,7 +25,7 @@ import ta_lpg_meta_train
 
 from algos import lpg, ta_lpg
 from purejaxrl.launch import command
-from purejaxrl.logs import console
+from purejaxrl.running.logs import console
 from purejaxrl.validation import require_known
 
 AGENTS = {"LPG": lpg.Config, "TA-LPG": ta_lpg.Config}

@@ -6,7 +6,7 @@ python experiments/ta_lpo_meta_train.py --env Catch-bsuite
 The drifts are written to OUT/drift-SEED.npz.
 """
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
@@ -16,7 +16,7 @@ import lpo_meta_train
 
 from algos import ta_lpo
 from purejaxrl.launch import RunFlags, launch
-from purejaxrl.runner import RunOptions
+from purejaxrl.running.runner import RunOptions
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ import pandas as pd
 import tyro
 from rich.table import Table
 
-from purejaxrl import plots
 from purejaxrl.algorithm import Algorithm
-from purejaxrl.checkpoint import CheckpointError
-from purejaxrl.logs import Sink, console, tensorboard_sink, wandb_sink
-from purejaxrl.population import Rows, populate, seeds
-from purejaxrl.runner import Result, RunOptions, estimate, plan_for, run
-from purejaxrl.stats import final_scores, interval
+from purejaxrl.running.checkpoint import CheckpointError
+from purejaxrl.running.logs import Sink, console, tensorboard_sink, wandb_sink
+from purejaxrl.running.population import Rows, populate, seeds
+from purejaxrl.running.runner import Result, RunOptions, estimate, plan_for, run
+from purejaxrl.study import plots
+from purejaxrl.study.stats import final_scores, interval
 
 RunFlags = Annotated[RunOptions, tyro.conf.arg(name="")]
 """Run options, as flags without a prefix."""

@@ -1,7 +1,7 @@
 import jax
 import pytest
 
-from purejaxrl.devices import use_cpu_cores
+from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores(8)  # virtual devices, so that tests can lay populations over 1, 2 and 8
 

@@ -8,8 +8,8 @@ import numpy as np
 import envs
 from algos import ppo
 from purejaxrl.algorithm import Algorithm
-from purejaxrl.population import Population, populate, seeds
-from purejaxrl.runner import Result, RunOptions, run
+from purejaxrl.running.population import Population, populate, seeds
+from purejaxrl.running.runner import Result, RunOptions, run
 
 CONFIG = ppo.Config(num_envs=2, num_steps=8, num_epochs=2, num_minibatches=2, hidden=(8,))
 ENV, ENV_PARAMS = envs.make("CartPole-v1")

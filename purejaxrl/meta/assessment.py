@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl.algorithm import Algorithm, part_name
-from purejaxrl.evaluate import evaluate
-from purejaxrl.returns import Estimates
+from purejaxrl.parts.returns import Estimates
+from purejaxrl.running.evaluate import evaluate
 from purejaxrl.ued.scores import Outcome
 
 

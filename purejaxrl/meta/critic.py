@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax
 import optax
 
-from purejaxrl import optimizers
-from purejaxrl.returns import Estimates, generalized_advantage
-from purejaxrl.rollout import Transition
+from purejaxrl.parts import optimizers
+from purejaxrl.parts.returns import Estimates, generalized_advantage
+from purejaxrl.parts.rollout import Transition
 
 
 class Critic(NamedTuple):

@@ -24,13 +24,13 @@ from jax.sharding import PartitionSpec
 from optax.tree_utils import tree_where
 
 from purejaxrl.algorithm import Algorithm, Metrics, Task, config_name, part_name, update
-from purejaxrl.devices import group_size
 from purejaxrl.meta import critic as critics
 from purejaxrl.meta.assessment import Assessment
 from purejaxrl.meta.critic import Critic
 from purejaxrl.meta.metrics import late_return, over_agents, summarize
 from purejaxrl.meta.succession import Agent, succession
-from purejaxrl.returns import Estimates
+from purejaxrl.parts.returns import Estimates
+from purejaxrl.running.devices import group_size
 from purejaxrl.ued.curriculum import Curriculum
 from purejaxrl.validation import hyper, require, require_count
 

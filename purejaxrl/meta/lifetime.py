@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl.algorithm import Algorithm, Task, update
-from purejaxrl.evaluate import evaluate
+from purejaxrl.running.evaluate import evaluate
 
 
 def live(

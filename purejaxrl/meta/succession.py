@@ -13,7 +13,7 @@ from purejaxrl.meta.assessment import Assessment, assess
 from purejaxrl.meta.critic import Critic
 from purejaxrl.meta.lifetime import for_finished, replace_each, staggered
 from purejaxrl.meta.metrics import mean_over
-from purejaxrl.returns import Estimates
+from purejaxrl.parts.returns import Estimates
 from purejaxrl.ued.buffer import NOT_KEPT, Visits
 from purejaxrl.ued.curriculum import Curriculum, Draw
 

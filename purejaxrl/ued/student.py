@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from purejaxrl.returns import Episode
-from purejaxrl.wrappers import Wrapper
+from purejaxrl.parts.returns import Episode
+from purejaxrl.parts.wrappers import Wrapper
 
 
 @struct.dataclass

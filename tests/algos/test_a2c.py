@@ -7,8 +7,8 @@ import pytest
 
 import envs
 from algos import a2c
-from purejaxrl import networks
 from purejaxrl.algorithm import make_train
+from purejaxrl.parts import networks
 from tests.algos.probes import Params, Probe
 
 SMALL = a2c.Config(num_envs=8, num_steps=16, hidden=(16,))

@@ -23,12 +23,12 @@ from algos import (
 )
 from envs import maze_levels
 from envs.maze import Maze
-from purejaxrl import networks
 from purejaxrl.algorithm import Task, part_name, update
 from purejaxrl.meta import evolution, gradient
+from purejaxrl.parts import networks
+from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.ued.curriculum import uniform
 from purejaxrl.ued.student import OwnLevel
-from purejaxrl.wrappers import FlattenObservation
 
 GRID, LEVEL = envs.make("gridworld-small")
 CART, CART_PARAMS = envs.make("CartPole-v1")

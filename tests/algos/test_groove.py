@@ -10,12 +10,12 @@ import pytest
 from algos import a2c, groove, lpg
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
-from purejaxrl import networks
 from purejaxrl.meta import gradient
 from purejaxrl.meta.assessment import Assessment
-from purejaxrl.population import populate, seeds
-from purejaxrl.runner import RunOptions, run
-from purejaxrl.stats import interval
+from purejaxrl.parts import networks
+from purejaxrl.running.population import populate, seeds
+from purejaxrl.running.runner import RunOptions, run
+from purejaxrl.study.stats import interval
 from purejaxrl.ued.curriculum import Replay, replay, uniform
 from purejaxrl.ued.scores import SCORES, algorithmic_regret
 from tests.helpers import assert_equal

@@ -193,7 +193,7 @@ def test_the_rule_is_told_of_termination_and_not_of_time_limits():
 def test_agents_of_networks_and_of_indices_learn_by_a_rule(name):
     env, env_params = envs.make(name)
     if name == "Catch-bsuite":
-        from purejaxrl.wrappers import FlattenObservation
+        from purejaxrl.parts.wrappers import FlattenObservation
 
         env = FlattenObservation(env)
     hypers = lpg.Hypers(rule=lpg.init_rule(jax.random.key(0), SMALL), learning_rate=1e-3)

@@ -10,12 +10,12 @@ import pytest
 from algos import accel, domain_randomization, lpg, plr, ppo, ppo_rnn
 from envs import maze, maze_levels
 from purejaxrl.algorithm import Task, update
-from purejaxrl.population import populate, seeds
-from purejaxrl.runner import RunOptions, run
+from purejaxrl.parts.wrappers import FlattenObservation
+from purejaxrl.running.population import populate, seeds
+from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.ued.curriculum import Replay
 from purejaxrl.ued.scores import SCORES, positive_value_loss
 from purejaxrl.ued.student import OwnLevel
-from purejaxrl.wrappers import FlattenObservation
 from tests.helpers import assert_equal
 
 NUM_ENVS = 4

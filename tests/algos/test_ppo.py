@@ -10,7 +10,7 @@ import pytest
 
 from algos import ppo
 from purejaxrl.algorithm import make_train
-from purejaxrl.wrappers import FlattenObservation
+from purejaxrl.parts.wrappers import FlattenObservation
 from tests.algos.probes import Params, Probe
 
 SMALL = ppo.Config(num_envs=8, num_steps=16, num_minibatches=2, hidden=(16,))

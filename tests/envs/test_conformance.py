@@ -18,8 +18,8 @@ from gymnax.environments import spaces
 
 import envs
 from envs import _BRAX as BRAX
-from purejaxrl.returns import Episode, episode_metrics
-from purejaxrl.wrappers import Restarting
+from purejaxrl.parts.returns import Episode, episode_metrics
+from purejaxrl.parts.wrappers import Restarting
 
 QUICK = {"gridworld-small", "gridworld-longer", "gridworld-mazes", "gridworld-rand_all", "maze-60"}
 QUICK |= {"chain-long-noisy", "chain-distracted", "garnet", "bandit-contextual"}

@@ -6,7 +6,7 @@ import pytest
 from gymnax.environments import spaces
 
 import envs
-from purejaxrl.wrappers import TimeLimit
+from purejaxrl.parts.wrappers import TimeLimit
 
 
 def test_names_are_sorted_and_of_both_kinds():

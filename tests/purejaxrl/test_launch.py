@@ -11,7 +11,7 @@ import pytest
 import envs
 from algos import ppo
 from purejaxrl.launch import Experiment, Job, RunFlags, command, launch, parse
-from purejaxrl.runner import RunOptions
+from purejaxrl.running.runner import RunOptions
 from tests.helpers import CONFIG
 
 

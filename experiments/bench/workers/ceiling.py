@@ -1,6 +1,6 @@
 """The ceiling: stepping the same environments with random actions, nothing learned."""
 
-from purejaxrl.devices import layout, use_cpu_cores
+from purejaxrl.running.devices import layout, use_cpu_cores
 
 use_cpu_cores()
 
@@ -8,7 +8,7 @@ import jax
 from timing import arguments, measure
 
 import envs
-from purejaxrl.rollout import reset
+from purejaxrl.parts.rollout import reset
 
 name, members, updates, repeats = arguments()
 env, env_params = envs.make(name)

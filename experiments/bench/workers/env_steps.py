@@ -3,7 +3,7 @@
 `step` is with auto-reset, `step_env` without.
 """
 
-from purejaxrl.devices import layout, use_cpu_cores
+from purejaxrl.running.devices import layout, use_cpu_cores
 
 use_cpu_cores()
 

@@ -7,7 +7,7 @@ horizons of 10 to 250 updates; `arithmetic` the rule's recurrent products alone;
 meta-step does with its buffer when one life ends.
 """
 
-from purejaxrl.devices import CPU_GROUP, use_cpu_cores
+from purejaxrl.running.devices import CPU_GROUP, use_cpu_cores
 
 use_cpu_cores()
 
@@ -22,10 +22,10 @@ import jax.numpy as jnp
 from algos import groove, lpg, ta_lpg
 from envs import gridworld_levels
 from envs.gridworld import GridWorld
-from purejaxrl import networks
 from purejaxrl.meta import evolution, gradient
-from purejaxrl.population import populate, seeds
-from purejaxrl.runner import Carry, RunOptions, _chunk, _start, plan_for
+from purejaxrl.parts import networks
+from purejaxrl.running.population import populate, seeds
+from purejaxrl.running.runner import Carry, RunOptions, _chunk, _start, plan_for
 from purejaxrl.ued.buffer import NOT_KEPT, Visits
 from purejaxrl.ued.curriculum import Replay, replay, uniform
 

@@ -1,6 +1,6 @@
 """Our PPO: `make_train`, laid over all devices as the runner does."""
 
-from purejaxrl.devices import layout, use_cpu_cores
+from purejaxrl.running.devices import layout, use_cpu_cores
 
 use_cpu_cores()
 
@@ -9,8 +9,8 @@ from timing import arguments, measure
 import envs
 from algos import ppo
 from purejaxrl.algorithm import make_train
-from purejaxrl.population import populate, seeds
-from purejaxrl.wrappers import FlattenObservation
+from purejaxrl.parts.wrappers import FlattenObservation
+from purejaxrl.running.population import populate, seeds
 
 name, members, updates, repeats = arguments()
 env, env_params = envs.make(name)

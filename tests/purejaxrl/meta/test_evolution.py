@@ -16,8 +16,8 @@ from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.meta import evolution
-from purejaxrl.population import populate, seeds
-from purejaxrl.runner import RunOptions, run
+from purejaxrl.running.population import populate, seeds
+from purejaxrl.running.runner import RunOptions, run
 from tests.algos.probes import Params, Probe
 from tests.helpers import assert_equal, planned_memory
 

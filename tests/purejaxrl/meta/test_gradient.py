@@ -9,11 +9,11 @@ from flax import struct
 from algos import lpg, ppo
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
-from purejaxrl import networks
 from purejaxrl.meta import gradient
-from purejaxrl.population import populate, seeds
-from purejaxrl.returns import generalized_advantage
-from purejaxrl.runner import RunOptions, run
+from purejaxrl.parts import networks
+from purejaxrl.parts.returns import generalized_advantage
+from purejaxrl.running.population import populate, seeds
+from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.ued.curriculum import uniform
 from tests.algos.probes import Params, Probe
 from tests.helpers import assert_equal, planned_memory

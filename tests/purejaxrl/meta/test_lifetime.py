@@ -8,8 +8,8 @@ import pytest
 import envs
 from algos import a2c
 from purejaxrl.algorithm import Task, make_train
-from purejaxrl.evaluate import evaluate
 from purejaxrl.meta.lifetime import for_finished, live, replace_each, staggered
+from purejaxrl.running.evaluate import evaluate
 
 
 def test_a_life_earns_what_its_last_policy_earns():

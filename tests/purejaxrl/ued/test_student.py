@@ -8,8 +8,8 @@ import envs
 from algos import ppo
 from envs import maze, maze_levels
 from purejaxrl.algorithm import Task
+from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.ued.student import OwnLevel, send
-from purejaxrl.wrappers import FlattenObservation
 from tests.helpers import assert_equal
 
 NUM_ENVS = 5

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from purejaxrl import checkpoint
 from purejaxrl.algorithm import Algorithm
-from purejaxrl.population import Population
+from purejaxrl.running import checkpoint
+from purejaxrl.running.population import Population
 
 
 def identity(algorithm: Algorithm, population: Population) -> dict[str, Any]:

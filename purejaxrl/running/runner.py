@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from purejaxrl import checkpoint, record
 from purejaxrl.algorithm import Algorithm, Task, update
-from purejaxrl.devices import Layout, layout
-from purejaxrl.logs import ParquetSink, ProgressLine, Sink, read_metrics, tabulate
-from purejaxrl.population import Population, name_of
+from purejaxrl.running import checkpoint, record
+from purejaxrl.running.devices import Layout, layout
+from purejaxrl.running.logs import ParquetSink, ProgressLine, Sink, read_metrics, tabulate
+from purejaxrl.running.population import Population, name_of
 from purejaxrl.validation import check_hypers, require, require_count
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from purejaxrl.plots import curves, heat_map, learning_curves
+from purejaxrl.study.plots import curves, heat_map, learning_curves
 
 
 def frame_of(returns, episodes, **columns):

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl import checkpoint
 from purejaxrl.algorithm import Algorithm, Task
-from purejaxrl.rollout import reset
+from purejaxrl.parts.rollout import reset
+from purejaxrl.running import checkpoint
 
 
 class Evaluation(NamedTuple):

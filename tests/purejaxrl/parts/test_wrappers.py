@@ -8,7 +8,7 @@ import pytest
 from gymnax.environments import environment, spaces
 
 import envs
-from purejaxrl.wrappers import (
+from purejaxrl.parts.wrappers import (
     ClipAction,
     FlattenObservation,
     OneHotObservation,

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from purejaxrl import optimizers
+from purejaxrl.parts import optimizers
 
 GRADS = {"a": jnp.array([3.0, 0.0]), "b": jnp.array([[4.0]])}
 

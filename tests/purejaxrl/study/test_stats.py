@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from purejaxrl.stats import (
+from purejaxrl.study.stats import (
     Estimate,
     crossed_interval,
     final_scores,

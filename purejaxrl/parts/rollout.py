@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from purejaxrl.returns import episode_metrics
+from purejaxrl.parts.returns import episode_metrics
 
 
 class Transition(NamedTuple):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import struct
 
-from purejaxrl.population import grid, log_uniform, name_of, populate, seeds, with_field
+from purejaxrl.running.population import grid, log_uniform, name_of, populate, seeds, with_field
 from purejaxrl.validation import hyper
 
 

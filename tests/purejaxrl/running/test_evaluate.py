@@ -7,8 +7,8 @@ import pytest
 
 from algos import ppo, ppo_rnn
 from purejaxrl.algorithm import Task
-from purejaxrl.checkpoint import CheckpointError
-from purejaxrl.evaluate import evaluate, evaluate_members, load_policy, save_policy
+from purejaxrl.running.checkpoint import CheckpointError
+from purejaxrl.running.evaluate import evaluate, evaluate_members, load_policy, save_policy
 from tests.algos.probes import Params, Probe
 from tests.helpers import ENV, ENV_PARAMS, PPO, population
 

@@ -10,7 +10,7 @@ import pytest
 from flax import struct
 from gymnax.environments import environment
 
-from purejaxrl.rollout import reset, rollout
+from purejaxrl.parts.rollout import reset, rollout
 
 OBS_DIM = 5
 T = 7

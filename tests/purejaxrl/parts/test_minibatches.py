@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from purejaxrl.minibatches import minibatch_epochs, shuffled
+from purejaxrl.parts.minibatches import minibatch_epochs, shuffled
 
 SIZE, EPOCHS = 12, 5
 

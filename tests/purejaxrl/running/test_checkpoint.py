@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl import checkpoint
-from purejaxrl.checkpoint import CheckpointError, Series, load, read_manifest, save
+from purejaxrl.running import checkpoint
+from purejaxrl.running.checkpoint import CheckpointError, Series, load, read_manifest, save
 
 INFO = {"update": 3, "score": 1.5, "name": "a run"}
 

@@ -16,14 +16,14 @@ import pytest
 
 import envs
 from algos import a2c, ppo
-from purejaxrl import runner
-from purejaxrl.checkpoint import CheckpointError
-from purejaxrl.population import grid, populate, seeds
-from purejaxrl.runner import RunOptions, run
-from purejaxrl.wrappers import TimeLimit
+from purejaxrl.parts.wrappers import TimeLimit
+from purejaxrl.running import runner
+from purejaxrl.running.checkpoint import CheckpointError
+from purejaxrl.running.population import grid, populate, seeds
+from purejaxrl.running.runner import RunOptions, run
 from tests.helpers import CONFIG, ENV, ENV_PARAMS, PPO, assert_equal, population, train
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 
 
 def compare_metrics(a: pd.DataFrame, b: pd.DataFrame) -> None:
@@ -51,7 +51,7 @@ def test_metrics_are_one_table_with_no_row_missing_or_double(tmp_path):
 
 def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
     script = (
-        "from purejaxrl.devices import use_cpu_cores; use_cpu_cores(8)\n"
+        "from purejaxrl.running.devices import use_cpu_cores; use_cpu_cores(8)\n"
         "import sys; from pathlib import Path; from tests.helpers import train\n"
         "train(Path(sys.argv[1]), 200, resume=True, checkpoint_every=3)\n"
     )
@@ -251,7 +251,7 @@ def test_the_run_says_what_it_was(tmp_path):
 @pytest.mark.slow
 def test_peak_memory_of_a_process_is_the_same_for_four_times_the_updates(tmp_path):
     script = (
-        "from purejaxrl.devices import use_cpu_cores; use_cpu_cores(2)\n"
+        "from purejaxrl.running.devices import use_cpu_cores; use_cpu_cores(2)\n"
         "import resource, sys; from pathlib import Path; from tests.helpers import train\n"
         "train(Path(sys.argv[1]), int(sys.argv[2]), members=16, chunk=16)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from purejaxrl.returns import Episode, episode_metrics, generalized_advantage, next_values
+from purejaxrl.parts.returns import Episode, episode_metrics, generalized_advantage, next_values
 
 T, B = 11, 3  # T is no multiple of the scan's unroll
 close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)  # noqa: E731

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl.normalize import (
+from purejaxrl.parts.normalize import (
     Moments,
     Normalizer,
     RewardScale,

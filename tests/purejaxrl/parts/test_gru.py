@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl.gru import GRUWeights, gru
+from purejaxrl.parts.gru import GRUWeights, gru
 
 T, BATCH, F, H = 7, 3, 4, 5
 

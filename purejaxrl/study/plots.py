@@ -7,7 +7,7 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 
-from purejaxrl.stats import final_scores, interval
+from purejaxrl.study.stats import final_scores, interval
 
 
 def curves(

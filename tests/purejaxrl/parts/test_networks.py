@@ -10,8 +10,17 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
-from purejaxrl import networks
-from purejaxrl.networks import CNN, MLP, Actor, Critic, PolicyHead, check_torso, dense, orthogonal
+from purejaxrl.parts import networks
+from purejaxrl.parts.networks import (
+    CNN,
+    MLP,
+    Actor,
+    Critic,
+    PolicyHead,
+    check_torso,
+    dense,
+    orthogonal,
+)
 
 SHAPES = [(8, 4), (4, 8), (5, 5), (3, 3, 2, 16)]
 KEY = jax.random.key(0)
@@ -48,7 +57,7 @@ def test_initialising_under_two_vmaps_equals_looped():
 
 MANY = """
 import jax, jax.numpy as jnp
-from purejaxrl.networks import MLP, Critic
+from purejaxrl.parts.networks import MLP, Critic
 critic = Critic(MLP((64, 64, 32)))
 for members in (64, 256):
     keys = jax.random.split(jax.random.key(0), members)
@@ -59,7 +68,7 @@ for members in (64, 256):
 
 
 def test_many_members_initialise_without_deadlock():
-    root = Path(networks.__file__).parents[1]
+    root = Path(networks.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", MANY],
         cwd=root,

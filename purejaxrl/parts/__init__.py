@@ -1,0 +1,1 @@
+"""Parts that algorithms are built of: rollouts, returns, networks, optimizers, wrappers."""

@@ -1,0 +1,1 @@
+"""Running: populations on devices, their records, metrics and checkpoints, and evaluation."""
