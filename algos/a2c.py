@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_name
 from purejaxrl.parts import networks, optimizers
 from purejaxrl.parts.returns import Episode, generalized_advantage, next_values
 from purejaxrl.parts.rollout import Experience, collect, reset

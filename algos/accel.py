@@ -13,7 +13,8 @@ from optax.tree_utils import tree_where
 
 from algos import plr
 from algos.plr import Choice, Config, Hypers, State
-from purejaxrl.algorithm import Algorithm, part_name
+from purejaxrl.algorithm import Algorithm
+from purejaxrl.identity import part_name
 from purejaxrl.ued import curriculum as curricula
 from purejaxrl.ued.curriculum import Replay
 from purejaxrl.ued.scores import positive_value_loss

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_name
 from purejaxrl.ued.student import OwnLevel, send
 
 

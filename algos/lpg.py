@@ -20,7 +20,8 @@ import numpy as np
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_name
 from purejaxrl.parts import networks, optimizers
 from purejaxrl.parts.gru import GRUWeights, gru
 from purejaxrl.parts.optimizers import optimizer

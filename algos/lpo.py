@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from algos import ppo
-from purejaxrl.algorithm import Algorithm, part_name
+from purejaxrl.algorithm import Algorithm
+from purejaxrl.identity import part_name
 from purejaxrl.validation import require, require_count
 
 MARGIN = 1e-4

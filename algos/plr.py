@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from flax import struct
 from optax.tree_utils import tree_where
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_name
 from purejaxrl.ued import buffer as buffers
 from purejaxrl.ued import curriculum as curricula
 from purejaxrl.ued.buffer import Buffer, Visits

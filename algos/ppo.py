@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_name
 from purejaxrl.parts import networks, optimizers
 from purejaxrl.parts.minibatches import minibatch_epochs
 from purejaxrl.parts.normalize import Moments, Normalizer, advance_normalizer, normalize_obs

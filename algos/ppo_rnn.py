@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from algos import ppo
 from algos.ppo import Hypers, Minibatch, optimize, optimizer, policy_loss, total_loss
-from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_name
 from purejaxrl.parts import networks
 from purejaxrl.parts.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
 from purejaxrl.parts.returns import (

@@ -6,7 +6,6 @@ So a run can be jitted, and vmapped over keys, hyperparameters and levels.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -66,22 +65,8 @@ class Algorithm(NamedTuple):
     num_agents: int = 1
     """How many agents there are to lay."""
     made_of: tuple[str, ...] = ()
-    """Names of the environment and the functions it was made with; compared like `config`."""
-
-
-def part_name(part: Any) -> str:
-    """Name an environment or a function that an algorithm is made of."""
-    if isinstance(part, partial):
-        bound = *map(str, part.args), *(f"{name}={x}" for name, x in part.keywords.items())
-        return f"{part_name(part.func)}({', '.join(bound)})"
-    if hasattr(part, "__qualname__"):
-        return f"{part.__module__}.{part.__qualname__}"
-    return f"{type(part).__qualname__}({getattr(part, 'name', '')})"
-
-
-def config_name(config: Any) -> str:
-    """Name a config and the file that it is of: a fork may have the same settings."""
-    return f"{type(config).__module__}.{config!r}"
+    """`part_name` of the environment and of everything else it was made with that decides a
+    result. A run is resumed only where these and `config` are equal."""
 
 
 def update(algorithm: Algorithm, state: Any, hypers: Any) -> tuple[Any, Metrics]:

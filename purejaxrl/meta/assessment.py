@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.algorithm import Algorithm, part_name
+from purejaxrl.algorithm import Algorithm
+from purejaxrl.identity import part_name
 from purejaxrl.parts.returns import Estimates
 from purejaxrl.running.evaluate import evaluate
 from purejaxrl.ued.scores import Outcome

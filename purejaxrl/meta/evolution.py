@@ -22,7 +22,8 @@ from evosax.core.fitness_shaping import identity_fitness_shaping_fn
 from flax import struct
 from jax.sharding import PartitionSpec
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, config_name, part_name
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_name
 from purejaxrl.meta.lifetime import live
 from purejaxrl.meta.metrics import mean_over
 from purejaxrl.validation import hyper, require, require_count
@@ -229,5 +230,5 @@ def make(
         act=act,
         partition=State(*[PartitionSpec()] * 5) if axis_name else None,
         num_agents=config.num_batches,
-        made_of=(config_name(inner.config), *inner.made_of, *map(part_name, parts)),
+        made_of=(part_name(inner.config), *inner.made_of, *map(part_name, parts)),
     )

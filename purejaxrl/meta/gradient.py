@@ -23,7 +23,8 @@ from flax import struct
 from jax.sharding import PartitionSpec
 from optax.tree_utils import tree_where
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, config_name, part_name, update
+from purejaxrl.algorithm import Algorithm, Metrics, Task, update
+from purejaxrl.identity import part_name
 from purejaxrl.meta import critic as critics
 from purejaxrl.meta.assessment import Assessment
 from purejaxrl.meta.critic import Critic
@@ -257,7 +258,7 @@ def make(
         partition=partition() if axis_name else None,
         num_agents=config.num_agents,
         made_of=(
-            config_name(inner.config), *inner.made_of, *map(part_name, (insert, sample_lifetime)),
+            part_name(inner.config), *inner.made_of, *map(part_name, (insert, sample_lifetime)),
             curriculum.name, *(assessment.made_of if assessment else ()),
         ),
     )  # fmt: skip

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from flax import struct
 from optax.tree_utils import tree_where
 
-from purejaxrl.algorithm import Metrics, part_name
+from purejaxrl.algorithm import Metrics
+from purejaxrl.identity import part_name
 from purejaxrl.ued import buffer as buffers
 from purejaxrl.ued.buffer import NOT_KEPT, Buffer
 from purejaxrl.validation import hyper
@@ -62,7 +63,7 @@ def fixed(levels: Any) -> Curriculum:
         index = jax.random.randint(key, wanted.shape, 0, num_levels)
         return state, new(jax.tree.map(lambda x: x[index], levels))
 
-    return Curriculum(tuple, sample, name=f"fixed({num_levels})")
+    return Curriculum(tuple, sample, name=f"fixed({part_name(levels)})")
 
 
 class Replay(struct.PyTreeNode):

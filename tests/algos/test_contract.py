@@ -23,7 +23,8 @@ from algos import (
 )
 from envs import maze_levels
 from envs.maze import Maze
-from purejaxrl.algorithm import Task, part_name, update
+from purejaxrl.algorithm import Task, update
+from purejaxrl.identity import part_name
 from purejaxrl.meta import evolution, gradient
 from purejaxrl.parts import networks
 from purejaxrl.parts.wrappers import FlattenObservation
