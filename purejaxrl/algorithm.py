@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.validation import check_hypers
+from purejaxrl.validation import check_hypers, is_count
 
 Metrics = dict[str, jax.Array]
 
@@ -86,8 +86,8 @@ def make_train(algorithm: Algorithm, num_updates: int) -> Callable:
         `train(key, hypers, env_params) -> (State, Metrics)`, the metrics stacked
         to `[num_updates]`: jit it, and vmap it over any of its arguments.
     """
-    if num_updates < 1:
-        raise ValueError(f"num_updates: {num_updates} is not valid; it must be an integer >= 1")
+    if not is_count(num_updates):
+        raise ValueError(f"num_updates: {num_updates!r} is not valid; it must be an integer >= 1")
 
     def train(key: jax.Array, hypers: Any, env_params: Any) -> tuple[Any, Metrics]:
         check_hypers(hypers)

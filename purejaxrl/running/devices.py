@@ -40,7 +40,7 @@ def use_cpu_cores(count: int | None = None) -> None:
 
     Raises:
         ValueError: if the count is not a positive integer.
-        RuntimeError: (from JAX) if a backend has already started.
+        RuntimeError: (from JAX) if a backend has already started with another count.
     """
     text = os.environ.get("PUREJAXRL_CPU_DEVICES", "")
     if text:
@@ -51,7 +51,9 @@ def use_cpu_cores(count: int | None = None) -> None:
         count = int(text)
     elif count is not None and count < 1:
         raise ValueError(f"count: {count} is not valid; it must be an integer >= 1")
-    jax.config.update("jax_num_cpu_devices", count or len(os.sched_getaffinity(0)))
+    count = count or len(os.sched_getaffinity(0))
+    if jax.config.jax_num_cpu_devices != count:
+        jax.config.update("jax_num_cpu_devices", count)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = os.path.join(
             os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "purejaxrl", "xla"

@@ -10,7 +10,7 @@ import pytest
 
 import envs
 from algos import ppo
-from purejaxrl.launch import Experiment, Job, RunFlags, command, launch, parse
+from purejaxrl.launch import Experiment, Job, RunFlags, command, launch, updates_for
 from purejaxrl.running.runner import RunOptions
 from tests.helpers import CONFIG
 
@@ -23,28 +23,29 @@ class Settings(Experiment):
     """Environment."""
     seeds: int = 2
     """Agents."""
-    config: ppo.Config = CONFIG
+    agent: ppo.Config = CONFIG
     """Static settings."""
     hypers: ppo.Hypers = ppo.Hypers()
     """Hyperparameters."""
+    total_steps: float = 32
+    """Environment steps."""
     run: RunFlags = RunOptions(progress=False)
+
+    @property
+    def title(self) -> str:
+        return f"PPO on {self.env} {{}} [/b]"  # braces and markup are text
 
 
 def build(settings: Settings) -> Job:
     env, env_params = envs.make(settings.env)
-    return Job(ppo.make(settings.config, env), env_params, 2)
-
-
-def test_lists_on_the_command_line_become_every_combination():
-    words = ["--hypers.gamma", "0.9,0.99", "--config.num-envs=2,4", "--seeds", "3"]
-    found = [(s.hypers.gamma, s.config.num_envs, s.seeds) for s in parse(Settings, words)]
-    assert found == [(0.9, 2, 3), (0.9, 4, 3), (0.99, 2, 3), (0.99, 4, 3)]
+    num_updates = updates_for(settings.total_steps, settings.agent.batch_size)
+    return Job(ppo.make(settings.agent, env), env_params, num_updates, env)
 
 
 def test_floats_are_members_of_one_run_and_the_rest_is_looped_over(tmp_path):
-    words = ["--hypers.gamma", "0.9,0.99", "--config.num-envs", "2,4", "--out", str(tmp_path)]
+    words = ["--hypers.gamma", "0.9,0.99", "--agent.num-envs", "2,4", "--out", str(tmp_path)]
     outcomes = launch(Settings, build, words)
-    assert [o.settings.config.num_envs for o in outcomes] == [2, 4]
+    assert [o.settings.agent.num_envs for o in outcomes] == [2, 4]
     for outcome, folder in zip(outcomes, ("num_envs=2", "num_envs=4"), strict=True):
         rows = [(row["gamma"], row["seed"]) for row in outcome.result.population.rows]
         assert rows == [(0.9, 0), (0.9, 1), (0.99, 0), (0.99, 1)]
@@ -72,7 +73,7 @@ def test_help_is_the_docstring_of_the_file_with_a_line_for_each_command(capsys):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--config.num-envs", "0"], "num_envs"),
+        (["--agent.num-envs", "0"], "num_envs"),
         (["--hypers.gamma", "1.5"], "gamma"),
         (["--env", "CartPool-v1"], "CartPool-v1"),
     ],

@@ -16,6 +16,7 @@ import pytest
 
 import envs
 from algos import a2c, ppo
+from purejaxrl.algorithm import Task, update
 from purejaxrl.parts.wrappers import TimeLimit
 from purejaxrl.running import runner
 from purejaxrl.running.checkpoint import CheckpointError
@@ -144,10 +145,10 @@ def test_a_finished_run_can_be_extended(tmp_path):
 def test_keys_are_never_reused():
     def lives(algorithm):
         key, hypers = jax.random.key(0), ppo.Hypers()
-        task = runner.Task(ENV_PARAMS, jax.numpy.int32(4))
+        task = Task(ENV_PARAMS, jax.numpy.int32(4))
         with jax.debug_key_reuse(True):
             state = jax.jit(algorithm.init)(key, hypers, task)
-            step = jax.jit(lambda state: runner.update(algorithm, state, hypers)[0])
+            step = jax.jit(lambda state: update(algorithm, state, hypers)[0])
             return step(step(state)).step
 
     assert lives(PPO) == 2
@@ -163,14 +164,14 @@ def test_keys_are_never_reused():
 
 def test_memory_does_not_grow_with_the_number_of_updates(tmp_path):
     options = runner.RunOptions(str(tmp_path), chunk=4)
-    short = runner.estimate(PPO, population(), 10, options).bytes
-    assert runner.estimate(PPO, population(), 10_000, options).bytes == short
+    short = runner.estimate(PPO, population(), 10, options).num_bytes
+    assert runner.estimate(PPO, population(), 10_000, options).num_bytes == short
 
 
 def test_a_used_folder_is_not_touched_without_resume(tmp_path):
     train(tmp_path / "run", 2)
     before = sorted(p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*"))
-    with pytest.raises(ValueError, match="already holds a run; resume it, or choose another"):
+    with pytest.raises(ValueError, match="already holds a run; continue it with --resume"):
         train(tmp_path / "run", 4)
     assert sorted(p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")) == before
 
@@ -179,7 +180,7 @@ def test_another_setting_is_refused_by_name(tmp_path):
     train(tmp_path / "run", 2)
     with pytest.raises(ValueError, match=r"hypers\.gamma\[0\] was 0\.99.*, now 0\.5"):
         train(tmp_path / "run", 4, resume=True, population=population(4, gamma=0.5))
-    with pytest.raises(ValueError, match="num_updates: 1 is not valid; the run in .* did 2"):
+    with pytest.raises(ValueError, match="num_updates: 1 is not valid; the run .* made 2"):
         train(tmp_path / "run", 1, resume=True)
 
 
@@ -228,7 +229,7 @@ def test_a_full_disk_keeps_what_was_saved_and_says_so(tmp_path, monkeypatch):
 
 def test_an_unwritable_folder_is_refused_before_compiling(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr(runner, "_start", lambda *_: pytest.fail("started before checking"))
+    monkeypatch.setattr(runner, "start", lambda *_: pytest.fail("started before checking"))
     with pytest.raises(ValueError, match="out: .*file/run cannot be written"):
         train(tmp_path / "file" / "run", 2)
 
