@@ -139,7 +139,8 @@ def run(
         checkpoint.CheckpointError: if `out` cannot be written, or no checkpoint can be used.
         Stopped: after SIGTERM, SIGHUP or Ctrl-C, everything saved.
     """
-    for name, value in (("num_updates", num_updates), ("horizon", horizon or num_updates)):
+    horizon = num_updates if horizon is None else horizon
+    for name, value in (("num_updates", num_updates), ("horizon", horizon)):
         if not is_count(value):
             raise ValueError(f"{name}: {value!r} is not valid; it must be an integer >= 1")
     check_hypers(population.hypers)
@@ -163,7 +164,7 @@ def run(
                 f"{position.update}"
             )
         metrics_sink.rewind(position.update)
-        carry = place(algorithm, plan, position.carry, horizon or num_updates)
+        carry = place(algorithm, plan, position.carry, horizon)
         position = _train(
             compile_chunk(algorithm, population, plan, options.chunk, carry),
             position._replace(carry=carry),
@@ -230,7 +231,7 @@ def _train(
                 unsaved = 0
         if unsaved or position.update == begun:
             _save(program, position, score, saved)
-    except OSError as error:
+    except (OSError, checkpoint.CheckpointError) as error:
         raise checkpoint.CheckpointError(
             f"out: {options.folder} cannot be written ({error}); checkpoints up to update "
             f"{max(saved.updates(), default=0)} are kept; free room and resume"

@@ -20,8 +20,10 @@ from purejaxrl.algorithm import Task, update
 from purejaxrl.parts.wrappers import TimeLimit
 from purejaxrl.running import runner
 from purejaxrl.running.checkpoint import CheckpointError
+from purejaxrl.running.logs import read_metrics
 from purejaxrl.running.population import grid, populate, seeds
 from purejaxrl.running.runner import RunOptions, run
+from purejaxrl.study.stats import final_scores
 from tests.helpers import CONFIG, ENV, ENV_PARAMS, PPO, assert_equal, population, train
 
 REPO = Path(__file__).parents[3]
@@ -71,13 +73,37 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
     compare_metrics(whole.metrics, resumed.metrics)
 
 
-def test_a_signal_finishes_the_chunk_and_saves(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_finishes_the_chunk_and_saves(tmp_path, number):
     def interrupt(table, first_update):
         if first_update == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     with pytest.raises(runner.Stopped, match="stopped at update 4 of 10"):
         train(tmp_path / "run", 10, sinks=(interrupt,), checkpoint_every=100)
+    resumed = train(tmp_path / "run", 10, resume=True)
+    assert_equal(train(tmp_path / "whole", 10).state, resumed.state)
+
+
+def test_a_signal_that_the_process_ignores_stays_ignored(tmp_path):
+    """As under nohup, when the terminal is closed."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        hang_up = lambda table, first_update: os.kill(os.getpid(), signal.SIGHUP)  # noqa: E731
+        assert train(tmp_path / "run", 4, sinks=(hang_up,)).alive.all()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_interrupt_stops_at_once_and_loses_nothing_saved(tmp_path):
+    def interrupt_twice(table, first_update):
+        if first_update == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", 10, sinks=(interrupt_twice,))
     resumed = train(tmp_path / "run", 10, resume=True)
     assert_equal(train(tmp_path / "whole", 10).state, resumed.state)
 
@@ -129,8 +155,31 @@ def test_a_member_that_fails_is_frozen_and_the_others_are_unchanged(tmp_path):
     for member in (0, 2):
         assert_equal(whole.member(member), broken.member(member))
     frozen = broken.metrics[broken.metrics["member"] == 1]
-    assert not frozen["alive"].iloc[-1]
+    dead = frozen[~frozen["alive"]]
+    assert len(dead) and dead["return"].isna().all() and (dead["episodes"] == 0).all()
     assert frozen["env_steps"].iloc[-1] == broken.state.step[1] * CONFIG.batch_size
+    assert np.isnan(final_scores(broken.metrics, fraction=1.0)[1])
+
+
+@pytest.mark.parametrize("name", ["[brackets]", "two words", "Übung", "a*b?"])
+def test_a_folder_of_any_name_is_trained_into_and_resumed(tmp_path, name):
+    train(tmp_path / name, 2)
+    assert train(tmp_path / name, 4, resume=True).metrics["update"].max() == 4
+
+
+def test_the_home_folder_can_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert train("~/run", 2).out == tmp_path / "run"
+    assert len(read_metrics("~/run")) == 8
+
+
+@pytest.mark.parametrize("length", [0, -4, 2.5, True])
+def test_lengths_that_are_no_counts_are_refused(tmp_path, length):
+    with pytest.raises(ValueError, match=rf"num_updates: {length} is not valid"):
+        train(tmp_path / "run", length)
+    with pytest.raises(ValueError, match=rf"horizon: {length} is not valid"):
+        train(tmp_path / "run", 2, horizon=length)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_can_be_extended(tmp_path):
