@@ -20,9 +20,10 @@ from rich.table import Table
 
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.running.checkpoint import CheckpointError
-from purejaxrl.running.logs import Sink, console, tensorboard_sink, wandb_sink
-from purejaxrl.running.population import Rows, populate, seeds
+from purejaxrl.running.logs import console
+from purejaxrl.running.population import Population, Rows, populate, seeds
 from purejaxrl.running.runner import Result, RunOptions, estimate, plan_for, run
+from purejaxrl.running.sinks import Sink, TensorBoardSink, WandbSink
 from purejaxrl.study import plots
 from purejaxrl.study.stats import final_scores, interval
 
@@ -144,7 +145,7 @@ def _launch(settings: type, build: Callable[[Any], Job], argv: Sequence[str]) ->
         if options.dry_run:
             _foresee(job, population, options)
             continue
-        sinks = _sinks(options, population.names, _flatten(chosen))
+        sinks = _sinks(options, population, _flatten(chosen))
         result = run(
             job.algorithm, population, job.num_updates, options, settings=chosen, sinks=sinks
         )
@@ -191,12 +192,12 @@ def _foresee(job: Job, population: Any, options: RunOptions) -> None:
     )
 
 
-def _sinks(options: RunOptions, names: Sequence[str], config: dict[str, Any]) -> list[Sink]:
-    sinks = []
+def _sinks(options: RunOptions, population: Population, config: dict[str, Any]) -> list[Sink]:
+    sinks: list[Sink] = []
     if options.tensorboard:
-        sinks.append(tensorboard_sink(Path(options.out) / "tensorboard", names))
+        sinks.append(TensorBoardSink(Path(options.out) / "tensorboard", population.names))
     if options.wandb:
-        sinks.append(wandb_sink(options.wandb, config))
+        sinks.append(WandbSink(options.wandb, options.out, population.rows, config))
     return sinks
 
 

@@ -23,8 +23,10 @@ import pandas as pd
 from purejaxrl.algorithm import Algorithm, Task, update
 from purejaxrl.running import checkpoint, record
 from purejaxrl.running.devices import Layout, layout
-from purejaxrl.running.logs import ParquetSink, ProgressLine, Sink, read_metrics, tabulate
+from purejaxrl.running.logs import ProgressLine
+from purejaxrl.running.metrics import MetricsStore, read_metrics, tabulate
 from purejaxrl.running.population import Population, name_of
+from purejaxrl.running.sinks import Sink
 from purejaxrl.validation import check_hypers, require, require_count
 
 
@@ -128,7 +130,7 @@ def run(
     out = Path(options.out)
     record.claim(out, options.resume, record.identity(algorithm, population), settings)
     plan = plan_for(algorithm, population, options, list(devices) if devices else None)
-    metrics_sink = ParquetSink(out / "metrics")
+    store = MetricsStore(out / "metrics")
     saved = checkpoint.Series(out / "checkpoints", options.keep_last)
 
     abstract = jax.eval_shape(lambda: _start(algorithm, population))
@@ -143,7 +145,8 @@ def run(
     else:
         carry, done = _start(algorithm, population), 0
         env_steps = np.zeros(population.size, np.int64)
-    metrics_sink.rewind(done)
+    store.check(done)
+    store.rewind(done)
     carry = _with_horizon(carry, horizon or num_updates)
     begun = done
     carry = plan.place(carry, Carry(algorithm.partition, None))
@@ -171,7 +174,7 @@ def run(
                 )
                 env_steps = metrics["env_steps"][:, -1]
                 table = tabulate(population.rows, metrics, done)
-                for sink in (metrics_sink, *sinks):
+                for sink in (store, *sinks):
                     sink(table, done)
                 done += length
                 unsaved += 1
