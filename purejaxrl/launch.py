@@ -28,8 +28,9 @@ from purejaxrl.running.commandline import (
     updates_for,
     with_kept_words,
 )
-from purejaxrl.running.logs import Sink, console, tensorboard_sink, wandb_sink
+from purejaxrl.running.logs import console
 from purejaxrl.running.runner import Result, estimate, run
+from purejaxrl.running.sinks import Sink, TensorBoardSink, WandbSink
 from purejaxrl.study import plots
 from purejaxrl.study.stats import final_scores, interval
 
@@ -79,12 +80,12 @@ def launch(
         if plans[0].options.dry_run:
             foresee(plans)
             return []
-        outcomes = [_train(plan, _command(settings, words)) for plan in plans]
-        for outcome in outcomes if save else ():
-            save(outcome)
-        scores = [
-            report(plan, outcome.result) for plan, outcome in zip(plans, outcomes, strict=True)
-        ]
+        outcomes, scores = [], []
+        for plan in plans:
+            outcomes.append(_train(plan, _command(settings, words)))
+            if save:
+                save(outcomes[-1])
+            scores.append(report(plan, outcomes[-1].result))
         if len(plans) > 1:
             compare(plans, scores)
     return outcomes
@@ -177,9 +178,10 @@ def foresee(plans: Sequence[Plan]) -> None:
 
 
 def _sinks(plan: Plan) -> list[Sink]:
-    options, names, sinks = plan.options, plan.population.names, []
+    options, population, sinks = plan.options, plan.population, []
     if options.tensorboard:
-        sinks.append(tensorboard_sink(options.folder / "tensorboard", names))
+        sinks.append(TensorBoardSink(options.folder / "tensorboard", population.names))
     if options.wandb:
-        sinks.append(wandb_sink(options.wandb, flatten(plan.settings)))
+        settings = flatten(plan.settings)
+        sinks.append(WandbSink(options.wandb, options.out, population.rows, settings))
     return sinks

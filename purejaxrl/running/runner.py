@@ -20,9 +20,11 @@ import pandas as pd
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.running import checkpoint, record
 from purejaxrl.running.chunk import Carry, Program, compile_chunk, place, plan_for, start
-from purejaxrl.running.logs import ParquetSink, ProgressLine, Sink, read_metrics, tabulate
+from purejaxrl.running.logs import ProgressLine
+from purejaxrl.running.metrics import MetricsStore, read_metrics, tabulate
 from purejaxrl.running.population import Population, name_of
 from purejaxrl.running.signals import stop_signals
+from purejaxrl.running.sinks import DroppableSink, Sink
 from purejaxrl.validation import check_hypers, is_count, require, require_count
 
 SAVED = "saved.json"
@@ -127,7 +129,7 @@ def run(
             extended has its horizon moved along.
         settings: dataclass kept in `run.json`, for people.
         command: the command line, kept in `run.json` for `--resume`.
-        sinks: where else metrics go, chunk by chunk.
+        sinks: where else metrics go, chunk by chunk; one that fails is dropped with a warning.
         devices: what to run on; all devices by default.
 
     Returns:
@@ -135,7 +137,7 @@ def run(
         NaN or infinite is frozen at its last good state, reported, and leaves the others alone.
 
     Raises:
-        ValueError: for invalid arguments, or an `out` that holds another run.
+        ValueError: for invalid arguments, an `out` that holds another run, or damaged metrics.
         checkpoint.CheckpointError: if `out` cannot be written, or no checkpoint can be used.
         Stopped: after SIGTERM, SIGHUP or Ctrl-C, everything saved.
     """
@@ -155,7 +157,7 @@ def run(
             settings=_as_dict(settings),
             layout={"devices": plan.mesh.size, "group": plan.group},
         )
-        metrics_sink = ParquetSink(out / "metrics")
+        store = MetricsStore(out / "metrics")
         saved = checkpoint.Series(out / "checkpoints", options.keep_last)
         position = _restore(algorithm, population, out, saved)
         if position.update > num_updates:
@@ -163,7 +165,8 @@ def run(
                 f"num_updates: {num_updates} is not valid; the run in {out} already made "
                 f"{position.update}"
             )
-        metrics_sink.rewind(position.update)
+        store.check(position.update)
+        store.rewind(position.update)
         carry = place(algorithm, plan, position.carry, horizon)
         position = _train(
             compile_chunk(algorithm, population, plan, options.chunk, carry),
@@ -171,7 +174,7 @@ def run(
             num_updates,
             options,
             population,
-            (metrics_sink, *sinks),
+            (store, *map(DroppableSink, sinks)),
             saved,
             stopping,
         )
@@ -207,7 +210,7 @@ def _train(
     num_updates: int,
     options: RunOptions,
     population: Population,
-    sinks: Sequence[Sink],
+    sinks: tuple[MetricsStore, *tuple[DroppableSink, ...]],
     saved: checkpoint.Series,
     stopping: Sequence[int],
 ) -> Position:
@@ -238,6 +241,8 @@ def _train(
         ) from error
     finally:
         progress.close()
+        for dashboard in sinks[1:]:
+            dashboard.close()
     return position
 
 

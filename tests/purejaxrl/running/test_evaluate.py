@@ -54,21 +54,21 @@ def test_greedy_repeats_itself_and_sampling_does_not():
 def test_a_loaded_policy_acts_like_the_one_saved(tmp_path):
     state = fresh(PPO, ENV_PARAMS, ppo.Hypers())
     save_policy(tmp_path / "policy", PPO, state)
-    actor = load_policy(tmp_path / "policy", PPO, ppo.Hypers(), ENV_PARAMS)
+    policy = load_policy(tmp_path / "policy", PPO, ppo.Hypers(), ENV_PARAMS)
     for seed in range(5):
         obs = jax.random.normal(jax.random.key(seed), (4,))
         expected, _ = PPO.act(PPO.policy(state), (), obs[None], None, jax.random.key(0), True)
-        assert actor(obs)[0] == expected[0]
+        assert policy(obs)[0] == expected[0]
 
 
 def test_a_recurrent_policy_carries_its_memory(tmp_path):
     env = Probe(lambda state, action: jnp.float32(0))
     algorithm = ppo_rnn.make(ppo_rnn.Config(hidden=(8,), memory_size=4), env)
     save_policy(tmp_path / "p", algorithm, fresh(algorithm, Params(), ppo_rnn.Hypers()))
-    actor = load_policy(tmp_path / "p", algorithm, ppo_rnn.Hypers(), Params())
-    _, memory = actor(jnp.ones(2))
-    _, later = actor(jnp.ones(2), memory, first=False)
-    _, restarted = actor(jnp.ones(2), memory, first=True)
+    policy = load_policy(tmp_path / "p", algorithm, ppo_rnn.Hypers(), Params())
+    _, memory = policy(jnp.ones(2))
+    _, later = policy(jnp.ones(2), memory, first=False)
+    _, restarted = policy(jnp.ones(2), memory, first=True)
     assert np.abs(later - memory).max() > 0
     np.testing.assert_array_equal(restarted, memory)
 
