@@ -20,7 +20,7 @@ from purejaxrl.algorithm import Task, update
 from purejaxrl.parts.wrappers import TimeLimit
 from purejaxrl.running import runner
 from purejaxrl.running.checkpoint import CheckpointError
-from purejaxrl.running.logs import read_metrics
+from purejaxrl.running.metrics import MetricsStore, read_metrics
 from purejaxrl.running.population import grid, populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.study.stats import final_scores
@@ -60,9 +60,10 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
     )
     out = tmp_path / "killed"
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
-    for parts in (5, 40):
+    stored = MetricsStore(out / "metrics")
+    for update in (10, 80):
         process = subprocess.Popen([sys.executable, "-c", script, str(out)], env=environment)
-        while len(list((out / "metrics").glob("part-*"))) < parts and process.poll() is None:
+        while stored.last_update() < update and process.poll() is None:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
