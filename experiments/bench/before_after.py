@@ -1,8 +1,8 @@
 """Compare the speed of two versions of this repository, in interleaved pairs of short batches.
 
 For every case, each version trains in a process of its own that compiles once and then waits. A
-pair is one batch of each version, right after one another; which one goes first alternates, so that
-a drift of the machine's speed affects both alike. The result is the median over pairs of the ratio
+pair is one batch of each version, the second right after the first. The order alternates, so that a
+drift of the machine's speed affects both alike. The result is the median over pairs of the ratio
 after / before in environment steps per second, with a 95 % bootstrap interval.
 
 - `ppo`: `run`, 64 members on CartPole-v1.
