@@ -28,8 +28,8 @@ from envs import gridworld_levels
 from envs.gridworld import GridWorld
 from purejaxrl.meta import evolution, gradient
 from purejaxrl.parts import networks
+from purejaxrl.running import chunk
 from purejaxrl.running.population import populate, seeds
-from purejaxrl.running.runner import Carry, RunOptions, _chunk, _start, plan_for
 from purejaxrl.ued.buffer import NOT_KEPT, Visits
 from purejaxrl.ued.curriculum import Replay, replay, uniform
 
@@ -82,22 +82,19 @@ def evolution_learner(envs: int, steps: int, width: int, candidates: int):
 def meta_step(learner, hypers):
     """Compile a chunk of the runner; return a function that runs it, compile seconds, and MB."""
     population = populate(seeds(1), hypers, ())
-    plan = plan_for(learner, population, RunOptions())
-    state = plan.place(_start(learner, population), Carry(learner.partition, None))
-    hypers = plan.place(population.hypers)
+    plan = chunk.plan_for(learner, population)
+    carry = chunk.place(learner, plan, chunk.start(learner, population), META_STEPS)
     began = time.perf_counter()
-    chunk = plan.jit(_chunk, static_argnums=(0, 1, 2), donate_argnums=4)
-    length = jnp.int32(META_STEPS)
-    compiled = chunk.lower(learner, plan, META_STEPS, length, state, hypers).compile()
+    program = chunk.compile_chunk(learner, population, plan, META_STEPS, carry)
     compile_s = time.perf_counter() - began
 
     def run():
-        nonlocal state
-        state, metrics = compiled(length, state, hypers)
-        jax.block_until_ready(state)
+        nonlocal carry
+        carry, metrics = program(META_STEPS, carry)
+        jax.block_until_ready(carry)
         return float(metrics["env_steps"][0].mean())
 
-    return run, compile_s, planned_mb(compiled)
+    return run, compile_s, planned_mb(program.chunk)
 
 
 def arithmetic(agents: int, envs: int, steps: int, updates: int, width: int):

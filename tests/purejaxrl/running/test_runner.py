@@ -61,9 +61,9 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
     out = tmp_path / "killed"
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
     stored = MetricsStore(out / "metrics")
-    for update in (10, 80):
+    for reached in (10, 80):
         process = subprocess.Popen([sys.executable, "-c", script, str(out)], env=environment)
-        while stored.last_update() < update and process.poll() is None:
+        while stored.last_update() < reached and process.poll() is None:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
