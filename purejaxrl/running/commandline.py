@@ -196,19 +196,24 @@ def _kept_words(out: Path) -> tuple[str, ...] | None:
 
 
 def _check_same(before: list[dict], now: list[dict], out: Path) -> None:
-    if len(before) != len(now):
-        raise ValueError(f"out: {out} holds {len(before)} settings, and --resume names {len(now)}")
-    for a, b in zip(before, now, strict=True):
-        for name in a:
-            if a[name] != b[name] and not name.startswith(MAY_CHANGE):
-                raise ValueError(
-                    f"{name}: {b[name]!r} is not valid; the run in {out} has {a[name]!r}, and "
-                    f"--resume may change only {', '.join(MAY_CHANGE)}*"
-                )
+    """Raise a ValueError unless each setting is one of the run's, but for what may change."""
+
+    def changed(a: dict, b: dict) -> list[str]:
+        return [k for k in a if a[k] != b.get(k) and not k.startswith(MAY_CHANGE)]
+
+    for settings in now:
+        nearest = min(before, key=lambda one: len(changed(settings, one)))
+        for name in changed(settings, nearest):
+            raise ValueError(
+                f"{name}: {settings[name]!r} is not valid; the run in {out} has "
+                f"{nearest.get(name)!r}, and --resume may change only {', '.join(MAY_CHANGE)}*"
+            )
 
 
 def plan_runs(settings: type, build: Build, words: Sequence[str]) -> list[Plan]:
     """Plan the runs that a command line asks for: one for each static setting.
+
+    Each has a folder of its own, named by what is looped over.
 
     Args:
         settings: dataclass that extends `Experiment` and has a field `hypers`.
@@ -226,6 +231,7 @@ def plan_runs(settings: type, build: Build, words: Sequence[str]) -> list[Plan]:
     for i, f in enumerate(flat):
         label = ",".join(f"{k.split('.')[-1]}={f[k]}" for k in looped)
         groups.setdefault(label.replace("/", "-"), []).append(i)
+    apart = len({parsed[members[0]].run.folder for members in groups.values()}) == len(groups)
 
     plans = []
     for label, members in groups.items():
@@ -235,7 +241,8 @@ def plan_runs(settings: type, build: Build, words: Sequence[str]) -> list[Plan]:
         population = populate(rows * seeds(chosen.seeds), chosen.hypers, job.env_params)
         if chosen.run.only:
             population = population.select(chosen.run.only)
-        options = dataclasses.replace(chosen.run, out=str(chosen.run.folder / label))
+        out = chosen.run.folder if apart else chosen.run.folder / label
+        options = dataclasses.replace(chosen.run, out=str(out))
         about = tuple(k.removeprefix("hypers.") for k in swept)
         plans.append(Plan(chosen, job, population, options, about))
     return plans

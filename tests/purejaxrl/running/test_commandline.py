@@ -5,6 +5,7 @@ import pytest
 from algos import ppo
 from purejaxrl.running import commandline, record
 from purejaxrl.running.commandline import parse, plan_runs, updates_for, with_kept_words
+from purejaxrl.running.runner import RunOptions
 from tests.purejaxrl.test_launch import Settings, build
 
 SWEEP = ["--hypers.gamma", "0.9,0.99", "--agent.num-envs", "2"]
@@ -66,7 +67,7 @@ def test_resume_may_change_the_length_and_how_it_runs_and_repeat_what_was_said(t
     [
         (["--agent.num-envs", "4"], r"agent\.num_envs: 4 is not valid; .* has 2"),
         (["--hypers.gamma", "0.5,0.99"], r"hypers\.gamma: 0\.5 is not valid; .* has 0\.9"),
-        (["--hypers.gamma", "0.5"], "2 settings, and --resume names 1"),
+        (["--hypers.gamma", "0.5"], r"hypers\.gamma: 0\.5 is not valid; .* has 0\.9"),
         (["--seeds", "5"], r"seeds: 5 is not valid; .* has 2"),
         (["--env", "Acrobot-v1"], r"env: 'Acrobot-v1' is not valid; .* has 'CartPole-v1'"),
     ],
@@ -114,6 +115,30 @@ def test_every_environment_of_a_list_has_its_own_defaults():
     plans = plan_runs(WithRecommended, build, words)
     assert [plan.options.folder.name for plan in plans] == ["env=CartPole-v1", "env=Acrobot-v1"]
     assert all(plan.swept == () for plan in plans)
+
+
+@dataclass(frozen=True)
+class InOwnFolder(WithRecommended):
+    """Settings whose folder depends on the environment."""
+
+    @classmethod
+    def recommended(cls, env: str) -> "InOwnFolder":
+        return cls(env=env, run=RunOptions(out=f"results/{env}"))
+
+
+def test_folders_that_differ_get_no_label_and_one_of_a_loop_is_resumed_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--env", "CartPole-v1,Acrobot-v1"]
+    plans = plan_runs(InOwnFolder, build, words)
+    assert [plan.options.out for plan in plans] == ["results/CartPole-v1", "results/Acrobot-v1"]
+    for plan in plans:
+        found = record.identity(plan.job.algorithm, plan.population)
+        plan.options.folder.mkdir(parents=True)
+        about = {"experiment": __file__, "words": words}
+        record.claim(plan.options.folder, False, found, command=about)
+    kept = with_kept_words(InOwnFolder, ["--resume", "--env", "Acrobot-v1"])
+    (one,) = plan_runs(InOwnFolder, build, kept)
+    assert one.options.out == "results/Acrobot-v1"
 
 
 @pytest.mark.parametrize("steps", [0, 15, -1, float("nan"), float("inf"), 1e30])
