@@ -264,7 +264,8 @@ def _write_rows(target: BinaryIO, parts: Sequence[Part], last: int) -> None:
                 if sum(table.num_rows for table in held) >= ROW_GROUP:
                     writer.write_table(pa.concat_tables(held, promote_options="permissive"))
                     held = held[:1]
-        writer.write_table(pa.concat_tables(held, promote_options="permissive"))
+        if len(held) > 1:
+            writer.write_table(pa.concat_tables(held, promote_options="permissive"))
 
 
 def _verify(part: Part) -> None:

@@ -218,7 +218,7 @@ def _columns(rows: Rows, hypers: Any) -> dict[str, list]:
     for name in dict.fromkeys(name for row in rows for name in row if name != "seed"):
         with_field(hypers, name, 0.0)  # raises if there is no such field
         default = functools.reduce(getattr, name.split("."), hypers)
-        if len(jax.tree.leaves(default)) != 1 or np.ndim(default):
+        if default is None or is_dataclass(default) or np.ndim(default):
             raise ValueError(f"{name}: is not one number, so rows cannot set it")
         columns[name] = [row.get(name, default) for row in rows]
     return columns

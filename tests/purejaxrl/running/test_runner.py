@@ -19,6 +19,7 @@ from algos import a2c, ppo
 from purejaxrl.parts.wrappers import TimeLimit
 from purejaxrl.running import runner
 from purejaxrl.running.checkpoint import CheckpointError
+from purejaxrl.running.metrics import MetricsStore
 from purejaxrl.running.population import grid, populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 from tests.helpers import CONFIG, ENV, ENV_PARAMS, PPO, assert_equal, population, train
@@ -57,9 +58,9 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
     )
     out = tmp_path / "killed"
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
-    for parts in (5, 40):
+    for update in (10, 80):
         process = subprocess.Popen([sys.executable, "-c", script, str(out)], env=environment)
-        while len(list((out / "metrics").glob("part-*"))) < parts and process.poll() is None:
+        while MetricsStore(out / "metrics").last_update() < update and process.poll() is None:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
