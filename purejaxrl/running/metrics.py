@@ -6,8 +6,9 @@ name carries the SHA-256 of its bytes, so a damaged part is found, and so is a m
 
 Each chunk adds a part. Ten parts of similar size are merged into one, so there are never many. A
 part appears by a rename, whole or not at all, and a merged part appears before the parts that it
-replaces are removed. If the run is killed in between, those lie within the merged part: they are
-ignored from then on, and removed when the run is resumed.
+replaces are removed. If the run is killed in between, `read_metrics` ignores the parts that lie
+within the merged one, and they are removed when the run is resumed; until then
+`pandas.read_parquet` reads their rows twice.
 """
 
 import contextlib
@@ -87,7 +88,7 @@ class MetricsStore:
         self._scratch = self.folder / ".partial"
 
     def __call__(self, table: pa.Table, first_update: int) -> None:
-        """Add a chunk's table, then merge parts where ten of similar size have come together.
+        """Write a chunk's table as a part, then merge parts if there are ten of similar size.
 
         Raises:
             OSError: if it cannot be written.
@@ -103,7 +104,7 @@ class MetricsStore:
         self._merge()
 
     def last_update(self) -> int:
-        """Return the last update that there are rows of; 0 if there are none."""
+        """Return the last update that is stored, 0 if there is none."""
         parts, _ = self._list()
         return parts[-1].last if parts else 0
 
