@@ -6,8 +6,9 @@ name carries the SHA-256 of its bytes, so a damaged part is found, and so is a m
 
 Each chunk adds a part. Ten parts of similar size are merged into one, so there are never many. A
 part appears by a rename, whole or not at all, and a merged part appears before the parts that it
-replaces are removed. If the run is killed in between, those lie within the merged part: they are
-ignored from then on, and removed when the run is resumed.
+replaces are removed. If the run is killed in between, `read_metrics` ignores the parts that lie
+within the merged one, and they are removed when the run is resumed; until then
+`pandas.read_parquet` reads their rows twice.
 """
 
 import contextlib
@@ -32,6 +33,9 @@ MERGED = 10
 """Parts of similar size that are merged into one."""
 ROW_GROUP = 2**16
 """Rows that a merge holds in memory at a time, and rows of a row group in a merged part."""
+
+ENCODING = {"use_dictionary": False, "write_statistics": False}
+"""Metrics hardly repeat a value: without dictionaries they are written faster, and are smaller."""
 
 
 class MetricsError(ValueError):
@@ -87,7 +91,7 @@ class MetricsStore:
         self._scratch = self.folder / ".partial"
 
     def __call__(self, table: pa.Table, first_update: int) -> None:
-        """Add a chunk's table, then merge parts where ten of similar size have come together.
+        """Write a chunk's table as a part, then merge parts if there are ten of similar size.
 
         Raises:
             OSError: if it cannot be written.
@@ -95,7 +99,7 @@ class MetricsStore:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         buffer = pa.BufferOutputStream()
-        pq.write_table(table, buffer, use_dictionary=False)
+        pq.write_table(table, buffer, **ENCODING)
         content = buffer.getvalue()
         self._scratch.write_bytes(content)
         last = pc.max(table["update"]).as_py()
@@ -103,7 +107,7 @@ class MetricsStore:
         self._merge()
 
     def last_update(self) -> int:
-        """Return the last update that there are rows of; 0 if there are none."""
+        """Return the last update that is stored, 0 if there is none."""
         parts, _ = self._list()
         return parts[-1].last if parts else 0
 
@@ -157,7 +161,8 @@ class MetricsStore:
         tables = []
         for part in parts:
             _verify(part)
-            tables.append(pq.ParquetFile(part.path).read())
+            with pq.ParquetFile(part.path) as file:
+                tables.append(file.read())
         frame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
         return frame.sort_values(["member", "update"], ignore_index=True)
 
@@ -182,18 +187,22 @@ class MetricsStore:
     def _require_consecutive(self, parts: list[Part], first: int, last: int) -> None:
         """Raise a MetricsError unless parts hold each update after `first` up to `last` once."""
         done = first
-        for part in [*parts, Part(self.folder, max(last, done), last, "")]:
+        for part in parts:
             if part.first > done:
-                raise MetricsError(
-                    f"metrics in {self.folder}: updates {done + 1} to {part.first} are missing; "
-                    + _remedy(done)
-                )
-            if part.first < done and part.path != self.folder:
+                raise self._missing(done, part.first)
+            if part.first < done:
                 raise MetricsError(
                     f"metrics {part.path}: holds updates {part.first + 1} to {part.last}, some of "
                     "which another part holds too; move one of them elsewhere"
                 )
             done = part.last
+        if done < last:
+            raise self._missing(done, last)
+
+    def _missing(self, first: int, last: int) -> MetricsError:
+        return MetricsError(
+            f"metrics in {self.folder}: updates {first + 1} to {last} are missing; {_remedy(first)}"
+        )
 
     def _merge(self) -> None:
         """Merge the newest parts where ten of them have the same number of digits."""
@@ -255,16 +264,17 @@ def _write_rows(target: BinaryIO, parts: Sequence[Part], last: int) -> None:
         files = [stack.enter_context(pq.ParquetFile(part.path)) for part in parts]
         schemas = [file.schema_arrow for file in files]
         schema = pa.unify_schemas(schemas, promote_options="permissive")
-        writer = stack.enter_context(pq.ParquetWriter(target, schema, use_dictionary=False))
+        writer = stack.enter_context(pq.ParquetWriter(target, schema, **ENCODING))
         held = [schema.empty_table()]
-        for file in files:
+        for part, file in zip(parts, files, strict=True):
             for i in range(file.num_row_groups):
                 rows = file.read_row_group(i, use_threads=False)
-                held.append(rows.filter(pc.field("update") <= last))
+                held.append(rows if part.last <= last else rows.filter(pc.field("update") <= last))
                 if sum(table.num_rows for table in held) >= ROW_GROUP:
                     writer.write_table(pa.concat_tables(held, promote_options="permissive"))
                     held = held[:1]
-        writer.write_table(pa.concat_tables(held, promote_options="permissive"))
+        if len(held) > 1:
+            writer.write_table(pa.concat_tables(held, promote_options="permissive"))
 
 
 def _verify(part: Part) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from purejaxrl.validation import check_hypers, require_known
 
 Row = Mapping[str, Any]
-
+"""What a member sets, by name."""
 
 NUM_SEEDS = 2**32
 """`jax.random.key` keeps 32 bits of a seed: seeds 0 and 2**32 would give the same key."""
@@ -131,8 +131,8 @@ class Population(NamedTuple):
         """Keep some of the members, with the keys that they have here.
 
         Args:
-            keep: whether to keep a row; or indices; or a member's name, of which
-                the parts that only this member has are enough (`seed=3`).
+            keep: a function that says whether to keep a row; or indices; or the name of one
+                member, or enough parts of the name to tell it from the others (`seed=3`).
 
         Raises:
             ValueError: for a name that is unknown or fits several members, for an index that is
@@ -218,7 +218,7 @@ def _columns(rows: Rows, hypers: Any) -> dict[str, list]:
     for name in dict.fromkeys(name for row in rows for name in row if name != "seed"):
         with_field(hypers, name, 0.0)  # raises if there is no such field
         default = functools.reduce(getattr, name.split("."), hypers)
-        if len(jax.tree.leaves(default)) != 1 or np.ndim(default):
+        if default is None or is_dataclass(default) or np.ndim(default):
             raise ValueError(f"{name}: is not one number, so rows cannot set it")
         columns[name] = [row.get(name, default) for row in rows]
     return columns

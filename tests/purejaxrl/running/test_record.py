@@ -68,6 +68,24 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(copy):
     assert train(copy, 2, resume=True).state.step.tolist() == [2] * 4
 
 
+def test_damaged_metrics_are_refused_on_resume(copy):
+    part = next(copy.glob("metrics/part-*"))
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"metrics {part}: damaged"):
+        train(copy, 4, resume=True)
+
+
+def test_a_dashboard_that_fails_is_dropped_and_the_run_goes_on(tmp_path):
+    def fail(table, first_update):
+        raise ConnectionError("no network")
+
+    with pytest.warns(UserWarning, match="sink 'fail' failed and is dropped.*no network"):
+        result = train(tmp_path / "run", 6, sinks=(fail,))
+    assert result.metrics["update"].max() == 6
+
+
 HOLD = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); "
 HOLD += "f.write('process 7 on elsewhere'); f.flush(); print('held', flush=True); sys.stdin.read()"
 
