@@ -31,14 +31,13 @@ CONFIG = groove.Config(
 )
 
 
-def make(axis_name=None, lifetime=6, score=algorithmic_regret, **changes):
+def make(lifetime=6, score=algorithmic_regret, **changes):
     return groove.make(
         replace(CONFIG, **changes),
         ENV,
         ENV.sample_level,
         lambda key: jnp.int32(lifetime),
         score,
-        axis_name,
     )
 
 
@@ -60,7 +59,6 @@ def scores_of_lives(inner, theta, insert, hypers, num_lives=300):
         curriculum=replay(ENV.sample_level, 1000),
         sample_lifetime=lambda key: jnp.int32(60),
         assessment=Assessment(algorithmic_regret, ENV, rival, num_episodes=32, slots=50),
-        axis_name=None,
     )
     hypers = hypers.replace(
         curriculum=Replay(replay_prob=0.0), antagonist=a2c.Hypers(learning_rate=0.1)
@@ -195,7 +193,7 @@ def options(out, **settings):
 
 def test_resumed_equals_uninterrupted(tmp_path):
     who = populate(seeds(1), groove.hypers(), ())
-    learner = make(axis_name="agents")
+    learner = make()
     whole = run(learner, who, 8, options(tmp_path / "whole"), horizon=8)
     run(learner, who, 4, options(tmp_path / "parts"), horizon=8)
     parts = run(learner, who, 8, options(tmp_path / "parts", resume=True), horizon=8)
@@ -206,7 +204,7 @@ def test_resumed_equals_uninterrupted(tmp_path):
 @pytest.mark.slow
 def test_over_devices_the_curriculum_is_the_same(tmp_path):
     who = populate(seeds(1), groove.hypers(learning_rate=0.0), ())
-    learner = make(axis_name="agents")
+    learner = make()
     one, two = (
         run(learner, who, 6, options(tmp_path / str(n)), devices=jax.devices()[:n]).member(0)
         for n in (1, 2)

@@ -209,6 +209,36 @@ def test_continuous_actions_are_refused():
         lpg.make(SMALL, env)
 
 
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (None, "None is not valid; it must be a tree of params/Dense_0/bias"),
+        ({"x": jnp.zeros(3)}, "a tree of x is not valid"),
+        (
+            dataclasses.replace(SMALL, rule_width=5),
+            r"shape \(6, 15\) is not .* \(6, 24\)",
+        ),
+        (dataclasses.replace(SMALL, num_predictions=4), r"shape \(4, 4\) is not .* \(3, 4\)"),
+    ],
+    ids=["none", "another tree", "another width", "another number of predictions"],
+)
+def test_a_rule_that_is_not_the_configs_is_refused(rule, expected):
+    if isinstance(rule, lpg.Config):
+        rule = lpg.init_rule(jax.random.key(0), rule)
+    agent = lpg.make(SMALL, ENV)
+    with pytest.raises(ValueError, match=rf"Hypers\.rule: .*{expected}"):
+        agent.init(jax.random.key(0), lpg.Hypers(rule=rule), TASK)
+
+
+def test_a_frozen_rule_that_is_not_the_configs_is_refused():
+    other = dataclasses.replace(SMALL, num_predictions=4)
+    frozen = lpg.Frozen(other, lpg.init_rule(jax.random.key(0), other))
+    with pytest.raises(ValueError, match=r"rule: .* is not valid; it must have shape"):
+        lpg.make(SMALL, ENV, rule=frozen)
+    with pytest.raises(ValueError, match=r"params: .* is not valid; it must have shape"):
+        lpg.Frozen(SMALL, frozen.params)
+
+
 def test_the_rule_has_the_published_number_of_parameters():
     """204,714 with γ among the inputs; the published code has 768 fewer, without it."""
     shapes = jax.eval_shape(lambda: lpg.init_rule(jax.random.key(0), lpg.Config()))

@@ -105,8 +105,8 @@ def test_only_the_drift_that_knows_of_time_depends_on_it():
 def test_at_the_start_of_life_a_drift_that_knows_of_time_reads_what_lpo_reads():
     x = lpo.features(jnp.linspace(-1, 1, 11), jnp.ones(11))
     network = ta_lpo.Drift(4, 0.2)
-    np.testing.assert_array_equal(network.about_time(x, 0.0)[:, 8:], 0)
-    np.testing.assert_array_equal(network.about_time(x, 0.25)[:, 8:], 0.25 * x)
+    np.testing.assert_array_equal(network.time_features(x, 0.0)[:, 8:], 0)
+    np.testing.assert_array_equal(network.time_features(x, 0.25)[:, 8:], 0.25 * x)
 
 
 def test_the_age_is_the_part_of_life_that_is_over():
@@ -165,3 +165,11 @@ def test_a_drift_comes_back_from_its_file(name, tmp_path):
 def test_a_clip_range_of_nothing_is_an_error():
     with pytest.raises(ValueError, match=r"Config\.drift_clip: 0\.0 is not valid"):
         lpo.Config(drift_clip=0.0)
+
+
+@pytest.mark.parametrize("drift", [None, lpo.Config(**SIZES, drift_width=8)])
+def test_a_drift_that_is_not_the_configs_is_refused(drift):
+    params = drift and lpo.init_drift(jax.random.key(0), drift)
+    algorithm = lpo.make(lpo.Config(**SIZES, drift_width=16), ENV)
+    with pytest.raises(ValueError, match=r"Hypers\.drift: .* is not valid; it must"):
+        algorithm.init(jax.random.key(0), lpo.Hypers(drift=params), Task(ENV_PARAMS, 4))

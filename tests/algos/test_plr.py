@@ -100,9 +100,9 @@ def test_scores_are_of_the_student_as_it_was_on_the_level():
     algorithm = make_plr()
     hypers = plr.Hypers(HYPERS)
     state = algorithm.init(jax.random.key(3), hypers, TASK)
-    state, visit = algorithm.collect(state, hypers)
-    found = STUDENT.estimate(state.student, HYPERS, visit.trajectory)
-    after, _ = algorithm.learn(state, hypers, visit)
+    state, seen = algorithm.collect(state, hypers)
+    found = STUDENT.estimate(state.student, HYPERS, seen.student)
+    after, _ = algorithm.learn(state, hypers, seen)
     expected = np.clip(found.advantage, 0, None).mean(0)
     np.testing.assert_allclose(after.buffer.score[:NUM_ENVS], expected, rtol=1e-5)
 
@@ -111,10 +111,10 @@ def test_what_it_learns_from_replayed_levels_is_what_the_student_learns():
     algorithm, hypers = make_plr(), plr.Hypers(HYPERS, Replay(replay_prob=1.0, min_fill=0.2))
     state = algorithm.init(jax.random.key(0), hypers, TASK)
     state, _ = update(algorithm, state, hypers)
-    state, visit = algorithm.collect(state, hypers)
-    assert visit.choice.learns
-    after, metrics = algorithm.learn(state, hypers, visit)
-    alone, expected = STUDENT.learn(state.student, HYPERS, visit.trajectory)
+    state, seen = algorithm.collect(state, hypers)
+    assert seen.choice.learns
+    after, metrics = algorithm.learn(state, hypers, seen)
+    alone, expected = STUDENT.learn(state.student, HYPERS, seen.student)
     assert_equal(after.params, alone.params)
     assert metrics["policy_loss"] == expected["policy_loss"]
 
@@ -183,8 +183,8 @@ def test_a_student_with_memory_forgets_on_a_new_level():
     student = ppo_rnn.make(config, ENV)
     states, _ = life(make_plr(student=student, config=config), plr.Hypers(HYPERS), 4)
     assert (states[-1].student.memory != 0).any()
-    _, visit = make_plr(student=student, config=config).collect(states[-1], plr.Hypers(HYPERS))
-    assert visit.trajectory.transitions.first[0].all()
+    _, seen = make_plr(student=student, config=config).collect(states[-1], plr.Hypers(HYPERS))
+    assert seen.student.transitions.first[0].all()
 
 
 def test_bad_settings_are_named():

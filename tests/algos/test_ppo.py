@@ -18,7 +18,7 @@ FAST = ppo.Hypers(learning_rate=1e-2, learning_rate_end=1.0)
 
 
 def value_of(algorithm_state, config, env, obs):
-    critic = ppo.networks.Critic(ppo.networks.torso("mlp", config.hidden, config.activation))
+    critic = ppo.networks.ValueNetwork(ppo.networks.torso("mlp", config.hidden, config.activation))
     return critic.apply(algorithm_state.params.critic, obs)
 
 

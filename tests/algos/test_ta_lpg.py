@@ -40,9 +40,9 @@ def heard_over_a_life(read, horizon):
 
 def test_it_is_told_which_part_of_life_is_over_and_how_long_life_is():
     rule = CONFIG.make_rule()
-    age = heard_over_a_life(lambda x: rule.about_time(x)[0], 5)
+    age = heard_over_a_life(lambda x: rule.time_features(x)[0], 5)
     np.testing.assert_allclose(age, [0, 0.2, 0.4, 0.6, 0.8], atol=1e-6)
-    log_length = heard_over_a_life(lambda x: jnp.log(ta_lpg.MIDDLE) + rule.about_time(x)[1], 5)
+    log_length = heard_over_a_life(lambda x: jnp.log(ta_lpg.MIDDLE) + rule.time_features(x)[1], 5)
     np.testing.assert_allclose(log_length, np.log(5), rtol=1e-6)
 
 

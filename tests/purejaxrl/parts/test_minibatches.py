@@ -81,3 +81,9 @@ def test_any_size_is_shuffled_whole(size):
 def test_a_size_without_room_for_random_bits_is_refused():
     with pytest.raises(ValueError, match="size: 16777217 is not valid"):
         shuffled(jax.random.key(0), 2**24 + 1, 1)
+
+
+@pytest.mark.parametrize("num_minibatches", [0, 5])
+def test_a_number_of_minibatches_that_does_not_divide_the_batch_is_refused(num_minibatches):
+    with pytest.raises(ValueError, match=rf"num_minibatches: {num_minibatches} is not valid"):
+        visits(jax.random.key(0), num_minibatches)

@@ -25,7 +25,7 @@ def name_of(levels, i):
     return int((levels["walls"][i] * 2 ** np.arange(3)).sum() + 8 * levels["worth"][i])
 
 
-report, take, draw = map(jax.jit, (buffers.report, buffers.take, buffers.draw))
+report, mark_in_use = map(jax.jit, (buffers.report, buffers.mark_in_use))
 draw = jax.jit(buffers.draw, static_argnums=2)
 
 
@@ -117,7 +117,7 @@ def test_it_does_what_a_plain_python_buffer_does(rounds):
         assert len(kept) == min(idle, BATCH)
         # those whose visit is over go on, every second one to a drawn level
         goes_to = np.where(over & (np.arange(BATCH) % 2 == 0), drawn, NOT_KEPT)
-        buffer = take(buffer, jnp.int32(goes_to))
+        buffer = mark_in_use(buffer, jnp.int32(goes_to))
         model.take(goes_to)
         slot = np.where(over, goes_to, slot)
         new = np.array([v[0] for v in visits])

@@ -20,10 +20,6 @@ def sample_level(key):
     return {"x": jax.random.uniform(key), "n": jnp.int32(0)}
 
 
-def edit(key, level):
-    return {"x": level["x"], "n": level["n"] + 1}
-
-
 def with_levels(curriculum, scores):
     """A buffer with levels x = 0, 1, 2, … of these scores."""
     count = len(scores)
@@ -94,24 +90,11 @@ def test_it_waits_until_the_buffer_is_filled():
         assert (drawn.slot != NOT_KEPT).sum() == replayed
 
 
-def test_mutation_edits_levels_of_the_buffer_instead_of_new_ones():
-    curriculum = curricula.replay_and_mutate(sample_level, edit, CAPACITY)
-    buffer = with_levels(curriculum, [1.0, 2.0, 3.0, 4.0])
-    _, drawn = curriculum.sample(jax.random.key(3), buffer, Replay(), everyone())
-    new = np.array(drawn.slot == NOT_KEPT)
-    assert 0 < new.sum() < BATCH
-    np.testing.assert_array_equal(drawn.levels["n"], new)
-    assert set(np.array(drawn.levels["x"])) <= {0.0, 1.0, 2.0, 3.0}
-    # and where there is nothing to edit, new ones
-    _, drawn = curriculum.sample(jax.random.key(3), curriculum.init(), Replay(), everyone())
-    assert (drawn.levels["n"] == 0).all() and len(np.unique(drawn.levels["x"])) == BATCH
-
-
-def test_it_says_what_it_keeps():
+def test_metrics_count_the_levels_and_average_their_scores():
     curriculum = curricula.replay(sample_level, CAPACITY)
-    about = curriculum.about(with_levels(curriculum, [1.0, 2.0, 6.0]))
-    assert about["levels_kept"] == 3 and about["score_kept"] == 3.0
-    assert jnp.isnan(curriculum.about(curriculum.init())["score_kept"])
+    metrics = curriculum.metrics(with_levels(curriculum, [1.0, 2.0, 6.0]))
+    assert metrics["levels_kept"] == 3 and metrics["score_kept"] == 3.0
+    assert jnp.isnan(curriculum.metrics(curriculum.init())["score_kept"])
 
 
 def test_a_capacity_below_the_batch_is_refused():

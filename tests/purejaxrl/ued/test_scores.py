@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl.ued.scores import SCORES, Outcome, episode_returns
+from purejaxrl.ued.scores import SCORES, LevelOutcome, episode_returns
 
 RNG = np.random.default_rng(0)
-OUTCOME = Outcome(
+OUTCOME = LevelOutcome(
     advantage=RNG.normal(size=(7, 3)).astype(np.float32),
     value=RNG.normal(size=(7, 3)).astype(np.float32),
     returns=np.array([0.5, np.nan, 0.0, 0.25, -1.0, np.nan, 0.1], np.float32),

@@ -9,7 +9,7 @@ from algos import ppo
 from envs import maze, maze_levels
 from purejaxrl.algorithm import Task
 from purejaxrl.parts.wrappers import FlattenObservation
-from purejaxrl.ued.student import OwnLevel, send
+from purejaxrl.ued.student import OwnLevel, move_to_levels
 from tests.helpers import assert_equal
 
 NUM_ENVS = 5
@@ -51,18 +51,18 @@ def test_environments_that_draw_on_reset_keep_their_level_too():
     assert ends == [False, True] * 3
 
 
-def test_a_student_is_sent_to_other_levels():
+def test_a_student_is_moved_to_other_levels():
     env = OwnLevel(FlattenObservation(maze.Maze()))
     student = ppo.make(ppo.Config(num_envs=NUM_ENVS, num_steps=4), env)
     task = Task(maze.empty(), jnp.int32(10))
     state = student.init(jax.random.key(0), ppo.Hypers(), task)
     state, _ = student.collect(state, ppo.Hypers())
-    sent = send(jax.random.key(1), state, env, LEVELS)
-    assert_equal(sent.env_state.level, LEVELS)
-    np.testing.assert_array_equal(sent.env_state.inner.agent_pos, LEVELS.agent_pos)
-    assert sent.first.all() and (sent.episode.length == 0).all()
-    assert_equal(sent.params, state.params)
-    after, trajectory = student.collect(sent, ppo.Hypers())
+    moved = move_to_levels(jax.random.key(1), state, env, LEVELS)
+    assert_equal(moved.env_state.level, LEVELS)
+    np.testing.assert_array_equal(moved.env_state.inner.agent_pos, LEVELS.agent_pos)
+    assert moved.first.all() and (moved.episode.length == 0).all()
+    assert_equal(moved.params, state.params)
+    after, trajectory = student.collect(moved, ppo.Hypers())
     assert_equal(after.env_state.level, LEVELS)
-    expected = jax.vmap(maze.Maze().observe)(sent.env_state.inner, LEVELS).reshape(NUM_ENVS, -1)
+    expected = jax.vmap(maze.Maze().observe)(moved.env_state.inner, LEVELS).reshape(NUM_ENVS, -1)
     np.testing.assert_array_equal(trajectory.transitions.obs[0], expected)
