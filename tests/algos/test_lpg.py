@@ -216,7 +216,7 @@ def test_continuous_actions_are_refused():
         ({"x": jnp.zeros(3)}, "a tree of x is not valid"),
         (
             dataclasses.replace(SMALL, rule_width=5),
-            r"shape \(6, 15\) is not .* \(6, 24\)",
+            r"shape \(5, 1\) is not .* \(8, 1\)",
         ),
         (dataclasses.replace(SMALL, num_predictions=4), r"shape \(4, 4\) is not .* \(3, 4\)"),
     ],

@@ -111,7 +111,7 @@ def test_one_step_without_a_sound_agent_is_survived_and_several_in_a_row_are_not
 def test_a_rule_that_only_makes_unsound_agents_is_frozen_and_reported(tmp_path):
     who = populate(grid(learning_rate=[1e-4, 1e30]), HYPERS, ())
     with pytest.warns(UserWarning, match=r"learning_rate=1e\+30.* is frozen"):
-        result = run(make(), who, 6, options(tmp_path))
+        result = run(make(), who, 6, options(tmp_path), devices=jax.devices()[:1])
     assert result.alive.tolist() == [True, False]
 
 
