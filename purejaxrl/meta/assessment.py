@@ -34,7 +34,7 @@ class Assessment(NamedTuple):
         antagonist = ()
         if self.antagonist:
             antagonist = part_name(self.antagonist.config), *self.antagonist.made_of
-        parts = self.score, self.env, self.num_episodes, self.max_steps
+        parts = self.score, self.env, self.num_episodes, self.max_steps, self.slots
         return *map(part_name, parts), *antagonist
 
 

@@ -127,7 +127,7 @@ def test_it_trains_on_images(torso):
     assert np.isfinite(metrics["value_loss"]).all()
 
 
-def test_a_forked_policy_loss_is_what_is_trained():
+def test_a_forks_policy_loss_is_minimised():
     env = Probe(lambda state, action: jnp.where(action == (state.cue > 0), 1, -1))
 
     def backwards(log_ratio, advantage, hypers):

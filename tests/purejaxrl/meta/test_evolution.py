@@ -67,7 +67,7 @@ def lifetime(key):
 
 
 def descent(config, hypers, theta):
-    """The strategy with plain descent, so that its step is its gradient."""
+    """The strategy with plain gradient descent, so that its step is its gradient."""
     return Open_ES(
         2 * config.num_pairs,
         theta,
@@ -99,7 +99,7 @@ def generation(learner, hypers=HYPERS, seed=0):
 
 
 def candidates_of(state, config=CONFIG, hypers=HYPERS):
-    """What the generation drew, by its key."""
+    """Draw again what the generation drew from its key."""
     ask_key, _, level_key, life_key, _, _ = jax.random.split(state.key, 6)
     es = descent(config, hypers, state.params)
     drawn, _ = es.ask(ask_key, state.strategy, es.default_params)
@@ -109,7 +109,7 @@ def candidates_of(state, config=CONFIG, hypers=HYPERS):
 
 @pytest.mark.parametrize("group", [1, 4, 16])
 def test_every_candidate_gets_the_fitness_of_its_own_life(group):
-    """It depends on the candidate, its pair's level and its pair's horizon: against NumPy."""
+    """Fitness depends on the candidate, and on the level and the horizon of its pair."""
     config = evolution.Config(num_pairs=8, group=group, num_episodes=1)
 
     def worth(theta, task, age):
@@ -136,7 +136,7 @@ def test_a_life_of_n_updates_makes_exactly_n_updates():
 
 
 def test_the_gradient_estimate_is_unbiased_on_a_quadratic():
-    """Over many generations from one θ, against the quadratic's own gradient."""
+    """Average many generations from one θ, and compare with the quadratic's gradient."""
     theta = jnp.array([0.3, 0.2, -0.4])
     learner = make(strategy=descent, shape=lambda fitness: fitness, init_theta=lambda key: theta)
     state = learner.init(jax.random.key(0), HYPERS, None)
@@ -174,7 +174,7 @@ def test_both_candidates_of_a_pair_see_the_same_level_and_randomness():
     theta, fitness = jax.jit(once)(state)
     np.testing.assert_array_equal(fitness[0], fitness[1])
     assert len(np.unique(fitness[0])) > CONFIG.num_pairs // 2
-    assert theta == state.params  # nobody was better
+    assert theta == state.params  # no candidate was better
 
 
 def test_ranks():
@@ -184,7 +184,7 @@ def test_ranks():
     )
 
 
-def test_it_climbs():
+def test_it_climbs_to_the_optimum():
     learner = make()
     hypers = evolution.Hypers(learning_rate=0.05, std=0.1)
     state, step = learner.init(jax.random.key(0), hypers, None), jax.jit(learner.learn)
@@ -289,7 +289,7 @@ def test_memory_grows_with_a_group_and_not_with_the_generation():
 
 @pytest.mark.slow
 def test_the_same_code_tunes_ppo():
-    """Its learning rate rises where it was set too low."""
+    """PPO's learning rate rises when it starts too low."""
     env = Probe(lambda state, action: jnp.where(action == (state.cue > 0), 1, -1))
     config = ppo.Config(num_envs=8, num_steps=8, num_epochs=1, num_minibatches=2, hidden=(8,))
     learner = evolution.make(

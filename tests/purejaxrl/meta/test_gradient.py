@@ -18,7 +18,7 @@ from tests.purejaxrl.meta.small import ENV, HYPERS, INNER, first_gradient, make
 
 
 def test_the_meta_gradient_is_finite_where_nothing_can_be_learned():
-    """A rule whose units are all dead, agents that get no reward."""
+    """The rule's units are all dead, and agents get no reward."""
     level = ENV.default_params
     level = level.replace(reward=0 * level.reward)
     learner = make()
@@ -90,19 +90,19 @@ def test_a_diverging_agent_cannot_poison_the_rule():
     assert after.agents.state.step[2] == 0  # it was replaced
 
 
-def all_ill(state):
+def with_nan_agents(state):
     """The same meta-learner, with agents whose parameters are all NaN."""
     agents = state.agents
     params = jax.tree.map(lambda x: jnp.nan * x, agents.state.params)
     return state._replace(agents=agents._replace(state=agents.state._replace(params=params)))
 
 
-def test_one_step_without_a_sound_agent_is_survived_and_several_in_a_row_are_not():
+def test_a_learner_survives_one_step_without_a_sound_agent_but_not_several_in_a_row():
     learner = make()
     state = learner.init(jax.random.key(0), HYPERS, None)
     step, lost = jax.jit(learner.learn), []
-    for ill in (True, False, True, True, True):
-        state, metrics = step(all_ill(state) if ill else state, HYPERS, ())
+    for unsound in (True, False, True, True, True):
+        state, metrics = step(with_nan_agents(state) if unsound else state, HYPERS, ())
         vital = jax.tree.leaves(learner.vital(state, metrics))
         lost.append((int(state.lost_steps), all(np.isfinite(x).all() for x in vital)))
     assert lost == [(1, True), (0, True), (1, True), (2, True), (3, False)]
@@ -127,7 +127,7 @@ def test_the_critic_of_the_meta_objective_learns():
         assert (state.agents.critic.params["params"]["rows"] != before["params"]["rows"]).any()
 
 
-def test_a_life_has_its_length_and_the_first_ones_are_staggered():
+def test_lives_end_after_their_updates_and_first_lives_are_staggered():
     learner = make(num_agents=4, lifetime=7)  # not a multiple of K
     state = learner.init(jax.random.key(0), HYPERS, None)
     assert state.agents.state.task.horizon.tolist() == [2, 4, 6, 7]
@@ -196,7 +196,7 @@ def tune(theta, hypers):
 
 @pytest.mark.slow
 def test_the_same_code_tunes_ppo():
-    """Its learning rate rises where it was set too low; the discount's gradient arrives, too."""
+    """PPO's learning rate rises when it starts too low, and its discount changes."""
     env = Probe(lambda state, action: jnp.where(action == (state.cue > 0), 1, -1))
     config = ppo.Config(num_envs=8, num_steps=8, num_epochs=1, num_minibatches=2, hidden=(8,))
     start = Tuned(jnp.log(1e-3), jnp.float32(0.0), jnp.float32(2.0))

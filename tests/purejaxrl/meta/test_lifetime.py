@@ -1,4 +1,4 @@
-"""Lives: staggered beginnings, and replacement that costs as much as there is to replace."""
+"""Lives: their final return, staggered first lives, and the replacement of finished agents."""
 
 import jax
 import jax.numpy as jnp
@@ -12,32 +12,32 @@ from purejaxrl.meta.lifetime import map_finished, replace_each, stagger_horizon,
 from purejaxrl.running.evaluate import evaluate
 
 
-def test_a_life_earns_what_its_last_policy_earns():
+def test_the_return_of_a_life_is_that_of_its_last_policy():
     env, params = envs.make("gridworld-small")
     agent = a2c.make(a2c.Config(num_envs=2, num_steps=5), env)
     key, hypers = jax.random.key(3), a2c.Hypers(learning_rate=0.1)
-    init_key, exam_key = jax.random.split(key)
+    init_key, evaluation_key = jax.random.split(key)
 
     @jax.jit
-    def earned(horizon):
+    def final_return(horizon):
         task = Task(params, horizon)
         return train_and_evaluate(agent, env, key, hypers, task, num_episodes=8, max_steps=300)
 
     for horizon in (1, 4):  # one program for all
         state, _ = jax.jit(make_train(agent, horizon))(init_key, hypers, params)
         found = evaluate(
-            agent, env, exam_key, agent.policy(state), params,
+            agent, env, evaluation_key, agent.policy(state), params,
             num_episodes=8, greedy=False, max_steps=300,
         )  # fmt: skip
-        np.testing.assert_allclose(earned(jnp.int32(horizon)), found.ret.mean(), rtol=1e-6)
+        np.testing.assert_allclose(final_return(jnp.int32(horizon)), found.ret.mean(), rtol=1e-6)
 
 
-def test_first_lives_end_evenly():
+def test_first_lives_end_at_even_intervals():
     ends = [int(stagger_horizon(jnp.int32(100), jnp.int32(i), 4)) for i in range(4)]
     assert ends == [25, 50, 75, 100]
 
 
-def test_a_first_life_is_never_empty():
+def test_a_first_life_has_at_least_one_update():
     assert int(stagger_horizon(jnp.int32(3), jnp.int32(0), 50)) == 1
 
 

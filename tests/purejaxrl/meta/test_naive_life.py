@@ -14,7 +14,7 @@ def dot(a, b):
 
 
 class NaiveLife:
-    """Two updates and a meta-loss as plain loops over what was recorded of a life at θ.
+    """Two updates and a meta-loss as plain loops over the recorded experience of a life at θ.
 
     What the rule reads, the actions and the advantages are the recorded ones, whatever θ is.
     """
@@ -103,7 +103,7 @@ class NaiveLife:
 
 @pytest.fixture(scope="module")
 def life():
-    """A life in float64, its naive twin, and our meta-gradient; the critic stays at zero."""
+    """A life in float64, its naive version, and our meta-gradient; the critic stays at zero."""
     with jax.enable_x64(True):
         learner = make(num_agents=1)
         hypers = HYPERS.replace(critic_learning_rate=0.0, max_grad_norm=jnp.inf)
@@ -116,7 +116,7 @@ def life():
             lambda x: jnp.asarray(noise.normal(size=x.shape)) if is_float(x) else x,
             agents.state.params,
         )
-        level = agents.state.task.env_params  # made rich, for a gradient of the return to see
+        level = agents.state.task.env_params  # with many rewards, so that the return has a gradient
         ones = jnp.ones_like(level.reward)
         level = level.replace(
             reward=ones,
@@ -144,14 +144,14 @@ def life():
         return theta, naive, first_gradient(after), metrics
 
 
-def test_the_meta_loss_is_the_naive_lifes(life):
+def test_the_meta_loss_equals_the_naive_one(life):
     theta, naive, _, metrics = life
     with jax.enable_x64(True):
         np.testing.assert_allclose(metrics["meta_loss"], naive.meta_loss(theta), rtol=1e-10)
         assert abs(naive.advantage).max() > 1  # there is something to learn from
 
 
-def test_the_meta_gradient_is_that_of_the_naive_life(life):
+def test_the_meta_gradient_equals_the_naive_one(life):
     theta, naive, ours, _ = life
     with jax.enable_x64(True):
         theirs = jax.jit(jax.grad(naive.meta_loss))(theta)
@@ -166,8 +166,8 @@ def test_the_meta_gradient_agrees_with_finite_differences(life, seed):
         rng, eps = np.random.default_rng(seed), 1e-6
         direction = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), theta)
         loss = jax.jit(naive.meta_loss)
-        ahead, behind = (
+        plus, minus = (
             loss(jax.tree.map(lambda x, d: x + sign * eps * d, theta, direction))  # noqa: B023
             for sign in (1, -1)
         )
-        np.testing.assert_allclose((ahead - behind) / (2 * eps), dot(ours, direction), rtol=1e-6)
+        np.testing.assert_allclose((plus - minus) / (2 * eps), dot(ours, direction), rtol=1e-6)

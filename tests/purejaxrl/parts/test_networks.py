@@ -110,7 +110,7 @@ def test_an_mlp_is_the_chain_of_its_layers(activation):
     np.testing.assert_allclose(out, x, rtol=1e-5, atol=1e-6)
 
 
-def test_a_cnn_looks_at_every_place():
+def test_a_cnn_reads_every_pixel():
     cnn = CNN((8,))
     image = jnp.zeros((5, 5, 1))
     params = cnn.init(KEY, image)
@@ -151,7 +151,7 @@ def test_a_discrete_space_gets_a_categorical_policy_near_uniform_at_the_start():
 
 
 def gaussian(log_std):
-    """An actor over two actions whose deviations are set; (pi, mean as the network's own)."""
+    """A Gaussian policy over two action dimensions with these log-deviations."""
     actor = PolicyNetwork(MLP((8,)), spaces.Box(-1.0, 1.0, (2,)))
     obs = jax.random.normal(KEY, (3, 8))
     params = actor.init(KEY, obs)

@@ -1,4 +1,4 @@
-"""An environment with a level of its own in each is as those environments alone."""
+"""Environments that each have a level equal separate environments on those levels."""
 
 import jax
 import jax.numpy as jnp
@@ -36,10 +36,10 @@ def test_each_environment_is_on_its_level_through_resets():
         _, state = inner.reset(keys[0, i], level)
         alone = play(lambda *args: inner.step(*args, level), state, keys[:, i], actions[:, i])  # noqa: B023
         assert_equal(jax.tree.map(lambda x: x[i], together), alone)  # noqa: B023
-        assert any(seen[3] for seen in alone)  # the time limit was met, and it went on
+        assert any(seen[3] for seen in alone)  # the time limit was reached
 
 
-def test_environments_that_draw_on_reset_keep_their_level_too():
+def test_environments_with_random_resets_keep_their_level():
     inner, params = envs.make("chain-long")
     env = OwnLevel(inner)
     level = params.replace(min_length=jnp.int32(2), max_length=jnp.int32(2))
