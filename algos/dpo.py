@@ -38,7 +38,7 @@ def drift(
 
 
 def policy_loss(log_ratio: jax.Array, advantage: jax.Array, hypers: Hypers) -> jax.Array:
-    """Negate the objective of mirror learning: `[...]` to `[...]`."""
+    """Compute the loss of mirror learning, its objective negated: `[...]` to `[...]`."""
     penalty = drift(log_ratio, advantage, hypers.alpha, hypers.beta)
     return penalty - jnp.exp(log_ratio) * advantage
 

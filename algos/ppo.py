@@ -136,7 +136,7 @@ Loss = Callable[[Any, Any, Any], tuple[jax.Array, Metrics]]
 
 
 def policy_loss(log_ratio: jax.Array, advantage: jax.Array, hypers: Hypers) -> jax.Array:
-    """Negate the clipped surrogate objective (eq. 7). This is the line that a fork edits."""
+    """Compute the clipped surrogate loss (eq. 7, negated). This is the function a fork edits."""
     ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1 - hypers.clip_eps, 1 + hypers.clip_eps)
     return -jnp.minimum(ratio * advantage, clipped * advantage)
@@ -145,7 +145,7 @@ def policy_loss(log_ratio: jax.Array, advantage: jax.Array, hypers: Hypers) -> j
 def value_loss(
     value: jax.Array, old_value: jax.Array, target: jax.Array, eps: jax.Array
 ) -> jax.Array:
-    """Halve the squared error of the value, or of the value clipped to old ± eps if larger."""
+    """Compute half the squared error of the value or the clipped value, whichever is larger."""
     clipped = old_value + jnp.clip(value - old_value, -eps, eps)
     return 0.5 * jnp.maximum((value - target) ** 2, (clipped - target) ** 2)
 

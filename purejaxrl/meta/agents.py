@@ -17,6 +17,7 @@ from purejaxrl.meta.sharding import gather_agents, local_agents
 from purejaxrl.parts.returns import ValueEstimates
 from purejaxrl.ued.buffer import NOT_KEPT, Visits
 from purejaxrl.ued.curriculum import Curriculum, Draw
+from purejaxrl.validation import require
 
 
 class Agent(NamedTuple):
@@ -85,7 +86,13 @@ def init_agents(
 
     Returns:
         The curriculum's state, and the agents, leaves `[num_agents, ...]`.
+
+    Raises:
+        ValueError: if hyperparameters of the agents or of their antagonists are missing.
     """
+    require(hypers.agent is not None, hypers, "agent", "the inner algorithm's hyperparameters")
+    complete = setup.antagonist is None or hypers.antagonist is not None
+    require(complete, hypers, "antagonist", "the antagonist's hyperparameters")
     curriculum_state, draws = setup.curriculum.sample(
         levels_key, setup.curriculum.init(), hypers.curriculum, jnp.ones(num_agents, bool)
     )

@@ -79,7 +79,7 @@ def categorical(logits: jax.Array) -> distrax.Categorical:
 
 
 def torso(kind: TorsoKind, hidden: tuple[int, ...], activation: Activation) -> nn.Module:
-    """Build the torso that a config asks for."""
+    """Build the torso that a config names."""
     return {"mlp": MLP, "cnn": CNN}[kind](hidden, activation)
 
 
@@ -130,7 +130,7 @@ def num_rows(space: spaces.Space) -> int | None:
 def torso_for(
     space: spaces.Space, kind: TorsoKind, hidden: tuple[int, ...], activation: Activation
 ) -> nn.Module:
-    """Build the torso that a config asks for, for an algorithm that can also use tables.
+    """Build the torso that a config names, for an algorithm that can also use tables.
 
     Raises:
         ValueError: if observations index no table, and the torso cannot read them either.

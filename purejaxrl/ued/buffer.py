@@ -159,15 +159,15 @@ def report(buffer: Buffer, visits: Visits) -> Buffer:
         level = jax.tree.map(lambda x: x[i], visits.levels)
         drawn, sound = slot != NOT_KEPT, jnp.isfinite(score)
 
-        alike = jnp.argmax(buffer.filled & (buffer.fingerprint == fingerprints[i]))
-        known = _equal(level, jax.tree.map(lambda x: x[alike], buffer.levels))
-        known &= buffer.filled[alike]
-        standing = jnp.where(buffer.filled, buffer.score, -jnp.inf)
-        standing = jnp.where(buffer.in_use, jnp.inf, standing)
-        lowest = jnp.argmin(standing)
-        enters = ~drawn & ~known & sound & (score > standing[lowest])
+        match = jnp.argmax(buffer.filled & (buffer.fingerprint == fingerprints[i]))
+        known = _equal(level, jax.tree.map(lambda x: x[match], buffer.levels))
+        known &= buffer.filled[match]
+        rank = jnp.where(buffer.filled, buffer.score, -jnp.inf)
+        rank = jnp.where(buffer.in_use, jnp.inf, rank)
+        lowest = jnp.argmin(rank)
+        enters = ~drawn & ~known & sound & (score > rank[lowest])
 
-        place = jnp.where(drawn, slot, jnp.where(known, alike, lowest))
+        place = jnp.where(drawn, slot, jnp.where(known, match, lowest))
         put = lambda all, new, now: all.at[place].set(jnp.where(now, new, all[place]))  # noqa: E731
         scored = sound & (drawn | known | enters)
         best = visits.best_return[i]

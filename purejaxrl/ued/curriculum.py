@@ -1,8 +1,8 @@
 """Curricula: which level a student trains on next.
 
-A curriculum is pure functions over a state of its own. It knows levels and their scores, but not
-the students: a meta-learner, whose agents have one level each, uses the same curricula as a student
-that trains on many levels at once.
+A curriculum is pure functions over a state of its own. It depends on levels and their scores, not
+on the students: a meta-learner, whose agents have one level each, uses the same curricula as a
+student that trains on many levels at once.
 """
 
 from collections.abc import Callable

@@ -224,6 +224,11 @@ def test_bad_settings_are_named(field, value):
         replace(CONFIG, **{field: value})
 
 
+def test_antagonists_without_hyperparameters_are_refused():
+    with pytest.raises(ValueError, match=r"Hypers\.antagonist: None is not valid"):
+        make().init(jax.random.key(0), groove.hypers(antagonist=None), None)
+
+
 def test_a_curriculum_that_reads_scores_needs_an_assessment_and_no_other_has_one():
     arguments = dict(init_theta=None, insert=None, sample_lifetime=None)
     antagonist = Assessment(algorithmic_regret, ENV)

@@ -236,6 +236,11 @@ def test_a_life_without_updates_is_refused(lifetime):
         make(lifetime=lifetime)
 
 
+def test_a_meta_learner_without_hyperparameters_of_its_agents_is_refused():
+    with pytest.raises(ValueError, match=r"Hypers\.agent: None is not valid"):
+        make().init(jax.random.key(0), gradient.Hypers(), None)
+
+
 def test_an_algorithm_without_log_prob_is_refused():
     with pytest.raises(ValueError, match="inner: .*log_prob"):
         make(inner=INNER._replace(log_prob=None))
