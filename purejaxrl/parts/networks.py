@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments import spaces
 
-from purejaxrl.validation import require, require_choice
+from purejaxrl.validation import is_count, require, require_choice
 
 Activation = Literal["tanh", "relu", "silu"]
 TorsoKind = Literal["mlp", "cnn"]
@@ -22,8 +22,7 @@ def check_network(config: Any) -> None:
     """Raise a ValueError unless a config's `torso`, `hidden` and `activation` are valid."""
     require_choice(config, "torso", get_args(TorsoKind))
     require_choice(config, "activation", get_args(Activation))
-    is_width = lambda x: isinstance(x, int) and not isinstance(x, bool) and x >= 1  # noqa: E731
-    valid = isinstance(config.hidden, tuple) and config.hidden and all(map(is_width, config.hidden))
+    valid = isinstance(config.hidden, tuple) and config.hidden and all(map(is_count, config.hidden))
     require(valid, config, "hidden", "one or more widths >= 1, integers in a tuple")
 
 
@@ -100,9 +99,10 @@ def obs_shape(space: spaces.Space, kind: TorsoKind) -> tuple[int, ...]:
         ValueError: if they are not arrays, or of a dimension that the torso cannot read.
     """
     if not isinstance(space, spaces.Box):
+        wrapper = " (OneHotObservation makes one)" if isinstance(space, spaces.Discrete) else ""
         raise ValueError(
-            f"observation_space: {describe_space(space)} is not valid; it must be a Box, because "
-            f"this algorithm reads observations by a network (torso: {kind!r})"
+            f"observation_space: {describe_space(space)} is not valid; it must be a Box{wrapper}, "
+            f"because this algorithm reads observations by a network (torso: {kind!r})"
         )
     check_torso(kind, space.shape)
     return space.shape
