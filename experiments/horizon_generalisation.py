@@ -37,7 +37,7 @@ from algos.rules import load_rules
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Task
 from purejaxrl.launch import command
-from purejaxrl.meta.lifetime import live
+from purejaxrl.meta.lifetime import train_and_evaluate
 from purejaxrl.running import record
 from purejaxrl.running.devices import layout
 from purejaxrl.running.logs import console
@@ -79,7 +79,9 @@ def make_lives(config: lpg.Config, env: Any, settings: Settings) -> Callable:
     def lives(rule: Any, keys: jax.Array, levels: Any, horizon: jax.Array) -> jax.Array:
         def one(key: jax.Array, level: Any) -> jax.Array:
             hypers, task = lpg.with_rule(rule, settings.hypers), Task(level, horizon)
-            return live(algorithm, env, key, hypers, task, num_episodes=settings.num_episodes)
+            return train_and_evaluate(
+                algorithm, env, key, hypers, task, num_episodes=settings.num_episodes
+            )
 
         return plan.map(one, (None, None), None)(keys, levels)
 

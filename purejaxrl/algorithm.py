@@ -57,7 +57,7 @@ class Algorithm(NamedTuple):
     trajectory's actions `[num_steps, num_envs]`, and the means of the state's entropies on it, by
     name. A meta-gradient needs it."""
     estimate: Callable | None = None
-    """(state, hypers, trajectory) -> Estimates, values and advantages `[num_steps, num_envs]`.
+    """(state, hypers, trajectory) -> ValueEstimates, values and advantages `[num_steps, num_envs]`.
     Scores of levels need it."""
     partition: Any = None
     """Of a meta-learner: PartitionSpecs, a prefix of its `State`, that lay its agents over the
