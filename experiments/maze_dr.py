@@ -19,11 +19,16 @@ from purejaxrl.launch import Job, RunFlags, launch
 
 @dataclass(frozen=True)
 class Settings(maze_held_out.MazeExperiment):
-    """Domain randomisation on mazes of up to {max_walls} walls."""
+    """Settings of domain randomisation."""
 
     hypers: ppo.Hypers = maze_held_out.STUDENT
     """The student's hyperparameters."""
     run: RunFlags = maze_held_out.options("results/maze_dr")
+
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        return f"Domain randomisation on mazes of up to {self.max_walls} walls"
 
 
 def build(settings: Settings) -> Job:
@@ -34,5 +39,4 @@ def build(settings: Settings) -> Job:
 
 
 if __name__ == "__main__":
-    for outcome in launch(Settings, build):
-        maze_held_out.report(outcome)
+    launch(Settings, build, save=maze_held_out.report)
