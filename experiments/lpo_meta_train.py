@@ -3,7 +3,7 @@
 python experiments/lpo_meta_train.py                           # CartPole; two cores
 python experiments/lpo_meta_train.py --agent.drift-clip 0.2    # start from PPO's clip
 python experiments/lpo_meta_train.py --env SpaceInvaders-MinAtar --total-steps 1e7 \
-    --learner.batch-size 8 --agent.num-envs 64 --agent.num-steps 128 \
+    --learner.group 8 --agent.num-envs 64 --agent.num-steps 128 \
     --agent.num-minibatches 8                                  # for an accelerator
 
 The drifts are written to OUT/drift-SEED.npz.

@@ -54,7 +54,7 @@ def build(settings: Settings) -> Job:
         partial(maze_levels.mutate, num_edits=settings.num_edits),
         SCORES[settings.score],
     )
-    return Job(algorithm, (), settings.num_updates)
+    return maze_held_out.make_job(algorithm, settings)
 
 
 if __name__ == "__main__":

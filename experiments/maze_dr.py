@@ -35,7 +35,7 @@ def build(settings: Settings) -> Job:
     student, env = maze_held_out.make_student(settings)
     sample_level = maze_levels.uniform(settings.max_walls)
     algorithm = domain_randomization.make(student, env, sample_level)
-    return Job(algorithm, (), settings.num_updates)
+    return maze_held_out.make_job(algorithm, settings)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from rich.table import Table
 from algos import ppo, ppo_rnn
 from envs import maze, maze_levels
 from purejaxrl.algorithm import Algorithm
-from purejaxrl.launch import Experiment, Outcome, say, updates_for
+from purejaxrl.launch import Experiment, Job, Outcome, say, updates_for
 from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.running.evaluate import evaluate
 from purejaxrl.running.logs import console
@@ -45,11 +45,6 @@ class MazeExperiment(Experiment):
     )
     """Static settings of the student."""
 
-    @property
-    def num_updates(self) -> int:
-        """Length of the run."""
-        return updates_for(self.total_steps, self.agent.batch_size)
-
 
 STUDENT = ppo.Hypers(
     learning_rate=1e-3, gamma=0.995, gae_lambda=0.98, entropy_coef=1e-3, value_clip_eps=0.2
@@ -69,6 +64,13 @@ def make_student(settings: MazeExperiment) -> tuple[Algorithm, OwnLevel]:
     """Make PPO with memory, and its environment, in which every copy has its own maze."""
     env = OwnLevel(FlattenObservation(maze.Maze(maze_levels.uniform(settings.max_walls))))
     return ppo_rnn.make(settings.agent, env), env
+
+
+def make_job(algorithm: Algorithm, settings: MazeExperiment) -> Job:
+    """Make the job. Its level is a held-out maze: not for training, but to watch a student in."""
+    num_updates = updates_for(settings.total_steps, settings.agent.batch_size)
+    level = next(iter(maze.held_out().values()))
+    return Job(algorithm, level, num_updates, FlattenObservation(maze.Maze()))
 
 
 def solve_rates(algorithm: Algorithm, state: Any) -> dict[str, np.ndarray]:

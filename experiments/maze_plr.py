@@ -47,7 +47,7 @@ def build(settings: Settings) -> Job:
         maze_levels.uniform(settings.max_walls),
         SCORES[settings.score],
     )
-    return Job(algorithm, (), settings.num_updates)
+    return maze_held_out.make_job(algorithm, settings)
 
 
 if __name__ == "__main__":

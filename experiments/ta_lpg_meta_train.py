@@ -3,7 +3,7 @@
 python experiments/ta_lpg_meta_train.py                    # a scale that two cores carry
 python experiments/ta_lpg_meta_train.py --levels small     # other levels; lifetimes stay
 python experiments/ta_lpg_meta_train.py --learner.num-pairs 512 --learner.num-episodes 64 \
-    --learner.batch-size 8 --agent.num-envs 64 --agent.rule-width 256 \
+    --learner.group 8 --agent.num-envs 64 --agent.rule-width 256 \
     --generations 2500                                     # the paper's
 
 The rules are written to OUT/rule-SEED.npz; `lpg_meta_test.py --rule FILE` tests one.
