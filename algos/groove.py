@@ -32,13 +32,9 @@ from purejaxrl.validation import require, require_count
 
 
 @dataclass(frozen=True)
-class Config:
-    """What decides a shape or a length. Static."""
+class Config(gradient.Config):
+    """The meta-gradient's static settings, and those of the level buffer."""
 
-    learner: gradient.Config = gradient.Config()
-    """The meta-learner's settings."""
-    agent: lpg.Config = lpg.Config()
-    """Settings of agents and rule; antagonists have the same environments, steps and networks."""
     capacity: int = 4000
     """Slots of the buffer."""
     num_episodes: int = 16
@@ -47,8 +43,9 @@ class Config:
     """Finished lives that a device scores at a time."""
 
     def __post_init__(self):
+        super().__post_init__()
         require_count(self, "capacity", "num_episodes", "slots")
-        least = self.learner.num_agents
+        least = self.num_agents
         require(self.capacity >= least, self, "capacity", f"an integer >= num_agents = {least}")
 
 
@@ -65,6 +62,7 @@ def hypers(**changes: Any) -> Hypers:
 
 def make(
     config: Config,
+    agent: lpg.Config,
     env: Any,
     sample_level: SampleLevel,
     sample_lifetime: SampleLifetime,
@@ -74,6 +72,8 @@ def make(
 
     Args:
         config: static settings.
+        agent: static settings of the agents and the rule; antagonists have the same environments,
+            steps and networks.
         env: gymnax 1.x environment.
         sample_level: draws a new level.
         sample_lifetime: draws the length of a life.
@@ -83,23 +83,23 @@ def make(
         ValueError: if the torso cannot read the observations, actions are not discrete, or a life
             is shorter than one update.
     """
-    space, shared = env.observation_space(env.default_params), config.agent
+    space = env.observation_space(env.default_params)
     antagonist = a2c.make(
         a2c.Config(
-            num_envs=shared.num_envs,
-            num_steps=shared.num_steps,
-            torso=shared.torso,
-            hidden=shared.hidden,
-            activation=shared.activation,
+            num_envs=agent.num_envs,
+            num_steps=agent.num_steps,
+            torso=agent.torso,
+            hidden=agent.hidden,
+            activation=agent.activation,
         ),
         env,
     )
-    torso = networks.torso_for(space, shared.torso, shared.hidden, shared.activation)
+    torso = networks.torso_for(space, agent.torso, agent.hidden, agent.activation)
     return gradient.make(
-        config.learner,
-        lpg.make(shared, env),
+        config,
+        lpg.make(agent, env),
         networks.readout(space, torso, 1),
-        init_theta=lambda key: lpg.init_rule(key, shared),
+        init_theta=lambda key: lpg.init_rule(key, agent),
         insert=lpg.with_rule,
         curriculum=replay(sample_level, config.capacity),
         sample_lifetime=sample_lifetime,

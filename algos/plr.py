@@ -32,20 +32,11 @@ from purejaxrl.validation import require, require_count
 class Config:
     """What decides a shape or a length. Static."""
 
-    student: Any
-    """The student's settings; it trains on `num_envs` levels at a time."""
     capacity: int = 4000
-    """Slots of the buffer."""
+    """Slots of the buffer, at least as many as the student has environments."""
 
     def __post_init__(self):
         require_count(self, "capacity")
-        least = self.student.num_envs
-        require(self.capacity >= least, self, "capacity", f"an integer >= num_envs = {least}")
-
-    @property
-    def batch_size(self) -> int:
-        """Environment steps per update."""
-        return self.student.batch_size
 
 
 class Hypers(struct.PyTreeNode):
@@ -116,7 +107,7 @@ def make(
     """Make robust PLR.
 
     Args:
-        config: static settings; `config.student` is the student's.
+        config: static settings of the replay.
         student: the algorithm that learns, made with `env`; it has an `estimate`.
         env: the environment; its states hold their levels.
         sample_level: draws a new level.
@@ -124,14 +115,16 @@ def make(
         choose: chooses the levels of an update. This is the function that a fork replaces.
 
     Raises:
-        ValueError: if the student has no `estimate`.
+        ValueError: if the student has no `estimate`, or the buffer has no room for its levels.
     """
     if student.estimate is None:
         raise ValueError("student: an algorithm without an estimate is not valid")
+    num_envs = student.config.num_envs
+    enough = config.capacity >= num_envs
+    require(enough, config, "capacity", f"an integer >= num_envs = {num_envs}")
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         student_key, levels_key, key = jax.random.split(key, 3)
-        num_envs = config.student.num_envs
         levels = jax.vmap(sample_level)(jax.random.split(levels_key, num_envs))
         first = jax.tree.map(lambda x: x[0], levels)
         return State(
@@ -183,7 +176,7 @@ def make(
         )
         buffer = buffers.report(state.buffer, visits)
         metrics |= curricula.buffer_metrics(buffer) | {
-            "env_steps": jnp.int32(config.batch_size),
+            "env_steps": jnp.int32(student.config.batch_size),
             "learned": seen.choice.learns.astype(jnp.float32),
             "score": visits.score.mean(),
         }
@@ -198,7 +191,11 @@ def make(
         policy=lambda state: student.policy(state.student),
         act=student.act,
         memory=student.memory,
-        made_of=(*student.made_of, *map(part_name, (env, sample_level, score, choose))),
+        made_of=(
+            part_name(student.config),
+            *student.made_of,
+            *map(part_name, (env, sample_level, score, choose)),
+        ),
     )
 
 

@@ -62,7 +62,7 @@ def with_rule(module):
 
 def with_curriculum(module, *parts):
     student = ppo_rnn.make(STUDENT, MAZE)
-    config = [] if module is domain_randomization else [module.Config(STUDENT, 8)]
+    config = [] if module is domain_randomization else [module.Config(8)]
     algorithm = module.make(*config, student, MAZE, maze_levels.uniform(25), *parts)
     hypers = {plr: plr.Hypers, accel: accel.hypers}.get(module, lambda hypers: hypers)
     return algorithm, hypers(ppo_rnn.Hypers()), ()
@@ -76,8 +76,8 @@ def meta_learner(how):
         insert=lpg.with_rule, sample_lifetime=lifetime,
     )  # fmt: skip
     if how == "groove":
-        settings = groove.Config(gradient.Config(num_agents=4), config, 8)
-        learner = groove.make(settings, GRID, GRID.sample_level, lifetime)
+        settings = groove.Config(num_agents=4, capacity=8)
+        learner = groove.make(settings, config, GRID, GRID.sample_level, lifetime)
         return learner, groove.hypers(), ()
     if how == "evolution":
         settings = evolution.Config(num_pairs=4)

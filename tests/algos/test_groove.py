@@ -22,18 +22,13 @@ from tests.helpers import assert_equal
 
 ENV = GridWorld(LEVELS["small"].sample)
 AGENT = lpg.Config(num_envs=4, num_steps=5, num_predictions=3, rule_width=6, rule_embedding=4)
-CONFIG = groove.Config(
-    learner=gradient.Config(num_agents=8, num_updates=2),
-    agent=AGENT,
-    capacity=12,
-    num_episodes=4,
-    slots=3,
-)
+CONFIG = groove.Config(num_agents=8, num_updates=2, capacity=12, num_episodes=4, slots=3)
 
 
 def make(lifetime=6, score=algorithmic_regret, **changes):
     return groove.make(
         replace(CONFIG, **changes),
+        AGENT,
         ENV,
         ENV.sample_level,
         lambda key: jnp.int32(lifetime),
@@ -142,7 +137,7 @@ def test_agent_and_antagonist_have_the_same_level_and_as_many_interactions():
     antagonist = a2c.make(a2c.Config(num_envs=4, num_steps=6), ENV)
     with pytest.raises(ValueError, match="antagonist: 24 steps per update .* 20"):
         gradient.make(
-            CONFIG.learner, lpg.make(AGENT, ENV), None, init_theta=None, insert=None,
+            CONFIG, lpg.make(AGENT, ENV), None, init_theta=None, insert=None,
             curriculum=replay(ENV.sample_level), sample_lifetime=None,
             assessment=Assessment(algorithmic_regret, ENV, antagonist),
         )  # fmt: skip
@@ -235,6 +230,6 @@ def test_a_curriculum_that_reads_scores_needs_an_assessment_and_no_other_has_one
     for curriculum, assessment in ((replay(ENV.sample_level), None), (uniform(None), antagonist)):
         with pytest.raises(ValueError, match="assessment: there must be one"):
             gradient.make(
-                CONFIG.learner, lpg.make(AGENT, ENV), None, curriculum=curriculum,
+                CONFIG, lpg.make(AGENT, ENV), None, curriculum=curriculum,
                 assessment=assessment, **arguments,
             )  # fmt: skip

@@ -9,7 +9,6 @@ import pytest
 
 import envs
 from algos import a2c, lpg
-from algos.rules import load_rule, load_rules, save_rule
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Task, make_train
@@ -243,47 +242,3 @@ def test_the_rule_has_the_published_number_of_parameters():
     """204,714 with γ among the inputs; the published code has 768 fewer, without it."""
     shapes = jax.eval_shape(lambda: lpg.init_rule(jax.random.key(0), lpg.Config()))
     assert sum(x.size for x in jax.tree.leaves(shapes)) == 204_714
-
-
-class TestFile:
-    """A rule on disk."""
-
-    params = lpg.init_rule(jax.random.key(0), SMALL)
-
-    def test_a_saved_rule_is_loaded_unchanged(self, tmp_path):
-        save_rule(tmp_path / "rule.npz", SMALL, self.params)
-        config, params = load_rule(tmp_path / "rule.npz")
-        assert config == SMALL
-        jax.tree.map(np.testing.assert_array_equal, params, self.params)
-
-    def test_rules_of_a_folder_come_in_order_of_name(self, tmp_path):
-        for i in (2, 0, 1):
-            save_rule(tmp_path / f"rule-{i}.npz", SMALL, {"x": jnp.float32(i)})
-        assert [float(params["x"]) for _, params in load_rules(tmp_path)] == [0, 1, 2]
-        with pytest.raises(ValueError, match="holds no rule"):
-            load_rules(tmp_path.parent)
-
-    def test_an_unknown_name_is_an_error(self):
-        with pytest.raises(ValueError, match="unknown rule 'gpl'"):
-            load_rule("gpl")
-
-    def test_a_missing_file_is_an_error(self, tmp_path):
-        with pytest.raises(ValueError, match="does not exist"):
-            load_rule(tmp_path / "none.npz")
-
-    @pytest.mark.parametrize("flipped", [60, 2_000])
-    def test_a_damaged_file_is_an_error(self, tmp_path, flipped):
-        path = tmp_path / "rule.npz"
-        save_rule(path, SMALL, self.params)
-        data = bytearray(path.read_bytes())
-        data[flipped] ^= 16
-        path.write_bytes(data)
-        with pytest.raises(ValueError, match="damaged"):
-            load_rule(path)
-
-    def test_another_version_is_an_error(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("algos.rules.VERSION", 2)
-        save_rule(tmp_path / "rule.npz", SMALL, self.params)
-        monkeypatch.undo()
-        with pytest.raises(ValueError, match="format version 2; this code reads 1"):
-            load_rule(tmp_path / "rule.npz")

@@ -32,12 +32,12 @@ def mutate(key, level):
     return maze_levels.mutate(key, level, 3)
 
 
-def make_plr(score=positive_value_loss, student=STUDENT, config=CONFIG, capacity=16):
-    return plr.make(plr.Config(config, capacity), student, ENV, SAMPLE, score)
+def make_plr(score=positive_value_loss, student=STUDENT, capacity=16):
+    return plr.make(plr.Config(capacity), student, ENV, SAMPLE, score)
 
 
 def make_accel():
-    return accel.make(accel.Config(CONFIG, 16), STUDENT, ENV, EMPTY, mutate)
+    return accel.make(accel.Config(16), STUDENT, ENV, EMPTY, mutate)
 
 
 def life(algorithm, hypers, num_updates=60):
@@ -181,15 +181,15 @@ def test_resumed_equals_uninterrupted_and_members_are_as_alone(kind, tmp_path):
 def test_the_memory_of_a_student_is_cleared_on_a_new_level():
     config = ppo_rnn.Config(num_envs=4, num_steps=8, num_minibatches=2, hidden=(8,), memory_size=4)
     student = ppo_rnn.make(config, ENV)
-    states, _ = life(make_plr(student=student, config=config), plr.Hypers(HYPERS), 4)
+    states, _ = life(make_plr(student=student), plr.Hypers(HYPERS), 4)
     assert (states[-1].student.memory != 0).any()
-    _, seen = make_plr(student=student, config=config).collect(states[-1], plr.Hypers(HYPERS))
+    _, seen = make_plr(student=student).collect(states[-1], plr.Hypers(HYPERS))
     assert seen.student.transitions.first[0].all()
 
 
 def test_bad_settings_are_named():
     with pytest.raises(ValueError, match=r"Config\.capacity: 3 is not valid; .* num_envs = 4"):
-        plr.Config(CONFIG, 3)
+        make_plr(capacity=3)
     with pytest.raises(ValueError, match=r"Replay\.temperature: 0\.0 is not valid"):
         hypers = plr.Hypers(HYPERS, Replay(temperature=0.0))
         populate(seeds(1), hypers, ())

@@ -60,8 +60,8 @@ def lpg_learner(config: lpg.Config, settings: gradient.Config):
 
 
 def groove_learner(config: lpg.Config, settings: gradient.Config, capacity: int):
-    whole = groove.Config(settings, config, capacity)
-    learner = groove.make(whole, ENV, LEVELS.sample, LEVELS.sample_lifetime)
+    whole = groove.Config(**vars(settings), capacity=capacity)
+    learner = groove.make(whole, config, ENV, LEVELS.sample, LEVELS.sample_lifetime)
     return learner, groove.hypers()
 
 

@@ -101,7 +101,9 @@ def meta(
     return identity(learner, hypers or gradient.Hypers(agent=lpg.Hypers()))
 
 
-def evolved(*, length=6, sample_level=GRID.sample_level, std=0.1, strategy=evolution.open_es, **config):
+def evolved(
+    *, length=6, sample_level=GRID.sample_level, std=0.1, strategy=evolution.open_es, **config
+):
     learner = evolution.make(
         evolution.Config(num_pairs=4, **config),
         lpg.make(RULE, GRID),
@@ -123,7 +125,9 @@ def grooved(score=scores.algorithmic_regret, levels="small", **config):
     env, _ = envs.make(f"gridworld-{levels}")
     settings = groove.Config(num_agents=4, **{"capacity": 8} | config)
     lifetime = LEVELS[levels].sample_lifetime
-    return identity(groove.make(settings, RULE, env, env.sample_level, lifetime, score), groove.hypers())
+    return identity(
+        groove.make(settings, RULE, env, env.sample_level, lifetime, score), groove.hypers()
+    )
 
 
 def on_mazes(module=plr, walls=25, num_edits=5, score=scores.positive_value_loss, capacity=8):
@@ -287,12 +291,6 @@ SAME_RUNS = {
         lambda: on_cart(hypers=ppo.Hypers(clip_eps=float("inf"))),
     ),
     "list for a tuple": (on_cart, lambda: on_cart(hidden=tuple([64, 64]))),
-    "equal rule on another device": (
-        lambda: by_rule(0.0),
-        lambda: jax.default_device(jax.devices()[1])(lambda: by_rule(0.0))()
-        if callable(jax.default_device(jax.devices()[1]))
-        else by_rule(0.0),
-    ),
     "equal levels drawn again": (
         lambda: meta(curriculum=fixed(levels(0))),
         lambda: meta(curriculum=fixed(jax.tree.map(jnp.array, levels(0)))),
@@ -338,9 +336,7 @@ def test_how_a_run_is_run_is_no_part_of_what_it_is(case, tmp_path):
 
 
 def test_an_antagonist_of_other_settings_is_another_run():
-    one, other = (
-        a2c.make(a2c.Config(**SIZES, optimizer=kind), GRID) for kind in ("adam", "sgd")
-    )
+    one, other = (a2c.make(a2c.Config(**SIZES, optimizer=kind), GRID) for kind in ("adam", "sgd"))
     from purejaxrl.meta.assessment import Assessment
 
     names = [Assessment(scores.algorithmic_regret, GRID, x).made_of for x in (one, other)]
