@@ -1,0 +1,65 @@
+"""Every command in the documentation exists, and its parser accepts what is shown."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.docs.pages import PAGES, ROOT, blocks, commands, name
+
+TRIED_ELSEWHERE = {"pip", "source", ".venv/bin/pip"}
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+COMMANDS = [(page, words) for page in PAGES for words in commands(page)]
+
+
+def test_every_block_says_its_language():
+    """So that none is left out of these tests."""
+    unknown = [
+        f"{name(page)}:{block.line}"
+        for page in PAGES
+        for block in blocks(page)
+        if block.language not in ("python", "bash", "text")
+    ]
+    assert not unknown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_programs_targets_and_modules_exist(page):
+    wrong = []
+    for program, *words in commands(page):
+        if program == "make":
+            ok = set(words) <= TARGETS
+        elif program == "python" and words[0] == "-m":
+            ok = importlib.util.find_spec(words[1]) is not None
+        elif program == "python":
+            ok = (ROOT / words[0]).exists()
+        else:
+            ok = program in TRIED_ELSEWHERE
+        if not ok:
+            wrong.append(" ".join([program, *words]))
+    assert not wrong
+
+
+def test_experiments_accept_the_command_lines_that_are_shown():
+    experiments = [
+        (name(page), words[1:])
+        for page, words in COMMANDS
+        if words[0] == "python" and words[1].startswith("experiments/")
+    ]
+    assert len(experiments) > 30
+    asked = [(words[0], words[1:]) for _, words in experiments]
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests/docs/parse_commands.py"],
+        input=json.dumps(asked), capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    wrong = {
+        f"{page}: {' '.join(words)}": error
+        for (page, words), error in zip(experiments, json.loads(done.stdout), strict=True)
+        if error
+    }
+    assert not wrong
