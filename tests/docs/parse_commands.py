@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from purejaxrl.launch import parse
+from purejaxrl.running.commandline import parse
 
 ROOT = Path(__file__).parents[2]
 
