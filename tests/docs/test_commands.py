@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +15,13 @@ from tests.docs.pages import PAGES, ROOT, blocks, commands, name
 TRIED_ELSEWHERE = {"pip", "source", ".venv/bin/pip"}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
 COMMANDS = [(page, words) for page in PAGES for words in commands(page)]
+EARLIER_COMMANDS_WRITE = {
+    "lpg.npz": [f"results/lpg_meta_train/rule-{seed}.npz" for seed in range(3)],
+    "ta_lpg.npz": ["results/ta_lpg_meta_train/rule-0.npz"],
+    "lpo.npz": ["results/lpo_meta_train/drift-0.npz"],
+    "ta_lpo.npz": ["results/ta_lpo_meta_train/drift-0.npz"],
+}
+"""Shipped rules, and the files of the documentation that they stand for."""
 
 
 def test_every_block_says_its_language():
@@ -44,7 +52,20 @@ def test_programs_targets_and_modules_exist(page):
     assert not wrong
 
 
-def test_experiments_accept_the_command_lines_that_are_shown():
+@pytest.fixture
+def workplace(tmp_path):
+    """A folder that holds what the commands read: rules, and a checkout of PureJaxRL."""
+    for rule, files in EARLIER_COMMANDS_WRITE.items():
+        for file in map(tmp_path.joinpath, files):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / "algos/rules" / rule, file)
+    checkout = tmp_path / "PATH/purejaxrl/ppo.py"
+    checkout.parent.mkdir(parents=True)
+    checkout.touch()
+    return tmp_path
+
+
+def test_experiments_accept_the_command_lines_that_are_shown(workplace):
     experiments = [
         (name(page), words[1:])
         for page, words in COMMANDS
@@ -54,7 +75,7 @@ def test_experiments_accept_the_command_lines_that_are_shown():
     asked = [(words[0], words[1:]) for _, words in experiments]
     done = subprocess.run(
         [sys.executable, ROOT / "tests/docs/parse_commands.py"],
-        input=json.dumps(asked), capture_output=True, text=True,
+        input=json.dumps(asked), capture_output=True, text=True, cwd=workplace,
         env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
