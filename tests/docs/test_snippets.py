@@ -15,7 +15,7 @@ SHORTER: dict[str, dict[str, str]] = {
     "docs/lpg.md": {
         "num_updates=250": "num_updates=2",
         "num_agents=16": "num_agents=2",
-        "num_envs=16, num_steps=64": "num_envs=2, num_steps=8",
+        "num_envs=16": "num_envs=2",
         "seeds(2), hypers, env_params": "seeds(1), hypers, env_params",
         "members, 500": "members, 2",
     },
