@@ -1,0 +1,87 @@
+"""Every command in the documentation exists, and its parser accepts what is shown."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.docs.pages import PAGES, ROOT, blocks, commands, name
+
+TRIED_ELSEWHERE = {"pip", "source", ".venv/bin/pip"}
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+COMMANDS = [(page, words) for page in PAGES for words in commands(page)]
+EARLIER_COMMANDS_WRITE = {
+    "lpg.npz": [f"results/lpg_meta_train/rule-{seed}.npz" for seed in range(3)],
+    "ta_lpg.npz": ["results/ta_lpg_meta_train/rule-0.npz"],
+    "lpo.npz": ["results/lpo_meta_train/drift-0.npz"],
+    "ta_lpo.npz": ["results/ta_lpo_meta_train/drift-0.npz"],
+}
+"""Shipped rules, and the files of the documentation that they stand for."""
+
+
+def test_every_block_says_its_language():
+    """So that none is left out of these tests."""
+    unknown = [
+        f"{name(page)}:{block.line}"
+        for page in PAGES
+        for block in blocks(page)
+        if block.language not in ("python", "bash", "text")
+    ]
+    assert not unknown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_programs_targets_and_modules_exist(page):
+    wrong = []
+    for program, *words in commands(page):
+        if program == "make":
+            ok = set(words) <= TARGETS
+        elif program == "python" and words[0] == "-m":
+            ok = importlib.util.find_spec(words[1]) is not None
+        elif program == "python":
+            ok = (ROOT / words[0]).exists()
+        else:
+            ok = program in TRIED_ELSEWHERE
+        if not ok:
+            wrong.append(" ".join([program, *words]))
+    assert not wrong
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    """A folder that holds what the commands read: rules, and a checkout of PureJaxRL."""
+    for rule, files in EARLIER_COMMANDS_WRITE.items():
+        for file in map(tmp_path.joinpath, files):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / "algos/rules" / rule, file)
+    checkout = tmp_path / "PATH/purejaxrl/ppo.py"
+    checkout.parent.mkdir(parents=True)
+    checkout.touch()
+    return tmp_path
+
+
+def test_experiments_accept_the_command_lines_that_are_shown(workplace):
+    experiments = [
+        (name(page), words[1:])
+        for page, words in COMMANDS
+        if words[0] == "python" and words[1].startswith("experiments/")
+    ]
+    assert len(experiments) > 30
+    asked = [(words[0], words[1:]) for _, words in experiments]
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests/docs/parse_commands.py"],
+        input=json.dumps(asked), capture_output=True, text=True, cwd=workplace,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    wrong = {
+        f"{page}: {' '.join(words)}": error
+        for (page, words), error in zip(experiments, json.loads(done.stdout), strict=True)
+        if error
+    }
+    assert not wrong
