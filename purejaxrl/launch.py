@@ -46,6 +46,7 @@ class Job(NamedTuple):
     algorithm: Algorithm
     env_params: Any
     num_updates: int
+    env: Any = None  # where a trained policy can be watched
 
 
 class Outcome(NamedTuple):
@@ -67,9 +68,28 @@ def parse(settings: type, argv: Sequence[str]) -> list[Any]:
         flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
         swept = "," in value and all(value.split(","))
         choices.append([flag + equals + v for v in value.split(",")] if swept else [word])
-    text = description(settings)
-    combinations = itertools.product(*choices)
-    return [tyro.cli(settings, args=list(words), description=text) for words in combinations]
+    text, parsed = description(settings), []
+    for words in itertools.product(*choices):
+        default = _recommended(settings, words)
+        parsed.append(tyro.cli(settings, args=list(words), description=text, default=default))
+    return parsed
+
+
+def _recommended(settings: type, words: Sequence[str]) -> Any:
+    """Return the defaults for the environment that a command line names."""
+    if not hasattr(settings, "recommended"):
+        return None
+    env = next(field.default for field in dataclasses.fields(settings) if field.name == "env")
+    for word, following in itertools.pairwise((*words, "")):
+        flag, equals, value = word.partition("=")
+        if flag == "--env":
+            env = value if equals else following
+    return settings.recommended(env)
+
+
+def updates_for(total_steps: float, steps_per_update: int) -> int:
+    """How many updates make that many environment steps."""
+    return int(total_steps) // steps_per_update
 
 
 def description(settings: type) -> str:
@@ -121,22 +141,28 @@ def errors_in_words() -> Iterator[None]:
 def _launch(settings: type, build: Callable[[Any], Job], argv: Sequence[str]) -> list[Outcome]:
     parsed = parse(settings, argv)
     flat = [_flatten(s) for s in parsed]
-    varied = [k for k in flat[0] if any(f[k] != flat[0][k] for f in flat)]
+    same_env = lambda f, g: f.get("env") == g.get("env")  # noqa: E731
+    varied = [
+        k for k in flat[0] if any(f[k] != g[k] and same_env(f, g) for f in flat for g in flat)
+    ]
+    if len({(f["run.out"], f.get("env")) for f in flat}) > len({f["run.out"] for f in flat}):
+        varied.append("env")
     swept = [k for k in varied if k.startswith("hypers.")]
     looped = [k for k in varied if not k.startswith("hypers.")]
     groups: dict[str, list[int]] = {}
     for i, f in enumerate(flat):
-        groups.setdefault(",".join(f"{k.split('.')[-1]}={f[k]}" for k in looped), []).append(i)
+        label = ",".join(f"{k.split('.')[-1]}={f[k]}" for k in looped)
+        groups.setdefault(str(Path(f["run.out"]) / label), []).append(i)
 
     plans = []
-    for label, members in groups.items():
+    for out, members in groups.items():
         chosen = parsed[members[0]]
         job = build(chosen)
         rows = Rows({k.removeprefix("hypers."): flat[i][k] for k in swept} for i in members)
         population = populate(rows * seeds(chosen.seeds), chosen.hypers, job.env_params)
         if chosen.run.only:
             population = population.select(chosen.run.only)
-        options = dataclasses.replace(chosen.run, out=str(Path(chosen.run.out) / label))
+        options = dataclasses.replace(chosen.run, out=out)
         plans.append((chosen, job, population, options))
 
     outcomes = []

@@ -17,7 +17,6 @@ import pytest
 from gymnax.environments import spaces
 
 import envs
-from envs import _BRAX as BRAX
 from purejaxrl.parts.returns import Episode, episode_metrics
 from purejaxrl.parts.wrappers import Restarting
 
@@ -154,7 +153,7 @@ class World:
     """An environment and its plays."""
 
     def __init__(self, name: str):
-        self.name, self.is_brax = name, name in BRAX
+        self.name, self.is_brax = name, envs.family(name) == "Brax"
         self.num_envs, num_steps = (10, CHUNK) if self.is_brax else (100, 1000)
         self.env, self.params = envs.make(name)
         costly = any(word in name for word in COSTLY)
