@@ -157,8 +157,8 @@ def draw_planes(env: Any, state: Any, params: Any) -> np.ndarray:
     return _enlarge(cells)
 
 
-def _enlarge(cells: np.ndarray, width: int = 300) -> np.ndarray:
-    tile = max(1, width // cells.shape[1])
+def _enlarge(cells: np.ndarray, size: int = 300) -> np.ndarray:
+    tile = max(1, size // max(cells.shape[:2]))
     return cells.repeat(tile, axis=0).repeat(tile, axis=1)
 
 

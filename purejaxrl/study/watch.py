@@ -26,7 +26,7 @@ from purejaxrl.running import checkpoint, runner
 from purejaxrl.running.logs import console
 from purejaxrl.validation import require_count, require_known
 
-MIN_WIDTH = 360
+WIDTH = 360
 """Smaller pictures are enlarged to about this many pixels."""
 
 
@@ -148,7 +148,7 @@ def frame(
 ) -> Image.Image:
     """Put a caption and a legend below a picture, uint8 `[height, width, 3]`."""
     image = Image.fromarray(np.asarray(picture))
-    times = max(1, MIN_WIDTH // image.width)
+    times = max(1, round(WIDTH / image.width))
     image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
     font, margin, line = ImageFont.load_default(14), 8, 22
 
