@@ -7,8 +7,7 @@ The time limit truncates, because it is not observed and no pull changes the val
 agent that bootstraps at the limit adds the same value to every arm. With termination, the value
 would depend on the unobserved time.
 
-`optimal_return` is the return of an oracle that knows the arms' means at every pull. A learner
-cannot exceed it on average, and its regret is the difference.
+`optimal_return` is that of an oracle that knows the means at every pull; regret is measured by it.
 """
 
 import math
@@ -109,8 +108,8 @@ class Bandit(environment.Environment):
             ValueError: naming the field that is not valid.
         """
         values = jax.tree.map(np.asarray, level)
-        shape = self.means_shape
-        require(values.means.shape == shape, values, "means", f"of shape {shape}")
+        is_shaped = values.means.shape == self.means_shape
+        require(is_shaped, values, "means", f"of shape {self.means_shape}")
         require(bool(np.isfinite(values.means).all()), values, "means", "finite")
         require(values.max_steps_in_episode >= 1, values, "max_steps_in_episode", "at least 1")
         return level
@@ -198,10 +197,9 @@ class GaussianBandit(Bandit):
     def check(self, level: GaussianLevel) -> GaussianLevel:
         """Return a concrete level if it is valid."""
         values = jax.tree.map(np.asarray, super().check(level))
-        shape = (self.num_arms,)
-        require(values.std.shape == shape, values, "std", f"of shape {shape}")
-        valid = (values.std >= 0) & (values.std < math.inf)
-        require(bool(valid.all()), values, "std", "finite and >= 0")
+        require(values.std.shape == (self.num_arms,), values, "std", f"of shape {(self.num_arms,)}")
+        is_valid = (values.std >= 0) & (values.std < math.inf)
+        require(bool(is_valid.all()), values, "std", "finite and >= 0")
         return level
 
     def pay(self, key, mean: jax.Array, action: jax.Array, params: GaussianLevel) -> jax.Array:
@@ -244,9 +242,8 @@ class ContextualBandit(GaussianBandit):
         """Return a concrete level if it is valid."""
         values = jax.tree.map(np.asarray, super().check(level))
         shape, probs = (self.num_contexts,), values.context_prob
-        require(probs.shape == shape, values, "context_prob", f"of shape {shape}")
-        is_simplex = _are_probs(probs) and abs(probs.sum() - 1) < 1e-4
-        require(bool(is_simplex), values, "context_prob", ">= 0 and sum to 1")
+        is_simplex = probs.shape == shape and _are_probs(probs) and abs(probs.sum() - 1) < 1e-4
+        require(bool(is_simplex), values, "context_prob", f"of shape {shape}, >= 0 and sum to 1")
         return level
 
     def begin(self, key: jax.Array, params: ContextualLevel) -> tuple[jax.Array, jax.Array]:

@@ -1,0 +1,112 @@
+import sys
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import envs
+from algos import ppo
+from purejaxrl.algorithm import Task
+from purejaxrl.parts.wrappers import Wrapper
+from purejaxrl.study.watch import Episodes, Settings, captions, frame, main, play, watch
+from tests.helpers import ENV, ENV_PARAMS, PPO, population, train
+
+STEPS = 30
+
+
+@pytest.fixture(scope="module")
+def state():
+    task = Task(ENV_PARAMS, np.int32(1))
+    return jax.jit(PPO.init)(jax.random.key(0), ppo.Hypers(), task)
+
+
+@pytest.fixture(scope="module")
+def episodes(state):
+    return jax.jit(lambda state: play(PPO, ENV, state, ENV_PARAMS, num_steps=STEPS))(state)
+
+
+def test_an_agent_plays_with_auto_reset(episodes):
+    """CartPole pays 1 a step, and an untrained agent lets the pole fall soon."""
+    assert episodes.reward.tolist() == [1.0] * STEPS
+    ends = np.flatnonzero(episodes.done)
+    assert len(ends) >= 1
+    time = np.asarray(episodes.env_state.time)
+    assert time[0] == 0
+    np.testing.assert_array_equal(time[1:], np.where(episodes.done[:-1], 0, time[:-1] + 1))
+
+
+def test_captions_count_episodes_steps_and_returns():
+    done = np.array([False, True, False])
+    texts = captions(Episodes(None, np.array([0.5, 1.0, 2.0]), done))
+    assert texts == [
+        "episode 1   step 0   return 0",
+        "episode 1   step 1   return 0.5",
+        "episode 2   step 0   return 0",
+    ]
+
+
+def test_a_gif_has_a_frame_for_every_step(state, tmp_path):
+    path = watch(PPO, ENV, state, ENV_PARAMS, tmp_path / "new" / "a=0.1", num_steps=STEPS)
+    assert path == tmp_path / "new" / "a=0.1.gif"
+    with Image.open(path) as picture:
+        assert picture.n_frames == STEPS
+        assert np.asarray(picture.convert("RGB")).std() > 0
+
+
+def test_a_legend_is_written_below_the_picture():
+    picture = np.full((40, 360, 3), 250, np.uint8)
+    bare, explained = frame(picture, "text"), frame(picture, "text", {"agent": (1, 2, 200)})
+    assert bare.width == explained.width == 360
+    assert explained.height > bare.height
+    pixels = np.asarray(explained).reshape(-1, 3).tolist()
+    assert [1, 2, 200] in pixels and [1, 2, 200] not in np.asarray(bare).reshape(-1, 3).tolist()
+
+
+def test_small_pictures_are_enlarged():
+    assert frame(np.zeros((10, 20, 3), np.uint8), "").width == 360
+
+
+def test_an_environment_with_a_viewer_becomes_a_page(state, tmp_path):
+    class Viewed(Wrapper):
+        def render_html(self, states):
+            return f"{len(states)} states"
+
+    path = watch(PPO, Viewed(ENV), state, ENV_PARAMS, tmp_path / "page", num_steps=STEPS)
+    assert path.name == "page.html" and path.read_text() == f"{STEPS} states"
+
+
+def test_an_environment_that_cannot_draw_itself_is_refused_by_name(tmp_path):
+    env, params = envs.make("bandit-gaussian")
+    with pytest.raises(ValueError, match="env: 'gaussian_bandit' cannot be watched"):
+        watch(PPO, env, None, params, tmp_path / "x")
+
+
+@pytest.fixture
+def out(tmp_path, monkeypatch):
+    train(tmp_path / "run", 2, members=2)
+    job = SimpleNamespace(algorithm=PPO, env_params=ENV_PARAMS, env=ENV)
+    plan = SimpleNamespace(job=job, population=population(2))
+    fake = SimpleNamespace(rebuild=lambda out: plan)
+    monkeypatch.setitem(sys.modules, "purejaxrl.running.commandline", fake)
+    monkeypatch.setattr("purejaxrl.running.commandline", fake, raising=False)
+    return tmp_path / "run"
+
+
+def test_the_command_writes_a_gif_of_the_member(out):
+    main(Settings(out, member="seed=1", steps=5))
+    with Image.open(out / "watch-seed=1.gif") as picture:
+        assert picture.n_frames == 5
+
+
+def test_an_unknown_member_is_refused_with_a_suggestion(out, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(Settings(out, member="seed=7"))
+    assert ended.value.code == 2
+    assert "unknown member 'seed=7'; did you mean: seed=" in capsys.readouterr().err
+
+
+def test_steps_are_positive():
+    with pytest.raises(ValueError, match="steps: 0 is not valid"):
+        Settings("run", steps=0)
