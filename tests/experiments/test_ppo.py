@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,12 @@ import pytest
 
 import envs
 from algos import ppo
-from experiments import ppo as experiment
 from purejaxrl.algorithm import Task, update
 from purejaxrl.launch import launch, parse
+
+with mock.patch("purejaxrl.running.devices.use_cpu_cores"):  # the tests have their own devices
+    from experiments import ppo as experiment
+    from experiments import ppo_rnn_memory
 
 TINY = ppo.Config(num_envs=2, num_steps=4, num_minibatches=2, hidden=(8,))
 QUICK = {"CartPole-v1", "PointRobot-misc", "Catch-bsuite", "FrozenLake-misc", "gridworld-small"}
@@ -91,8 +95,6 @@ def test_what_cannot_be_is_refused_before_anything_compiles(words, message, tmp_
 
 @pytest.mark.parametrize("length", ["0", "-1", "999"])
 def test_a_memory_chain_of_invalid_length_is_refused(length, tmp_path, capsys):
-    from experiments import ppo_rnn_memory
-
     words = ["--memory-length", length, "--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit):
         launch(ppo_rnn_memory.Settings, ppo_rnn_memory.build, words)
