@@ -1,8 +1,8 @@
 """Advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783), synchronous.
 
-The hand-made baseline of the learned algorithms, and GROOVE's antagonist. One gradient step per
-rollout, with generalised advantages. Where observations are rows of a table, policy and value are
-tables.
+The hand-made baseline of the learned algorithms, and GROOVE's antagonist. It makes one gradient
+step per rollout, with generalised advantages. Where observations index a table, policy and value
+are tables.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_name
 from purejaxrl.parts import networks, optimizers
-from purejaxrl.parts.returns import Episode, generalized_advantage, next_values
-from purejaxrl.parts.rollout import Experience, collect, reset
-from purejaxrl.validation import hyper, require, require_choice, require_count
+from purejaxrl.parts.returns import Episode, ValueEstimates
+from purejaxrl.parts.rollout import Experience, Transition, collect, estimate_values, reset
+from purejaxrl.validation import hyper, require_choice, require_count
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,13 @@ class Config:
     num_steps: int = 20
     """Steps in each environment between updates."""
     torso: networks.TorsoKind = "mlp"
-    """Network under the policy's and the value's head (each its own), unless they are tables."""
+    """Kind of network under the heads of policy and value, one each; tables have none."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the torso's dense layers."""
     activation: networks.Activation = "tanh"
     """Nonlinearity of the torso."""
     optimizer: optimizers.Kind = "adam"
-    """What descends."""
+    """Kind of optimizer."""
 
     @property
     def batch_size(self) -> int:
@@ -44,12 +45,8 @@ class Config:
 
     def __post_init__(self):
         require_count(self, "num_envs", "num_steps")
-        require_choice(self, "torso", get_args(networks.TorsoKind))
-        require_choice(self, "activation", get_args(networks.Activation))
+        networks.check_network(self)
         require_choice(self, "optimizer", get_args(optimizers.Kind))
-        require(
-            bool(self.hidden) and min(self.hidden) >= 1, self, "hidden", "one or more widths >= 1"
-        )
 
 
 class Hypers(struct.PyTreeNode):
@@ -89,14 +86,14 @@ class State(NamedTuple):
 
 
 def make(config: Config, env: Any) -> Algorithm:
-    """A2C on a gymnax environment with discrete actions.
+    """Make A2C for a gymnax environment with discrete actions.
 
     Args:
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
 
     Raises:
-        ValueError: if the torso does not suit the observations, or actions are not discrete.
+        ValueError: if the torso cannot read the observations, or actions are not discrete.
     """
     space = env.observation_space(env.default_params)
     torso = networks.torso_for(space, config.torso, config.hidden, config.activation)
@@ -134,14 +131,17 @@ def make(config: Config, env: Any) -> Algorithm:
         def final_value(memory, obs):
             return critic.apply(state.params.critic, obs)[..., 0]
 
-        return collect(state, env, explore, final_value, config.num_steps, hypers.gamma)
+        state, _, experience = collect(
+            state, env, explore, final_value, config.num_steps, hypers.gamma
+        )
+        return state, experience
 
-    def loss(params: Params, seen: Any, advantage: jax.Array, target: jax.Array, hypers: Hypers):
+    def loss(params: Params, seen: Transition, found: ValueEstimates, hypers: Hypers):
         pi = networks.categorical(actor.apply(params.actor, seen.obs))
         value = critic.apply(params.critic, seen.obs)[..., 0]
         metrics = {
-            "policy_loss": -(pi.log_prob(seen.action) * advantage).mean(),
-            "value_loss": 0.5 * ((value - target) ** 2).mean(),
+            "policy_loss": -(pi.log_prob(seen.action) * found.advantage).mean(),
+            "value_loss": 0.5 * ((value - found.target) ** 2).mean(),
             "entropy": pi.entropy().mean(),
         }
         total = (
@@ -155,18 +155,8 @@ def make(config: Config, env: Any) -> Algorithm:
         seen = experience.transitions
         value = critic.apply(state.params.critic, seen.obs)[..., 0]
         last_value = critic.apply(state.params.critic, state.obs)[..., 0]
-        advantage = generalized_advantage(
-            seen.reward,
-            value,
-            next_values(value, last_value, seen.final_value, seen.truncated),
-            seen.terminated,
-            seen.truncated,
-            hypers.gamma,
-            hypers.gae_lambda,
-        )
-        grads, metrics = jax.grad(loss, has_aux=True)(
-            state.params, seen, advantage, advantage + value, hypers
-        )
+        found = estimate_values(seen, value, last_value, hypers.gamma, hypers.gae_lambda)
+        grads, metrics = jax.grad(loss, has_aux=True)(state.params, seen, found, hypers)
         updates, opt_state = optimize(hypers).update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)

@@ -1,8 +1,8 @@
 """ACCEL: evolving curricula with regret-based environment design (Parker-Holder et al. 2022).
 
 arXiv 2203.01302, algorithm 1. A fork of `plr.py`: after an update that replayed levels, the next
-one explores edits of those same levels rather than new ones. From simple levels, such as mazes
-without walls, selection and small edits build up to complex ones.
+update plays edits of those levels instead of new ones. Small edits and selection by score lead from
+simple levels, such as mazes without walls, to complex ones.
 """
 
 from collections.abc import Callable
@@ -13,37 +13,39 @@ from optax.tree_utils import tree_where
 
 from algos import plr
 from algos.plr import Choice, Config, Hypers, State
-from purejaxrl.algorithm import Algorithm, part_name
+from purejaxrl.algorithm import Algorithm
 from purejaxrl.ued import curriculum as curricula
-from purejaxrl.ued.curriculum import Replay
-from purejaxrl.ued.scores import positive_value_loss
+from purejaxrl.ued.curriculum import Replay, SampleLevel
+from purejaxrl.ued.scores import Score, positive_value_loss
 from purejaxrl.ued.student import OwnLevel
 
 __all__ = ["Config", "Hypers", "hypers", "make"]
 
+Mutate = Callable[[jax.Array, Any], Any]
+"""`(key, level) -> level`: a small random edit."""
+
 
 def hypers(student: Any) -> Hypers:
-    """ACCEL replays more than PLR does."""
+    """Return the default hyperparameters around the student's; ACCEL replays more than PLR."""
     return Hypers(student, Replay(replay_prob=0.8, temperature=0.3, staleness=0.3, min_fill=0.5))
 
 
 class EditAfterReplay:
-    """Edit the levels that were just replayed; else replay or explore."""
+    """Choose edits of the levels that were just replayed; otherwise replay or explore."""
 
-    def __init__(self, mutate: Callable):
-        """Edit with `mutate(key, level) -> level`."""
+    def __init__(self, mutate: Mutate):
+        """Edit levels with `mutate`."""
         self.mutate = mutate
-        self.name = part_name(mutate)
 
     def __call__(
-        self, key: jax.Array, state: State, hypers: Hypers, sample_level: Callable
+        self, key: jax.Array, state: State, hypers: Hypers, sample_level: SampleLevel
     ) -> Choice:
-        """Choose where the student goes."""
+        """Choose the levels of an update."""
         edit_key, choice_key = jax.random.split(key)
         choice = plr.replay_or_explore(choice_key, state, hypers, sample_level)
         parents, edits = state.last.draw.levels, state.last.learns
         keys = jax.random.split(edit_key, state.student.first.shape[0])
-        children = curricula.new(jax.vmap(self.mutate)(keys, parents))
+        children = curricula.new_levels(jax.vmap(self.mutate)(keys, parents))
         draw = tree_where(edits, children, choice.draw)
         return Choice(draw, choice.learns & ~edits)
 
@@ -52,9 +54,9 @@ def make(
     config: Config,
     student: Algorithm,
     env: OwnLevel,
-    sample_level: Callable,
-    mutate: Callable,
-    score: Callable = positive_value_loss,
+    sample_level: SampleLevel,
+    mutate: Mutate,
+    score: Score = positive_value_loss,
 ) -> Algorithm:
-    """ACCEL; the arguments are those of `plr.make`, and `mutate(key, level) -> level`."""
+    """Make ACCEL; the arguments are those of `plr.make`, and `mutate`, which edits a level."""
     return plr.make(config, student, env, sample_level, score, EditAfterReplay(mutate))

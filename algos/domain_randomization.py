@@ -1,20 +1,21 @@
 """Domain randomisation (Tobin et al. 2017, arXiv 1703.06907): new random levels at every update.
 
-What curricula have to beat. The student is an algorithm such as PPO in an `OwnLevel` environment:
-a level in each of its environments, for one rollout.
+The baseline of all curricula. The student is an algorithm such as PPO in an `OwnLevel` environment:
+each of its environments is on a level of its own for one rollout.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
-from purejaxrl.ued.student import OwnLevel, send
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_name
+from purejaxrl.ued.curriculum import SampleLevel
+from purejaxrl.ued.student import OwnLevel, move_to_levels
 
 
 class State(NamedTuple):
-    """A student, and what it needs to draw levels."""
+    """A student, and the key that draws its levels."""
 
     student: Any
     task: Task
@@ -23,35 +24,35 @@ class State(NamedTuple):
 
     @property
     def params(self) -> Any:
-        """The student's."""
+        """The student's parameters."""
         return self.student.params
 
 
-def make(student: Algorithm, env: OwnLevel, sample_level: Callable) -> Algorithm:
-    """Domain randomisation.
+def make(student: Algorithm, env: OwnLevel, sample_level: SampleLevel) -> Algorithm:
+    """Make a learner that trains a student on new random levels.
 
     Args:
         student: the algorithm that learns, made with `env`.
-        env: the environment, with a level of its own in each.
-        sample_level: `(key) -> level`.
+        env: the environment; its states hold their levels.
+        sample_level: draws a level.
     """
 
     def init(key: jax.Array, hypers: Any, task: Task) -> State:
         student_key, level_key, key = jax.random.split(key, 3)
-        pupil = student.init(student_key, hypers, Task(sample_level(level_key), task.horizon))
-        return State(pupil, task, key, pupil.step)
+        after = student.init(student_key, hypers, Task(sample_level(level_key), task.horizon))
+        return State(after, task, key, after.step)
 
     def collect(state: State, hypers: Any) -> tuple[State, Any]:
         key, levels_key, reset_key = jax.random.split(state.key, 3)
         keys = jax.random.split(levels_key, state.student.first.shape[0])
-        pupil = send(reset_key, state.student, env, jax.vmap(sample_level)(keys))
-        pupil = pupil._replace(task=pupil.task._replace(horizon=state.task.horizon))
-        pupil, trajectory = student.collect(pupil, hypers)
-        return state._replace(student=pupil, key=key), trajectory
+        after = move_to_levels(reset_key, state.student, env, jax.vmap(sample_level)(keys))
+        after = after._replace(task=after.task._replace(horizon=state.task.horizon))
+        after, trajectory = student.collect(after, hypers)
+        return state._replace(student=after, key=key), trajectory
 
     def learn(state: State, hypers: Any, trajectory: Any) -> tuple[State, Metrics]:
-        pupil, metrics = student.learn(state.student, hypers, trajectory)
-        return state._replace(student=pupil, step=state.step + 1), metrics
+        after, metrics = student.learn(state.student, hypers, trajectory)
+        return state._replace(student=after, step=state.step + 1), metrics
 
     return Algorithm(
         student.config,
@@ -61,5 +62,5 @@ def make(student: Algorithm, env: OwnLevel, sample_level: Callable) -> Algorithm
         policy=lambda state: student.policy(state.student),
         act=student.act,
         memory=student.memory,
-        made_of=(*student.made_of, part_name(sample_level)),
+        made_of=(*student.made_of, part_name(env), part_name(sample_level)),
     )

@@ -1,7 +1,7 @@
 """Discovered policy optimisation (Lu et al. 2022, arXiv 2210.05639): PPO with another drift.
 
-A fork of `ppo.py`. In place of clipping, a drift function in closed form that was distilled from
-what evolution had learned (LPO); its constants are those of the paper (eq. 9).
+A fork of `ppo.py`. A drift function in closed form replaces clipping. The authors distilled it from
+the drift that evolution had learned (LPO); its constants are theirs (eq. 9).
 """
 
 from typing import Any
@@ -18,16 +18,18 @@ __all__ = ["Config", "Hypers", "drift", "make", "policy_loss"]
 
 
 class Hypers(ppo.Hypers):
-    """PPO's, of which `clip_eps` is not used."""
+    """PPO's hyperparameters; `clip_eps` is not used."""
 
     alpha: float = hyper(2.0, above=0)
-    """Where the drift sets in, for actions that were better than expected."""
+    """Threshold of the drift for actions with a positive advantage."""
     beta: float = hyper(0.6, above=0)
-    """The same for actions that were worse."""
+    """Threshold of the drift for actions with a negative advantage."""
 
 
-def drift(log_ratio: jax.Array, advantage: jax.Array, alpha: jax.Array, beta: jax.Array):
-    """What it costs to leave the old policy: 0 with zero gradient at it, never negative."""
+def drift(
+    log_ratio: jax.Array, advantage: jax.Array, alpha: jax.Array, beta: jax.Array
+) -> jax.Array:
+    """Penalise leaving the old policy: never negative; value and gradient are 0 at the old one."""
     gain = (jnp.exp(log_ratio) - 1) * advantage
     loss = log_ratio * advantage
     better = jax.nn.relu(gain - alpha * jnp.tanh(gain / alpha))
@@ -36,11 +38,11 @@ def drift(log_ratio: jax.Array, advantage: jax.Array, alpha: jax.Array, beta: ja
 
 
 def policy_loss(log_ratio: jax.Array, advantage: jax.Array, hypers: Hypers) -> jax.Array:
-    """Mirror learning's objective, negated: `[...]` to `[...]`."""
+    """Compute the loss of mirror learning, its objective negated: `[...]` to `[...]`."""
     penalty = drift(log_ratio, advantage, hypers.alpha, hypers.beta)
     return penalty - jnp.exp(log_ratio) * advantage
 
 
 def make(config: Config, env: Any) -> Algorithm:
-    """DPO on a gymnax environment; see `ppo.make`."""
+    """Make DPO for a gymnax environment; see `ppo.make`."""
     return ppo.make(config, env, policy_loss)

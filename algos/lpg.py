@@ -1,32 +1,32 @@
 """Learned policy gradient (Oh et al. 2020, arXiv 2007.08794), in the form of GROOVE's section 2.2.
 
-A *rule*, a backward recurrent network, reads an agent's experience and says how its policy and its
-categorical prediction y should change. Here is the rule, and the agent that learns by it; the rule
-is a leaf of `Hypers`, and `purejaxrl.meta.gradient` learns it. What y means the rule must discover.
+A *rule*, a recurrent network that runs backwards in time, reads an agent's experience and outputs
+how its policy and its categorical prediction y should change. What y means is for the rule to
+discover. This file has the rule, and the agent that learns by it. The rule is a leaf of `Hypers`;
+`purejaxrl.meta.gradient` learns it.
 
-With π̂ and ŷ the rule's outputs, an update descends −log π(a|s) π̂ + α KL(y(s) ‖ ŷ), averaged over
-the experience. The published code gives π̂ the opposite sign, leaves γ out of the rule's inputs, and
-takes time limits for terminations.
+An update minimises −log π(a|s) π̂ + α KL(y(s) ‖ ŷ), averaged over the experience; π̂ and ŷ are the
+rule's outputs. The published code gives π̂ the opposite sign, leaves γ out of the rule's inputs,
+and treats time limits as terminations.
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_name
 from purejaxrl.parts import networks, optimizers
 from purejaxrl.parts.gru import GRUWeights, gru
 from purejaxrl.parts.optimizers import optimizer
 from purejaxrl.parts.returns import Episode
-from purejaxrl.parts.rollout import Experience, collect, no_value, reset
-from purejaxrl.validation import hyper, require, require_choice, require_count
+from purejaxrl.parts.rollout import Experience, Transition, collect, no_value, reset
+from purejaxrl.validation import hyper, require_choice, require_count
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,13 @@ class Config:
     rule_embedding: int = 16
     """Width of the rule's embedding of y."""
     torso: networks.TorsoKind = "mlp"
-    """Network under the agent's policy and its prediction (each has its own), unless those are
-    tables."""
+    """Kind of network under the heads of policy and prediction, one each; tables have none."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the torso's dense layers."""
     activation: networks.Activation = "relu"
     """Nonlinearity of the torso."""
     optimizer: optimizers.Kind = "adam"
-    """What the agent descends with; GROOVE's tables have SGD."""
+    """Kind of the agent's optimizer; GROOVE uses SGD with its tables."""
 
     @property
     def batch_size(self) -> int:
@@ -66,12 +65,8 @@ class Config:
         require_count(
             self, "num_envs", "num_steps", "num_predictions", "rule_width", "rule_embedding"
         )
-        require_choice(self, "torso", get_args(networks.TorsoKind))
-        require_choice(self, "activation", get_args(networks.Activation))
+        networks.check_network(self)
         require_choice(self, "optimizer", get_args(optimizers.Kind))
-        require(
-            bool(self.hidden) and min(self.hidden) >= 1, self, "hidden", "one or more widths >= 1"
-        )
 
 
 class Hypers(struct.PyTreeNode):
@@ -82,34 +77,34 @@ class Hypers(struct.PyTreeNode):
     learning_rate: float = hyper(0.05, at_least=0)
     """The agent's step size: 0.05 suits tables, 5e-4 networks (and 40 tables with SGD)."""
     gamma: float = hyper(0.99, at_least=0, at_most=1)
-    """Discount per step, which the rule is told."""
+    """Discount per step, which the rule reads."""
     prediction_coef: float = hyper(0.5, at_least=0)
     """α, weight of the prediction's update."""
 
 
 class RuleInputs(NamedTuple):
-    """What a rule reads of an agent's experience: `[num_steps, num_envs]`, y with m beside."""
+    """What a rule reads: float32 `[num_steps, num_envs]`; predictions `[..., num_predictions]`."""
 
     reward: jax.Array
-    terminated: jax.Array  # float: d, for a truncated episode might have gone on
-    done: jax.Array  # bool: terminated or truncated; nothing is carried across
+    terminated: jax.Array  # 1 where the episode ended, 0 where it was cut
+    done: jax.Array  # bool: terminated or truncated; the recurrent state is reset
     gamma: jax.Array  # []
     prob: jax.Array  # π(a|s)
     prediction: jax.Array  # y(s), a distribution
     next_prediction: jax.Array  # y(s'), of the true next observation
-    age: jax.Array = 0.0  # [] n/N, part of its life that is over; for rules that know of time
-    horizon: jax.Array = 1.0  # [] N, length of its life, in updates
+    age: jax.Array = 0.0  # [] n/N, the fraction of the agent's updates done; TA-LPG reads it
+    horizon: jax.Array = 1.0  # [] N, length of the agent's life in updates; TA-LPG reads it
 
 
 class Target(NamedTuple):
-    """Where a rule wants an agent to go."""
+    """A rule's outputs: the targets of an agent's update."""
 
-    pi: jax.Array  # π̂ `[num_steps, num_envs]`, by how much to raise log π(a|s)
-    log_y: jax.Array  # log ŷ `[num_steps, num_envs, m]`
+    pi: jax.Array  # π̂ `[num_steps, num_envs]`, weight of log π(a|s)
+    log_y: jax.Array  # log ŷ `[num_steps, num_envs, num_predictions]`
 
 
 class Rule(nn.Module):
-    """The learned algorithm: `RuleInputs` to a `Target`, from the last step to the first."""
+    """The learned algorithm: `RuleInputs` to a `Target`, by a GRU that runs backwards in time."""
 
     width: int
     embedding: int
@@ -118,15 +113,15 @@ class Rule(nn.Module):
     @nn.compact
     def __call__(self, x: RuleInputs) -> Target:  # noqa: D102
         embed = nn.Sequential([nn.Dense(self.embedding), nn.relu, nn.Dense(1)])
-        everywhere = lambda scalar: jnp.broadcast_to(scalar, x.reward.shape)  # noqa: E731
+        broadcast = lambda scalar: jnp.broadcast_to(scalar, x.reward.shape)  # noqa: E731
         features = [
             x.reward,
             x.terminated,
-            everywhere(x.gamma),
+            broadcast(x.gamma),
             x.prob,
             embed(x.prediction)[..., 0],
             embed(x.next_prediction)[..., 0],
-            *map(everywhere, self.about_time(x)),
+            *map(broadcast, self.time_features(x)),
         ]
         features = jnp.stack(features, axis=-1)
         weights = GRUWeights(
@@ -142,45 +137,54 @@ class Rule(nn.Module):
         pi = nn.Dense(1)(states)[..., 0]
         return Target(pi, jax.nn.log_softmax(nn.Dense(self.num_predictions)(states)))
 
-    def about_time(self, x: RuleInputs) -> tuple[jax.Array, ...]:
-        """What it reads of the agent's age: nothing."""
+    def time_features(self, x: RuleInputs) -> tuple[jax.Array, ...]:
+        """Return scalars that depend on the agent's age: none."""
         return ()
 
 
 def _recurrent(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """Orthogonal weights for each gate."""
+    """Draw orthogonal weights for each gate."""
     width = shape[0]
     init = networks.orthogonal(1.0)
     return jnp.concatenate([init(k, (width, width)) for k in jax.random.split(key, 3)], axis=1)
 
 
 def init_rule(key: jax.Array, config: Config) -> Any:
-    """Draw the parameters of a rule that has learned nothing yet."""
+    """Draw the parameters of an untrained rule."""
     one, y = jnp.zeros((1, 1)), jnp.zeros((1, 1, config.num_predictions))
     return config.make_rule().init(key, RuleInputs(one, one, one > 0, one[0, 0], one, y, y))
 
 
 def with_rule(rule: Any, hypers: Hypers) -> Hypers:
-    """Put a rule in its place: what a meta-learner inserts."""
+    """Put a rule into hyperparameters: the `insert` of a meta-learner."""
     return hypers.replace(rule=rule)
 
 
+def check_rule(field: str, params: Any, config: Config) -> None:
+    """Raise a ValueError unless parameters are those of the config's rule."""
+    expected = jax.eval_shape(lambda: init_rule(jax.random.key(0), config))
+    source = "as `init_rule` makes it for this config; `load_rule` returns a rule and its config"
+    networks.check_params(field, params, expected, source)
+
+
 class Frozen:
-    """A rule with its parameters: agents that share it need not carry it in their `Hypers`."""
+    """A rule with its parameters, so that agents need not carry it in their `Hypers`."""
 
     def __init__(self, config: Config, params: Any):
-        """Bind parameters such as `load_rule` returns, with their config."""
-        self.rule, self.params = config.make_rule(), params
-        leaves = [np.asarray(x).tobytes() for x in jax.tree.leaves(params)]
-        self.name = hashlib.sha256(b"".join(leaves)).hexdigest()[:12]  # a run's identity has it
+        """Bind parameters to the rule of their config; `load_rule` returns both.
 
-    def apply(self, _: Any, inputs: RuleInputs) -> Target:
-        """Ask the rule."""
+        Raises:
+            ValueError: if the parameters are not those of the config's rule.
+        """
+        check_rule("params", params, config)
+        self.rule, self.params = config.make_rule(), params
+
+    def apply(self, _: Any, inputs: RuleInputs) -> Target:  # noqa: D102
         return self.rule.apply(self.params, inputs)
 
 
 class Params(NamedTuple):
-    """Of an agent."""
+    """An agent's parameters."""
 
     actor: Any
     predictor: Any
@@ -201,12 +205,12 @@ class State(NamedTuple):
 
 
 def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """KL(p ‖ q) over the last axis."""
+    """Compute KL(p ‖ q) over the last axis."""
     return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
 
 
 def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
-    """LPG on a gymnax environment with discrete actions.
+    """Make LPG for a gymnax environment with discrete actions.
 
     Args:
         config: static settings.
@@ -214,8 +218,13 @@ def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
         rule: has `apply(hypers.rule, RuleInputs) -> Target`; the config's `Rule` by default.
 
     Raises:
-        ValueError: if the torso does not suit the observations, or actions are not discrete.
+        ValueError: if the torso cannot read the observations, actions are not discrete, or the
+            parameters of a `Frozen` rule are not those of the config's rule. So does `init`, if
+            those in `hypers.rule` are not.
     """
+    reads_hypers = rule is None
+    if isinstance(rule, Frozen):
+        check_rule("rule", rule.params, config)
     space = env.observation_space(env.default_params)
     torso = networks.torso_for(space, config.torso, config.hidden, config.activation)
     num_actions = networks.num_actions(env.action_space(env.default_params))
@@ -230,6 +239,8 @@ def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
         return jax.nn.log_softmax(predictor.apply(params.predictor, obs))
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
+        if reads_hypers:
+            check_rule("Hypers.rule", hypers.rule, config)
         actor_key, predictor_key, env_key, key = jax.random.split(key, 4)
         obs, env_state = reset(env_key, env, task.env_params, config.num_envs)
         params = Params(actor.init(actor_key, obs), predictor.init(predictor_key, obs))
@@ -249,10 +260,13 @@ def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
         def explore(memory, obs, first, key):
             return memory, policy_of(state.params, obs).sample(seed=key), ()
 
-        return collect(state, env, explore, no_value, config.num_steps, hypers.gamma)
+        state, _, experience = collect(
+            state, env, explore, no_value, config.num_steps, hypers.gamma
+        )
+        return state, experience
 
-    def ask(state: State, hypers: Hypers, experience: Experience) -> Target:
-        """Let the rule judge the experience; it may be differentiated, what it reads may not."""
+    def apply_rule(state: State, hypers: Hypers, experience: Experience) -> Target:
+        """Apply the rule to the experience; gradients flow to the rule, but not to its inputs."""
         seen, params = experience.transitions, state.params
         inputs = RuleInputs(
             reward=seen.reward,
@@ -268,7 +282,7 @@ def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
         return rule.apply(hypers.rule, jax.lax.stop_gradient(inputs))
 
     def loss(
-        params: Params, target: Target, seen: Any, hypers: Hypers
+        params: Params, target: Target, seen: Transition, hypers: Hypers
     ) -> tuple[jax.Array, Metrics]:
         pi, log_y = policy_of(params, seen.obs), log_prediction(params, seen.obs)
         metrics = {
@@ -279,7 +293,7 @@ def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
         return total, metrics
 
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
-        target = ask(state, hypers, experience)
+        target = apply_rule(state, hypers, experience)
         grads, metrics = jax.grad(loss, has_aux=True)(
             state.params, target, experience.transitions, hypers
         )
@@ -297,11 +311,9 @@ def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
     def log_prob(state: State, experience: Experience) -> tuple[jax.Array, Metrics]:
         seen = experience.transitions
         pi, log_y = policy_of(state.params, seen.obs), log_prediction(state.params, seen.obs)
-        prediction_entropy = -(jnp.exp(log_y) * log_y).sum(-1).mean()
-        return pi.log_prob(seen.action), {
-            "entropy": pi.entropy().mean(),
-            "prediction_entropy": prediction_entropy,
-        }
+        y_entropy = -(jnp.exp(log_y) * log_y).sum(-1).mean()
+        entropies = {"entropy": pi.entropy().mean(), "prediction_entropy": y_entropy}
+        return pi.log_prob(seen.action), entropies
 
     def act(policy: Any, memory, obs, first, key, greedy: bool):
         pi = networks.categorical(actor.apply(policy, obs))
@@ -317,19 +329,19 @@ def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
 
 
 class Regularizer(struct.PyTreeNode):
-    """What the meta-objective adds to the agents' return (LPG eq. 6; GROOVE table 2's weights)."""
+    """Regularisers of the meta-objective (LPG eq. 6), with the weights of GROOVE's table 2."""
 
     entropy: float = hyper(0.05, at_least=0)
-    """β0, of the policy's entropy."""
+    """β0, weight of the policy's entropy, which is maximised."""
     prediction_entropy: float = hyper(0.001, at_least=0)
-    """β1, of the prediction's entropy."""
+    """β1, weight of the prediction's entropy, which is maximised."""
     pi_hat: float = hyper(0.005, at_least=0)
-    """β2, against ‖π̂‖²."""
+    """β2, weight of ‖π̂‖², which is minimised."""
     y_hat: float = hyper(0.001, at_least=0)
-    """β3, against ‖ŷ‖²."""
+    """β3, weight of ‖ŷ‖², which is minimised."""
 
     def loss(self, metrics: Metrics) -> jax.Array:
-        """Weigh the terms that `learn` and `log_prob` return."""
+        """Add up the terms, which are metrics of `learn` and `log_prob`."""
         return (
             self.pi_hat * metrics["pi_hat_square"]
             + self.y_hat * metrics["y_hat_square"]

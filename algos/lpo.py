@@ -1,9 +1,9 @@
 """Learned policy optimisation (Lu et al. 2022, arXiv 2210.05639): PPO whose clip is learned.
 
-A fork of `ppo.py`. The drift function, which says what it costs to leave the old policy, is a
-network and a leaf of `Hypers`; `purejaxrl.meta.evolution` learns it. Mirror learning (Kuba et al.
-2022) asks that a drift is never negative, and 0 with zero gradient at the old policy: this one is
-so by construction, whatever its parameters.
+A fork of `ppo.py`. The drift function is the penalty for leaving the old policy. It is a network
+and a leaf of `Hypers`; `purejaxrl.meta.evolution` learns it. Mirror learning (Kuba et al. 2022)
+requires that a drift is never negative, and that value and gradient are 0 at the old policy: this
+network satisfies both for all parameters.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,16 @@ import jax
 import jax.numpy as jnp
 
 from algos import ppo
-from purejaxrl.algorithm import Algorithm, part_name
+from purejaxrl.algorithm import Algorithm, Task
+from purejaxrl.identity import part_name
+from purejaxrl.parts import networks
 from purejaxrl.validation import require, require_count
 
 MARGIN = 1e-4
-"""The drift is what of the network's output lies above this: flat around the old policy."""
+"""It is subtracted from the network's output, so that the drift is 0 around the old policy."""
+
+DriftFunction = Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
+"""`(hypers.drift, log_ratio, advantage, age) -> drift`, elementwise in the middle two."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,8 @@ class Config(ppo.Config):
     drift_width: int = 128
     """Width of the drift network."""
     drift_clip: float = 0.2
-    """Clip range of the drift that has learned nothing yet, to which the network adds; inf for no
-    clipping, so that evolution starts from nothing."""
+    """Clip range of the untrained drift, to whose penalty the network adds; inf for no clipping,
+    so that evolution starts without a penalty."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -43,23 +48,23 @@ class Config(ppo.Config):
 
 
 class Hypers(ppo.Hypers):
-    """PPO's, of which `clip_eps` is not used: a drift has a clip range of its own."""
+    """PPO's hyperparameters; `clip_eps` is not used, because the drift replaces the clip."""
 
     drift: Any = None
     """Parameters of the `Drift`."""
     age: float = 0.0
-    """n/N, part of its life that is over; for drifts that know of time, set by the update."""
+    """n/N, the fraction of the agent's updates done; set by the update, read by TA-LPO."""
 
 
 def features(log_ratio: jax.Array, advantage: jax.Array) -> jax.Array:
-    """What the drift reads, `[..., 8]`: all of it 0 where the ratio is 1."""
+    """Compute what the drift reads, `[..., 8]`: all 0 where the ratio is 1."""
     change = 1 - jnp.exp(log_ratio)
     x = jnp.stack([log_ratio, log_ratio**2, change, change**2], axis=-1)
     return jnp.concatenate([x, x * advantage[..., None]], axis=-1)
 
 
 class Drift(nn.Module):
-    """A drift function: clipping's, and what a network without biases adds to it."""
+    """A drift function: the drift of clipping, plus the output of a network without biases."""
 
     width: int
     clip: float
@@ -68,42 +73,54 @@ class Drift(nn.Module):
     def __call__(  # noqa: D102
         self, log_ratio: jax.Array, advantage: jax.Array, age: jax.Array
     ) -> jax.Array:
-        x = self.about_time(features(log_ratio, advantage), age)
+        x = self.time_features(features(log_ratio, advantage), age)
         hidden = jnp.tanh(nn.Dense(self.width, use_bias=False)(x))
         readout = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros)
         learned = readout(hidden)[..., 0]
         return nn.relu(clipping(log_ratio, advantage, self.clip) + learned - MARGIN)
 
-    def about_time(self, x: jax.Array, age: jax.Array) -> jax.Array:
-        """What it reads, given the agent's age: the same at any."""
+    def time_features(self, x: jax.Array, age: jax.Array) -> jax.Array:
+        """Return the inputs `[..., 8]` at an age: the same at any."""
         return x
 
 
 def clipping(log_ratio: jax.Array, advantage: jax.Array, clip_eps: float) -> jax.Array:
-    """PPO's clipping as a drift."""
+    """Compute PPO's clipping as a drift: float32, shaped like `log_ratio`."""
     ratio = jnp.exp(log_ratio)
     return nn.relu((ratio - jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps)) * advantage)
 
 
 def init_drift(key: jax.Array, config: Config) -> Any:
-    """Draw the parameters of a drift that has learned nothing yet: it clips, but for the margin."""
+    """Draw the parameters of an untrained drift, which clips as PPO does, up to the margin."""
     zero = jnp.zeros(1)
     return config.make_drift().init(key, zero, zero, 0.0)
 
 
 def with_drift(drift: Any, hypers: Hypers) -> Hypers:
-    """Put a drift in its place: what a meta-learner inserts."""
+    """Put a drift into hyperparameters: the `insert` of a meta-learner."""
     return hypers.replace(drift=drift)
 
 
-def make(config: Config, env: Any, drift: Callable | None = None) -> Algorithm:
-    """LPO on a gymnax environment with discrete or continuous actions.
+def check_drift(field: str, params: Any, config: Config) -> None:
+    """Raise a ValueError unless parameters are those of the config's drift network."""
+    expected = jax.eval_shape(lambda: init_drift(jax.random.key(0), config))
+    source = "as `init_drift` makes it for this config; `load_rule` returns a drift and its config"
+    networks.check_params(field, params, expected, source)
+
+
+def make(config: Config, env: Any, drift: DriftFunction | None = None) -> Algorithm:
+    """Make LPO for a gymnax environment with discrete or continuous actions.
 
     Args:
         config: static settings.
         env: gymnax 1.x environment.
-        drift: `(hypers.drift, log_ratio, advantage, age) -> drift`; the network's by default.
+        drift: the drift function; the config's network by default.
+
+    Raises:
+        ValueError: as `ppo.make`. So does `init`, if the parameters in `hypers.drift` are not those
+            of the config's network.
     """
+    reads_hypers = drift is None
     drift = drift or config.make_drift().apply
 
     def policy_loss(log_ratio: jax.Array, advantage: jax.Array, hypers: Hypers) -> jax.Array:
@@ -112,8 +129,14 @@ def make(config: Config, env: Any, drift: Callable | None = None) -> Algorithm:
 
     inner = ppo.make(config, env, policy_loss)
 
+    def init(key: jax.Array, hypers: Hypers, task: Task) -> ppo.State:
+        if reads_hypers:
+            check_drift("Hypers.drift", hypers.drift, config)
+        return inner.init(key, hypers, task)
+
     def learn(state: ppo.State, hypers: Hypers, trajectory: ppo.Trajectory):
         age = jnp.minimum(state.step / state.task.horizon, 1.0)
         return inner.learn(state, hypers.replace(age=age), trajectory)
 
-    return inner._replace(learn=learn, made_of=(part_name(env), part_name(drift)))
+    made_of = part_name(env), part_name(drift)
+    return inner._replace(init=init, learn=learn, made_of=made_of)

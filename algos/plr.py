@@ -1,11 +1,11 @@
 """Robust prioritised level replay (Jiang et al. 2021, arXiv 2110.02439), for any student.
 
-In one update a student either replays levels from a buffer, and learns from them, or explores new
-ones, and does not: those only get a score, with which they may enter the buffer. So its gradients
-are of a distribution of levels that the scores have chosen (PLR⊥).
+In one update, a student either replays levels from a buffer and learns from them, or plays new
+levels without learning from them: those only get a score, with which they may enter the buffer. So
+the student learns only from levels that the scores selected (PLR⊥).
 
-The student is an algorithm with an `estimate`, such as PPO, in an `OwnLevel` environment: one level
-in each of its environments, for one rollout.
+The student is an algorithm with an `estimate`, such as PPO, in an `OwnLevel` environment: each of
+its environments is on a level of its own for one rollout.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,14 @@ import jax.numpy as jnp
 from flax import struct
 from optax.tree_utils import tree_where
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_name
 from purejaxrl.ued import buffer as buffers
 from purejaxrl.ued import curriculum as curricula
 from purejaxrl.ued.buffer import Buffer, Visits
-from purejaxrl.ued.curriculum import Draw, Replay
-from purejaxrl.ued.scores import Outcome, episode_returns, positive_value_loss
-from purejaxrl.ued.student import OwnLevel, send
+from purejaxrl.ued.curriculum import Draw, Replay, SampleLevel
+from purejaxrl.ued.scores import LevelOutcome, Score, episode_returns, positive_value_loss
+from purejaxrl.ued.student import OwnLevel, move_to_levels
 from purejaxrl.validation import require, require_count
 
 
@@ -31,20 +32,11 @@ from purejaxrl.validation import require, require_count
 class Config:
     """What decides a shape or a length. Static."""
 
-    student: Any
-    """The student's settings; one level for each of its `num_envs`."""
     capacity: int = 4000
-    """Levels that the buffer has room for."""
+    """Slots of the buffer, at least as many as the student has environments."""
 
     def __post_init__(self):
         require_count(self, "capacity")
-        least = self.student.num_envs
-        require(self.capacity >= least, self, "capacity", f"an integer >= num_envs = {least}")
-
-    @property
-    def batch_size(self) -> int:
-        """Environment steps per update."""
-        return self.student.batch_size
 
 
 class Hypers(struct.PyTreeNode):
@@ -57,10 +49,14 @@ class Hypers(struct.PyTreeNode):
 
 
 class Choice(NamedTuple):
-    """Where a student goes next."""
+    """The levels of one update."""
 
-    draw: Draw  # [num_envs, ...]
-    learns: jax.Array  # bool: it replays levels
+    draw: Draw  # leaves [num_envs, ...]
+    learns: jax.Array  # bool []: the levels are replayed, and the student learns from them
+
+
+Choose = Callable[[jax.Array, "State", Hypers, SampleLevel], Choice]
+"""`(key, state, hypers, sample_level) -> choice`"""
 
 
 class State(NamedTuple):
@@ -75,28 +71,28 @@ class State(NamedTuple):
 
     @property
     def params(self) -> Any:
-        """The student's."""
+        """The student's parameters."""
         return self.student.params
 
 
-class Visit(NamedTuple):
+class Trajectory(NamedTuple):
     """What one update learns from."""
 
-    trajectory: Any
+    student: Any  # the student's trajectory
     choice: Choice
 
 
 def replay_or_explore(
-    key: jax.Array, state: State, hypers: Hypers, sample_level: Callable
+    key: jax.Array, state: State, hypers: Hypers, sample_level: SampleLevel
 ) -> Choice:
-    """Flip a coin: levels from the buffer, all of them, or all new ones."""
+    """Flip one coin for all levels: replay them from the buffer, or draw new ones."""
     coin_key, draw_key, new_key = jax.random.split(key, 3)
     num_envs, buffer = state.student.first.shape[0], state.buffer
-    learns = curricula.replays(coin_key, buffer, hypers.replay)
+    learns = curricula.decide_replay(coin_key, buffer, hypers.replay)
     learns &= buffer.filled.sum() >= num_envs
     chances = buffers.probabilities(buffer, hypers.replay.temperature, hypers.replay.staleness)
-    known = curricula.remember(buffer, buffers.draw(draw_key, chances, num_envs))
-    new = curricula.new(jax.vmap(sample_level)(jax.random.split(new_key, num_envs)))
+    known = curricula.recall_levels(buffer, buffers.draw(draw_key, chances, num_envs))
+    new = curricula.new_levels(jax.vmap(sample_level)(jax.random.split(new_key, num_envs)))
     return Choice(tree_where(learns, known, new), learns)
 
 
@@ -104,84 +100,88 @@ def make(
     config: Config,
     student: Algorithm,
     env: OwnLevel,
-    sample_level: Callable,
-    score: Callable = positive_value_loss,
-    choose: Callable = replay_or_explore,
+    sample_level: SampleLevel,
+    score: Score = positive_value_loss,
+    choose: Choose = replay_or_explore,
 ) -> Algorithm:
-    """Robust PLR.
+    """Make robust PLR.
 
     Args:
-        config: static settings; `config.student` is the student's.
+        config: static settings of the replay.
         student: the algorithm that learns, made with `env`; it has an `estimate`.
-        env: the environment, with a level of its own in each.
-        sample_level: `(key) -> level`.
-        score: of a level, `(key, Outcome) -> float`, as in `ued/scores.py`.
-        choose: `(key, state, hypers, sample_level) -> Choice`. The line a fork edits.
+        env: the environment; its states hold their levels.
+        sample_level: draws a new level.
+        score: scores a level, as in `ued/scores.py`.
+        choose: chooses the levels of an update. This is the function that a fork replaces.
 
     Raises:
-        ValueError: if the student has no `estimate`.
+        ValueError: if the student has no `estimate`, or the buffer has no room for its levels.
     """
     if student.estimate is None:
         raise ValueError("student: an algorithm without an estimate is not valid")
+    num_envs = student.config.num_envs
+    enough = config.capacity >= num_envs
+    require(enough, config, "capacity", f"an integer >= num_envs = {num_envs}")
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         student_key, levels_key, key = jax.random.split(key, 3)
-        num_envs = config.student.num_envs
         levels = jax.vmap(sample_level)(jax.random.split(levels_key, num_envs))
         first = jax.tree.map(lambda x: x[0], levels)
         return State(
             student=student.init(student_key, hypers.student, Task(first, task.horizon)),
             buffer=buffers.empty(first, config.capacity),
-            last=Choice(curricula.new(levels), jnp.bool_(False)),
+            last=Choice(curricula.new_levels(levels), jnp.bool_(False)),
             task=task,
             key=key,
             step=jnp.int32(0),
         )
 
-    def collect(state: State, hypers: Hypers) -> tuple[State, Visit]:
+    def collect(state: State, hypers: Hypers) -> tuple[State, Trajectory]:
         key, choice_key, reset_key = jax.random.split(state.key, 3)
         choice = choose(choice_key, state, hypers, sample_level)
-        horizon = state.student.task._replace(horizon=state.task.horizon)
-        pupil = send(reset_key, state.student, env, choice.draw.levels)
-        pupil, trajectory = student.collect(
-            pupil._replace(task=horizon, step=state.step), hypers.student
+        task = state.student.task._replace(horizon=state.task.horizon)
+        moved = move_to_levels(reset_key, state.student, env, choice.draw.levels)
+        after, trajectory = student.collect(
+            moved._replace(task=task, step=state.step), hypers.student
         )
-        buffer = buffers.take(state.buffer, choice.draw.slot)
-        state = state._replace(student=pupil, buffer=buffer, last=choice, key=key)
-        return state, Visit(trajectory, choice)
+        buffer = buffers.mark_in_use(state.buffer, choice.draw.slot)
+        state = state._replace(student=after, buffer=buffer, last=choice, key=key)
+        return state, Trajectory(trajectory, choice)
 
-    def judge(key: jax.Array, state: State, hypers: Hypers, visit: Visit) -> Visits:
-        """Score the levels by what the student made of them, before it learns."""
-        seen = visit.trajectory.transitions
-        found = student.estimate(state.student, hypers.student, visit.trajectory)
-        returns = episode_returns(seen.reward, seen.terminated | seen.truncated)
-        draw, num_envs = visit.choice.draw, seen.reward.shape[1]
+    def score_levels(key: jax.Array, state: State, hypers: Hypers, seen: Trajectory) -> Visits:
+        """Score the levels by the student's experience on them, before it learns."""
+        transitions, draw = seen.student.transitions, seen.choice.draw
+        found = student.estimate(state.student, hypers.student, seen.student)
+        done = transitions.terminated | transitions.truncated
+        returns = episode_returns(transitions.reward, done)
+        num_envs = transitions.reward.shape[1]
         best = jnp.fmax(draw.best_return, jnp.nanmax(returns, axis=0))
-        best = jnp.where(jnp.isfinite(best), best, 0.0)  # no episode has ended there yet
-        nobody = jnp.full((1, num_envs), jnp.nan)
-        outcome = Outcome(found.advantage, found.value, returns, best, nobody)
-        of_levels = Outcome(1, 1, 1, 0, 1)
-        scores = jax.vmap(score, in_axes=(0, of_levels))(jax.random.split(key, num_envs), outcome)
+        best = jnp.where(jnp.isfinite(best), best, 0.0)  # no episode has finished on the level yet
+        no_antagonist = jnp.full((1, num_envs), jnp.nan)
+        outcomes = LevelOutcome(found.advantage, found.value, returns, best, no_antagonist)
+        level_axes = LevelOutcome(1, 1, 1, 0, 1)
+        keys = jax.random.split(key, num_envs)
+        scores = jax.vmap(score, in_axes=(0, level_axes))(keys, outcomes)
         return Visits(draw.slot, draw.levels, scores, best, jnp.ones(num_envs, bool))
 
-    def learn(state: State, hypers: Hypers, visit: Visit) -> tuple[State, Metrics]:
+    def learn(state: State, hypers: Hypers, seen: Trajectory) -> tuple[State, Metrics]:
         key, score_key = jax.random.split(state.key)
-        visits = judge(score_key, state, hypers, visit)
-        arguments = state.student, hypers.student, visit.trajectory
-        nothing = jax.tree.map(_nothing, jax.eval_shape(student.learn, *arguments)[1])
-        pupil, metrics = jax.lax.cond(
-            visit.choice.learns,
+        visits = score_levels(score_key, state, hypers, seen)
+        arguments = state.student, hypers.student, seen.student
+        empty = jax.tree.map(_empty_metric, jax.eval_shape(student.learn, *arguments)[1])
+        after, metrics = jax.lax.cond(
+            seen.choice.learns,
             lambda: student.learn(*arguments),
-            lambda: (state.student, nothing | visit.trajectory.episodes),
+            lambda: (state.student, empty | seen.student.episodes),
         )
         buffer = buffers.report(state.buffer, visits)
-        metrics |= curricula.describe(buffer) | {
-            "env_steps": jnp.int32(config.batch_size),
-            "learned": visit.choice.learns.astype(jnp.float32),
+        metrics |= curricula.buffer_metrics(buffer) | {
+            "env_steps": jnp.int32(student.config.batch_size),
+            "learned": seen.choice.learns.astype(jnp.float32),
             "score": visits.score.mean(),
         }
-        pupil = pupil._replace(step=state.step + 1)
-        return state._replace(student=pupil, buffer=buffer, key=key, step=state.step + 1), metrics
+        after = after._replace(step=state.step + 1)
+        return state._replace(student=after, buffer=buffer, key=key, step=state.step + 1), metrics
 
     return Algorithm(
         config,
@@ -191,11 +191,15 @@ def make(
         policy=lambda state: student.policy(state.student),
         act=student.act,
         memory=student.memory,
-        made_of=(*student.made_of, *map(part_name, (sample_level, score, choose))),
+        made_of=(
+            part_name(student.config),
+            *student.made_of,
+            *map(part_name, (env, sample_level, score, choose)),
+        ),
     )
 
 
-def _nothing(shape: jax.ShapeDtypeStruct) -> jax.Array:
-    """What a metric is where nothing was learned."""
+def _empty_metric(shape: jax.ShapeDtypeStruct) -> jax.Array:
+    """Return the value of a metric in an update without learning: NaN, or 0 for integers."""
     empty = jnp.nan if jnp.issubdtype(shape.dtype, jnp.floating) else 0
     return jnp.full(shape.shape, empty, shape.dtype)

@@ -1,24 +1,26 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347).
 
-The defaults are PureJaxRL's. Differences from it: a truncated episode bootstraps from its final
-observation, and the critic sees a rollout once, after it, rather than at every step of it.
+The defaults are PureJaxRL's. There are two differences from it: a truncated episode bootstraps from
+its final observation, and the critic reads a rollout once, after it, instead of at every step.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_name
 from purejaxrl.parts import networks, optimizers
 from purejaxrl.parts.minibatches import minibatch_epochs
 from purejaxrl.parts.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
-from purejaxrl.parts.returns import Episode, Estimates, generalized_advantage, next_values
-from purejaxrl.parts.rollout import Transition, collect, reset
-from purejaxrl.validation import hyper, require, require_choice, require_count
+from purejaxrl.parts.returns import Episode, ValueEstimates
+from purejaxrl.parts.rollout import Transition, collect, estimate_values, reset
+from purejaxrl.validation import hyper, require, require_count
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Config:
     num_minibatches: int = 4
     """Gradient steps per pass; divides num_envs * num_steps."""
     torso: networks.TorsoKind = "mlp"
-    """Network under the actor's and the critic's head (each has its own)."""
+    """Kind of network under the heads of actor and critic, one each."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the torso's dense layers."""
     activation: networks.Activation = "tanh"
@@ -42,7 +44,7 @@ class Config:
     normalize_obs: bool = False
     """Standardise observations by their running moments."""
     normalize_reward: bool = False
-    """Divide rewards by the running deviation of their discounted return."""
+    """Divide rewards by the running standard deviation of their discounted return."""
 
     @property
     def batch_size(self) -> int:
@@ -51,16 +53,12 @@ class Config:
 
     def __post_init__(self):
         require_count(self, "num_envs", "num_steps", "num_epochs", "num_minibatches")
-        require_choice(self, "torso", get_args(networks.TorsoKind))
-        require_choice(self, "activation", get_args(networks.Activation))
+        networks.check_network(self)
         require(
             self.batch_size % self.num_minibatches == 0,
             self,
             "num_minibatches",
             f"a divisor of num_envs * num_steps = {self.batch_size}",
-        )
-        require(
-            bool(self.hidden) and min(self.hidden) >= 1, self, "hidden", "one or more widths >= 1"
         )
 
 
@@ -68,9 +66,9 @@ class Hypers(struct.PyTreeNode):
     """What training can be vmapped, swept or meta-learned over. Traced."""
 
     learning_rate: float = hyper(2.5e-4, at_least=0)
-    """Adam's step size at the start of life."""
+    """Adam's step size at the start of training."""
     learning_rate_end: float = hyper(0.0, at_least=0)
-    """Fraction of learning_rate left at the end of life, reached linearly; 1 keeps it constant."""
+    """Fraction of learning_rate at the end of training, reached linearly; 1 keeps it constant."""
     gamma: float = hyper(0.99, at_least=0, at_most=1)
     """Discount per step."""
     gae_lambda: float = hyper(0.95, at_least=0, at_most=1)
@@ -117,7 +115,7 @@ class Policy(NamedTuple):
 class Trajectory(NamedTuple):
     """What one update learns from: leaves `[num_steps, num_envs, ...]`."""
 
-    transitions: Transition  # observations and rewards as the networks see them
+    transitions: Transition  # observations and rewards are normalised
     last_obs: jax.Array
     episodes: Metrics
 
@@ -131,28 +129,45 @@ class Minibatch(NamedTuple):  # noqa: D101
     target: jax.Array
 
 
+PolicyLoss = Callable[[jax.Array, jax.Array, Any], jax.Array]
+"""`(log_ratio, advantage, hypers) -> loss`, elementwise: `[...]` to `[...]`."""
+Loss = Callable[[Any, Any, Any], tuple[jax.Array, Metrics]]
+"""`(params, minibatch, hypers) -> (loss [], metrics)`."""
+
+
 def policy_loss(log_ratio: jax.Array, advantage: jax.Array, hypers: Hypers) -> jax.Array:
-    """Clipped surrogate objective (eq. 7), negated: `[...]` to `[...]`. The line a fork edits."""
+    """Compute the clipped surrogate loss (eq. 7, negated). This is the function a fork edits."""
     ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1 - hypers.clip_eps, 1 + hypers.clip_eps)
     return -jnp.minimum(ratio * advantage, clipped * advantage)
 
 
-def value_loss(value: jax.Array, old_value: jax.Array, target: jax.Array, eps: jax.Array):
-    """Squared error, pessimistic about values that left the old ones by more than eps."""
+def value_loss(
+    value: jax.Array, old_value: jax.Array, target: jax.Array, eps: jax.Array
+) -> jax.Array:
+    """Compute half the squared error of the value or the clipped value, whichever is larger."""
     clipped = old_value + jnp.clip(value - old_value, -eps, eps)
     return 0.5 * jnp.maximum((value - target) ** 2, (clipped - target) ** 2)
 
 
-def total_loss(pi, value: jax.Array, batch: Minibatch, hypers: Hypers, policy_loss):
-    """Weigh policy loss, value loss and entropy bonus; returns (loss, metrics).
+def total_loss(
+    pi: networks.Distribution,
+    value: jax.Array,
+    batch: Minibatch,
+    hypers: Hypers,
+    policy_loss: PolicyLoss,
+) -> tuple[jax.Array, Metrics]:
+    """Add up policy loss, value loss and entropy bonus.
 
     Args:
-        pi: distribution over the minibatch's actions under the parameters being trained.
-        value: the values under them, shaped like `batch.value`.
+        pi: distribution over actions under the parameters being trained.
+        value: values under them, shaped like `batch.value`.
         batch: the minibatch.
         hypers: weights.
-        policy_loss: `(log_ratio, advantage, hypers) -> loss`, elementwise.
+        policy_loss: loss of the policy.
+
+    Returns:
+        The loss, float32 [], and its parts.
     """
     log_ratio = pi.log_prob(batch.action) - batch.log_prob
     advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
@@ -171,14 +186,16 @@ def total_loss(pi, value: jax.Array, batch: Minibatch, hypers: Hypers, policy_lo
 
 
 def optimizer(hypers: Hypers, task: Task, step: jax.Array) -> optax.GradientTransformation:
-    """Adam with clipped gradients, its step size annealed by age; free to rebuild when traced."""
+    """Make Adam with clipped gradients and an annealed step size."""
     age = jnp.minimum(step / task.horizon, 1.0)
     rate = hypers.learning_rate * (1 - age * (1 - hypers.learning_rate_end))
     return optax.chain(optimizers.clip_by_global_norm(hypers.max_grad_norm), optimizers.adam(rate))
 
 
-def optimize(loss, state: Any, hypers: Hypers, batch: Any, config: Config) -> tuple[Any, Metrics]:
-    """Descend `loss(params, minibatch, hypers)` over epochs of minibatches; one update older."""
+def optimize(
+    loss: Loss, state: Any, hypers: Hypers, batch: Any, config: Config
+) -> tuple[Any, Metrics]:
+    """Minimise a loss over epochs of minibatches, and count one update more."""
     adam = optimizer(hypers, state.task, state.step)
 
     def descend(carry, minibatch):
@@ -196,22 +213,29 @@ def optimize(loss, state: Any, hypers: Hypers, batch: Any, config: Config) -> tu
     return state, jax.tree.map(jnp.mean, metrics)
 
 
-def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
-    """PPO on a gymnax environment with discrete or continuous actions.
+def vital(state: Any, metrics: Metrics) -> tuple:
+    """Return what is finite as long as the agent has not diverged."""
+    return state.params, metrics["policy_loss"], metrics["value_loss"]
+
+
+def make(config: Config, env: Any, policy_loss: PolicyLoss = policy_loss) -> Algorithm:
+    """Make PPO for a gymnax environment with discrete or continuous actions.
 
     Args:
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
-        policy_loss: `(log_ratio, advantage, hypers) -> loss`, elementwise.
+        policy_loss: loss of the policy.
 
     Raises:
-        ValueError: if the torso does not suit the observations, or the action space is not one.
+        ValueError: if the torso cannot read the observations, or actions are neither discrete nor
+            a vector.
     """
-    obs_shape = env.observation_space(env.default_params).shape
-    networks.check_torso(config.torso, obs_shape)
+    action_space = env.action_space(env.default_params)
+    networks.check_action_space(action_space)
+    obs_shape = networks.obs_shape(env.observation_space(env.default_params), config.torso)
     torso = networks.torso(config.torso, config.hidden, config.activation)
-    actor = networks.Actor(torso, env.action_space(env.default_params))
-    critic = networks.Critic(torso)
+    actor = networks.PolicyNetwork(torso, action_space)
+    critic = networks.ValueNetwork(torso)
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         actor_key, critic_key, env_key, key = jax.random.split(key, 4)
@@ -243,7 +267,7 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
             value = critic.apply(state.params.critic, normalize_obs(state.normalizer.obs, obs))
             return jax.lax.stop_gradient(value)
 
-        after, (seen, episodes) = collect(
+        after, _, (seen, episodes) = collect(
             state, env, explore, final_value, config.num_steps, hypers.gamma
         )
         done = seen.terminated | seen.truncated
@@ -263,20 +287,11 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
         value = critic.apply(params.critic, batch.obs)
         return total_loss(pi, value, batch, hypers, policy_loss)
 
-    def estimate(state: State, hypers: Hypers, trajectory: Trajectory) -> Estimates:
+    def estimate(state: State, hypers: Hypers, trajectory: Trajectory) -> ValueEstimates:
         seen = trajectory.transitions
         value = critic.apply(state.params.critic, seen.obs)
         last_value = critic.apply(state.params.critic, trajectory.last_obs)
-        advantage = generalized_advantage(
-            seen.reward,
-            value,
-            next_values(value, last_value, seen.final_value, seen.truncated),
-            seen.terminated,
-            seen.truncated,
-            hypers.gamma,
-            hypers.gae_lambda,
-        )
-        return Estimates(value, advantage)
+        return estimate_values(seen, value, last_value, hypers.gamma, hypers.gae_lambda)
 
     def learn(state: State, hypers: Hypers, trajectory: Trajectory) -> tuple[State, Metrics]:
         seen, found = trajectory.transitions, estimate(state, hypers, trajectory)
@@ -299,9 +314,6 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
         seen = trajectory.transitions
         pi = actor.apply(state.params.actor, seen.obs)
         return pi.log_prob(seen.action), {"entropy": pi.entropy().mean()}
-
-    def vital(state: State, metrics: Metrics):
-        return state.params, metrics["policy_loss"], metrics["value_loss"]
 
     made_of = part_name(env), part_name(policy_loss)
     return Algorithm(

@@ -1,8 +1,9 @@
-"""Recurrent PPO: the networks remember through a GRU (Cho et al. 2014), for partial observability.
+"""Recurrent PPO: a GRU (Cho et al. 2014) gives the networks a memory, for partial observability.
 
-A fork of `ppo.py`; what differs is the network, the memory carried through collection, and
-minibatches over environments rather than steps. The network forgets *before* an episode's first
-observation (`first`: the done of the step before); the advantage is cut *after* its last one.
+A fork of `ppo.py`. The differences are the network, the memory that is carried through collection,
+and minibatches of whole sequences, over environments instead of steps. The memory is cleared
+*before* an episode's first observation (`first`: the done of the step before); the advantage is cut
+*after* its last one.
 """
 
 from dataclasses import dataclass
@@ -13,18 +14,21 @@ import jax
 import jax.numpy as jnp
 
 from algos import ppo
-from algos.ppo import Hypers, Minibatch, optimize, optimizer, policy_loss, total_loss
-from purejaxrl.algorithm import Algorithm, Metrics, Task, part_name
+from algos.ppo import (
+    Hypers,
+    Minibatch,
+    PolicyLoss,
+    optimize,
+    optimizer,
+    policy_loss,
+    total_loss,
+)
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_name
 from purejaxrl.parts import networks
 from purejaxrl.parts.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
-from purejaxrl.parts.returns import (
-    Episode,
-    Estimates,
-    episode_metrics,
-    generalized_advantage,
-    next_values,
-)
-from purejaxrl.parts.rollout import Transition, reset, rollout
+from purejaxrl.parts.returns import Episode, ValueEstimates
+from purejaxrl.parts.rollout import Transition, collect, estimate_values, reset
 from purejaxrl.validation import require, require_count
 
 __all__ = ["Config", "Hypers", "make"]
@@ -49,7 +53,7 @@ class Config(ppo.Config):
 
 
 class GRU(nn.Module):
-    """A GRU that forgets where an episode begins."""
+    """A GRU whose memory is cleared where an episode begins."""
 
     size: int
 
@@ -62,14 +66,16 @@ class GRU(nn.Module):
 
 
 class ActorCritic(nn.Module):
-    """Torso, then memory, then both heads."""
+    """A torso, a GRU, and the heads of policy and value."""
 
     torso: nn.Module
     memory_size: int
     action_space: Any
 
     @nn.compact
-    def __call__(self, memory: jax.Array, obs: jax.Array, first: jax.Array):
+    def __call__(
+        self, memory: jax.Array, obs: jax.Array, first: jax.Array
+    ) -> tuple[jax.Array, networks.Distribution, jax.Array]:
         """Run over time.
 
         Args:
@@ -84,6 +90,15 @@ class ActorCritic(nn.Module):
         memory, hidden = over_time(self.memory_size)(memory, (self.torso(obs), first))
         pi = networks.PolicyHead(self.action_space)(hidden)
         return memory, pi, networks.dense(1, 1.0)(hidden)[..., 0]
+
+    def initial_memory(self, num_envs: int) -> jax.Array:
+        """Return an empty memory, `[num_envs, memory_size]`."""
+        return jnp.zeros((num_envs, self.memory_size))
+
+    def step(self, params: Any, memory: jax.Array, obs: jax.Array, first: jax.Array):
+        """Run one time step: leaves `[num_envs, ...]`, else as `__call__`."""
+        memory, pi, value = self.apply(params, memory, obs[None], first[None])
+        return memory, pi[0], value[0]
 
 
 class State(NamedTuple):
@@ -119,45 +134,36 @@ class Trajectory(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """Sequences of some environments, and how they begin: leaves have environments first."""
+    """Sequences of some environments: leaves `[num_envs, num_steps, ...]`."""
 
-    memory: jax.Array
+    memory: jax.Array  # [num_envs, memory_size], before the first observation
     first: jax.Array
     steps: Minibatch
 
 
-def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
-    """Recurrent PPO on a gymnax environment with discrete or continuous actions.
+def make(config: Config, env: Any, policy_loss: PolicyLoss = policy_loss) -> Algorithm:
+    """Make recurrent PPO for a gymnax environment with discrete or continuous actions.
 
     Args:
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
-        policy_loss: `(log_ratio, advantage, hypers) -> loss`, elementwise.
+        policy_loss: loss of the policy.
 
     Raises:
-        ValueError: if the torso does not suit the observations, or the action space is not one.
+        ValueError: if the torso cannot read the observations, or actions are neither discrete nor
+            a vector.
     """
-    obs_shape = env.observation_space(env.default_params).shape
-    networks.check_torso(config.torso, obs_shape)
-    network = ActorCritic(
-        networks.torso(config.torso, config.hidden, config.activation),
-        config.memory_size,
-        env.action_space(env.default_params),
-    )
-
-    def step_network(params: Any, memory: jax.Array, obs: jax.Array, first: jax.Array):
-        """One time step of the network."""
-        memory, pi, value = network.apply(params, memory, obs[None], first[None])
-        return memory, pi[0], value[0]
-
-    def initial_memory(num_envs: int) -> jax.Array:
-        return jnp.zeros((num_envs, config.memory_size))
+    obs_shape = networks.obs_shape(env.observation_space(env.default_params), config.torso)
+    action_space = env.action_space(env.default_params)
+    networks.check_action_space(action_space)
+    torso = networks.torso(config.torso, config.hidden, config.activation)
+    network = ActorCritic(torso, config.memory_size, action_space)
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         network_key, env_key, key = jax.random.split(key, 3)
         obs, env_state = reset(env_key, env, task.env_params, config.num_envs)
         first = jnp.ones(config.num_envs, bool)
-        memory = initial_memory(config.num_envs)
+        memory = network.initial_memory(config.num_envs)
         params = network.init(network_key, memory, obs[None], first[None])
         step = jnp.int32(0)
         return State(
@@ -176,61 +182,42 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
             ),
         )
 
-    def collect(state: State, hypers: Hypers) -> tuple[State, Trajectory]:
+    def collect_experience(state: State, hypers: Hypers) -> tuple[State, Trajectory]:
+        params, moments = state.params, state.normalizer.obs
+
         def explore(memory, obs, first, key):
-            obs = normalize_obs(state.normalizer.obs, obs)
-            memory, pi, value = step_network(state.params, memory, obs, first)
+            memory, pi, value = network.step(params, memory, normalize_obs(moments, obs), first)
             action, log_prob = pi.sample_and_log_prob(seed=key)
             return memory, *jax.lax.stop_gradient((action, (log_prob, value)))
 
         def value_of(memory, obs, first):
-            obs = normalize_obs(state.normalizer.obs, obs)
-            return jax.lax.stop_gradient(step_network(state.params, memory, obs, first)[2])
+            value = network.step(params, memory, normalize_obs(moments, obs), first)[2]
+            return jax.lax.stop_gradient(value)
 
         def final_value(memory, obs):
             return value_of(memory, obs, jnp.zeros(config.num_envs, bool))
 
-        key, rollout_key = jax.random.split(state.key)
-        env_state, obs, first, memory, seen = rollout(
-            rollout_key, env, state.task.env_params, state.env_state, state.obs, state.first,
-            state.memory, explore, final_value, config.num_steps,
-        )  # fmt: skip
+        after, memory, (seen, episodes) = collect(
+            state, env, explore, final_value, config.num_steps, hypers.gamma, state.memory
+        )
         done = seen.terminated | seen.truncated
-        episode, episodes = episode_metrics(state.episode, seen.reward, done, hypers.gamma)
         normalizer, reward = advance_normalizer(
             state.normalizer, seen.obs, seen.reward, done, hypers.gamma
         )
-        seen = seen._replace(obs=normalize_obs(state.normalizer.obs, seen.obs), reward=reward)
-        trajectory = Trajectory(seen, state.memory, value_of(memory, obs, first), episodes)
-        state = state._replace(
-            env_state=env_state,
-            obs=obs,
-            first=first,
-            memory=memory,
-            key=key,
-            episode=episode,
-            normalizer=normalizer,
-        )
-        return state, trajectory
+        seen = seen._replace(obs=normalize_obs(moments, seen.obs), reward=reward)
+        last_value = value_of(memory, after.obs, after.first)
+        trajectory = Trajectory(seen, state.memory, last_value, episodes)
+        return after._replace(memory=memory, normalizer=normalizer), trajectory
 
     def loss(params: Any, batch: Sequences, hypers: Hypers) -> tuple[jax.Array, Metrics]:
         steps = jax.tree.map(lambda x: x.swapaxes(0, 1), batch.steps)  # time first again
         _, pi, value = network.apply(params, batch.memory, steps.obs, batch.first.T)
         return total_loss(pi, value, steps, hypers, policy_loss)
 
-    def estimate(state: State, hypers: Hypers, trajectory: Trajectory) -> Estimates:
+    def estimate(state: State, hypers: Hypers, trajectory: Trajectory) -> ValueEstimates:
         seen = trajectory.transitions
         _, value = seen.extras
-        advantage = generalized_advantage(
-            seen.reward,
-            value,
-            next_values(value, trajectory.last_value, seen.final_value, seen.truncated),
-            seen.terminated,
-            seen.truncated,
-            hypers.gamma,
-            hypers.gae_lambda,
-        )
-        return Estimates(value, advantage)
+        return estimate_values(seen, value, trajectory.last_value, hypers.gamma, hypers.gae_lambda)
 
     def learn(state: State, hypers: Hypers, trajectory: Trajectory) -> tuple[State, Metrics]:
         seen, found = trajectory.transitions, estimate(state, hypers, trajectory)
@@ -244,19 +231,14 @@ def make(config: Config, env: Any, policy_loss=policy_loss) -> Algorithm:
         env_steps = {"env_steps": jnp.int32(config.batch_size)}
         return state, env_steps | trajectory.episodes | metrics
 
-    def policy(state: State) -> Policy:
-        return Policy(state.params, state.normalizer.obs)
-
     def act(policy: Policy, memory, obs, first, key, greedy: bool):
         obs = normalize_obs(policy.obs_moments, obs)
-        memory, pi, _ = step_network(policy.params, memory, obs, first)
+        memory, pi, _ = network.step(policy.params, memory, obs, first)
         return (pi.mode() if greedy else pi.sample(seed=key)), memory
 
-    def vital(state: State, metrics: Metrics):
-        return state.params, metrics["policy_loss"], metrics["value_loss"]
-
-    made_of = part_name(env), part_name(policy_loss)
     return Algorithm(
-        config, init, collect, learn, policy, act, initial_memory, vital,
-        estimate=estimate, made_of=made_of,
+        config, init, collect_experience, learn,
+        lambda state: Policy(state.params, state.normalizer.obs), act,
+        network.initial_memory, ppo.vital, estimate=estimate,
+        made_of=(part_name(env), part_name(policy_loss)),
     )  # fmt: skip

@@ -1,13 +1,13 @@
-"""Temporally-aware LPG (Jackson et al. 2024, arXiv 2402.05828): a rule that knows how much is left.
+"""Temporally-aware LPG (Jackson et al. 2024, arXiv 2402.05828): a rule that reads the agent's age.
 
-A fork of `lpg.py`. The rule also reads n/N, which part of the agent's updates is done, and log N,
-how many there are (eq. 9). So it can explore early and settle late, at whatever horizon. The
+A fork of `lpg.py`. The rule also reads n/N, the fraction of the agent's updates done, and log N,
+the logarithm of their number (eq. 9). So it can explore early and exploit late, at any horizon. The
 published code feeds the raw n and N instead.
 
-Here log N is counted from `MIDDLE`, which the rule's biases could do as well: but an input that is
-always about 4 turns the noise of its weights, of which evolution lives, into noise of all gates.
+The input is log N - log `MIDDLE`, which is centred around 0. With log N itself, which is always
+about 4, the noise that evolution adds to its weights would shift all gates at once.
 
-Meta-gradients over a few updates do not see what an update does for the end of life; the paper
+A meta-gradient over a few updates does not see how an update affects the end of a life. The paper
 learns such rules by evolution, which compares whole lives (`purejaxrl/meta/evolution.py`).
 """
 
@@ -22,20 +22,20 @@ from algos.lpg import Hypers, RuleInputs, init_rule, make, with_rule
 __all__ = ["Config", "Hypers", "init_rule", "make", "with_rule"]
 
 MIDDLE = 50.0
-"""Updates in the middle, on a logarithmic scale, of the lives that rules are learned on."""
+"""Typical length of the lives that rules are learned on, in updates."""
 
 
 class Rule(lpg.Rule):
     """LPG's rule with two more inputs."""
 
-    def about_time(self, x: RuleInputs) -> tuple[jax.Array, ...]:
-        """Which part of life is over, in [0, 1), and its length: log N - log MIDDLE."""
+    def time_features(self, x: RuleInputs) -> tuple[jax.Array, ...]:
+        """Return the fraction of life done, in [0, 1), and its length as log N - log MIDDLE."""
         return x.age, jnp.log(x.horizon / MIDDLE)
 
 
 @dataclass(frozen=True)
 class Config(lpg.Config):
-    """LPG's settings, for the rule that knows of time."""
+    """LPG's settings, for the rule that reads the agent's age."""
 
     def make_rule(self) -> Rule:
         """Make the rule that this describes."""

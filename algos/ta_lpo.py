@@ -1,7 +1,8 @@
-"""Temporally-aware LPO (Jackson et al. 2024, arXiv 2402.05828): a clip that changes over life.
+"""Temporally-aware LPO (Jackson et al. 2024, arXiv 2402.05828): a clip that changes with age.
 
-A fork of `lpo.py`. Everything that the drift reads, it also reads times n/N (eq. 10), so that it is
-still 0 at the old policy. There is no log N: the paper learns it at one horizon.
+A fork of `lpo.py`. The drift reads its inputs twice: as they are, and multiplied by n/N, the
+fraction of the agent's updates done (eq. 10). So it is still 0 at the old policy. It does not read
+log N, because the paper learns it at one horizon.
 """
 
 from dataclasses import dataclass
@@ -18,14 +19,14 @@ __all__ = ["Config", "Hypers", "init_drift", "make", "with_drift"]
 class Drift(lpo.Drift):
     """LPO's drift with twice the inputs."""
 
-    def about_time(self, x: jax.Array, age: jax.Array) -> jax.Array:
+    def time_features(self, x: jax.Array, age: jax.Array) -> jax.Array:
         """Return [x, (n/N) x]."""
         return jnp.concatenate([x, age * x], axis=-1)
 
 
 @dataclass(frozen=True)
 class Config(lpo.Config):
-    """LPO's settings, for the drift that knows of time."""
+    """LPO's settings, for the drift that reads the agent's age."""
 
     def make_drift(self) -> Drift:
         """Make the drift network that this describes."""

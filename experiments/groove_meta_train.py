@@ -1,12 +1,12 @@
-"""GROOVE: meta-train a rule of LPG on the levels it has most to learn from (Jackson et al. 2023).
+"""GROOVE: meta-train a rule of LPG on the levels of highest regret (Jackson et al. 2023).
 
 python experiments/groove_meta_train.py                  # a scale that two cores carry
 python experiments/groove_meta_train.py --score random   # or pvl, l1, maxmc, learnability
-python experiments/groove_meta_train.py --config.learner.num-agents 512 \
-    --config.agent.num-envs 64 --config.agent.rule-width 256 --meta-steps 5000    # the paper's
+python experiments/groove_meta_train.py --learner.num-agents 512 \
+    --agent.num-envs 64 --agent.rule-width 256 --meta-steps 5000    # the paper's
 
-The rules are written to OUT/rule-SEED.npz (`lpg_meta_test.py --rule FILE` puts one to the test),
-pictures of the levels kept to OUT/levels-SEED.png, from the least to the most recently visited.
+The rules are written to OUT/rule-SEED.npz (`lpg_meta_test.py --rule FILE` tests one), and pictures
+of the levels in the buffer to OUT/levels-SEED.png, from the least to the most recently visited.
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -17,49 +17,57 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+import lpg_meta_train
 import numpy as np
 
 import envs
 from algos import groove, lpg
-from algos.rules import save_rule
 from envs import gallery
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
-from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch
-from purejaxrl.running.logs import console
+from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.ued.buffer import Buffer
 from purejaxrl.ued.scores import SCORES
-from purejaxrl.validation import require_known
+from purejaxrl.validation import require_count, require_known
 
 
 @dataclass(frozen=True)
 class Settings(Experiment):
-    """GROOVE ({score}) on grid-worlds ({levels})."""
+    """Settings of GROOVE."""
 
     levels: str = "all_shortlife"
-    """Distribution of new levels, with its lifetimes: see envs/gridworld_levels.py."""
+    """Distribution of new levels and of lifetimes: see envs/gridworld_levels.py."""
     score: str = "regret"
-    """What makes a level worth replaying: see purejaxrl/ued/scores.py."""
+    """Score by which levels are kept and replayed: see purejaxrl/ued/scores.py."""
     meta_steps: int = 2000
     """Steps of the meta-learner."""
     seeds: int = 3
     """Rules to learn, seeded 0, 1, 2, …, one after the other."""
-    config: groove.Config = groove.Config(agent=lpg.Config(num_envs=16, rule_width=64))
-    """GROOVE's static settings."""
+    learner: groove.Config = groove.Config()
+    """Static settings of the meta-learner and of its level buffer."""
+    agent: lpg.Config = lpg.Config(num_envs=16, rule_width=64)
+    """Static settings of the agents and of the rule; antagonists have the same sizes."""
     hypers: groove.Hypers = groove.hypers(
         regularizer=lpg.Regularizer(entropy=0.002, pi_hat=0.0001), learning_rate=5e-4
     )
     """The meta-learner's hyperparameters."""
     run: RunFlags = RunOptions(out="results/groove_meta_train")
 
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        return f"GROOVE ({self.score}) on grid-worlds ({self.levels})"
+
 
 def build(settings: Settings) -> Job:
+    require_count(settings, "meta_steps")
     require_known("levels", settings.levels, LEVELS)
     require_known("score", settings.score, SCORES)
     env, _ = envs.make(f"gridworld-{settings.levels}")
     learner = groove.make(
-        settings.config,
+        settings.learner,
+        settings.agent,
         env,
         env.sample_level,
         LEVELS[settings.levels].sample_lifetime,
@@ -69,7 +77,7 @@ def build(settings: Settings) -> Job:
 
 
 def draw_levels(buffer: Buffer, env: GridWorld, path: Path, rows: int = 5, columns: int = 4):
-    """The highest scores among the levels kept, a row for each period of their last visit."""
+    """Draw the levels of the highest scores, a row for each period of their last visit."""
     kept = np.flatnonzero(buffer.filled)
     kept = kept[np.argsort(buffer.last_visit[kept], kind="stable")]
     shown, titles = [], []
@@ -81,18 +89,17 @@ def draw_levels(buffer: Buffer, env: GridWorld, path: Path, rows: int = 5, colum
 
 
 def write(outcome: Outcome) -> None:
-    """Save the rules, and pictures of the levels kept."""
-    settings, _, result = outcome
+    """Save the rules, and pictures of the levels in their buffers."""
+    settings, result = outcome.settings, outcome.result
+    lpg_meta_train.write(outcome)
     env, _ = envs.make(f"gridworld-{settings.levels}")
     for i, row in enumerate(result.population.rows):
-        state, seed = result.member(i), row["seed"]
-        save_rule(Path(result.out) / f"rule-{seed}.npz", settings.config.agent, state.params)
-        if state.curriculum.filled.any():
-            draw_levels(state.curriculum, env, Path(result.out) / f"levels-{seed}.png")
+        buffer, seed = result.member(i).curriculum, row["seed"]
+        if buffer.filled.any():
+            draw_levels(buffer, env, Path(result.out) / f"levels-{seed}.png")
         else:
-            console.print(f"seed {seed}: no life ended, so that there are no levels to draw")
+            say(f"seed {seed}: there are no levels to draw, because no life ended")
 
 
 if __name__ == "__main__":
-    for outcome in launch(Settings, build):
-        write(outcome)
+    launch(Settings, build, save=write)

@@ -1,8 +1,8 @@
 """GROOVE against LPG at equal budget: do rules learned on chosen levels generalise better?
 
 Every contender is a curriculum: `uniform` levels, the five handcrafted ones (`tabular`), or GROOVE
-with one of its scores. Each meta-trains a rule for every seed; all rules are then tested on levels
-that none has seen, beside A2C. Killed, it goes on where it was.
+with one of its scores. Each meta-trains a rule for every seed; all rules are then tested on new
+levels, beside A2C. Killed and started again, it continues.
 
 python experiments/groove_vs_lpg.py
 python experiments/groove_vs_lpg.py --curricula uniform regret --envs gridworld-all_shortlife
@@ -25,50 +25,60 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from purejaxrl.launch import command
+import envs
+from purejaxrl.launch import command, say
 from purejaxrl.running.logs import console
 from purejaxrl.study.stats import crossed_interval
 from purejaxrl.ued.scores import SCORES
-from purejaxrl.validation import require_known
+from purejaxrl.validation import require, require_count, require_known
 
 CURRICULA = ("uniform", "tabular", *SCORES)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Of a rule's meta-test on one environment."""
+    """How large the test of a rule on one environment is."""
 
     num_agents: int
-    """Agents, or levels, on which it is tested."""
+    """Agents, each with its own seed (and level)."""
     num_tuning: int
-    """Others, on which its step size is tuned."""
+    """Other agents, with which the step size is tuned."""
     num_updates: int
     """Length of a life."""
+
+    def __post_init__(self):
+        require_count(self, "num_agents", "num_tuning", "num_updates")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The comparison."""
+    """Settings of the comparison."""
 
     curricula: tuple[str, ...] = CURRICULA
-    """Contenders, of uniform, tabular, regret, pvl, l1, maxmc, learnability, random; `uniform` is
-    what the others are compared with."""
+    """Contenders: uniform, tabular, regret, pvl, l1, maxmc, learnability, random. The others are
+    compared with `uniform`."""
     meta_steps: int = 1000
-    """Of every rule."""
+    """Meta-steps in which every rule is learned."""
     seeds: int = 3
     """Rules of every contender."""
     envs: tuple[str, ...] = ("gridworld-all_shortlife", "gridworld-mazes", "Breakout-MinAtar")
-    """Where to test."""
+    """Environments to test in."""
     on_levels: Scale = Scale(num_agents=128, num_tuning=16, num_updates=250)
-    """Where every agent has a level of its own."""
+    """Scale of the test where every agent has its own level."""
     elsewhere: Scale = Scale(num_agents=16, num_tuning=8, num_updates=500)
-    """Where only seeds differ."""
+    """Scale of the test where only seeds differ."""
     out: Path = Path("results/groove_vs_lpg")
     """Folder."""
 
     def __post_init__(self):
+        require_count(self, "meta_steps", "seeds")
+        require(bool(self.curricula), self, "curricula", f"one or more of {', '.join(CURRICULA)}")
+        require(bool(self.envs), self, "envs", "one or more names of environments")
         for name in self.curricula:
             require_known("curriculum", name, CURRICULA)
+        for name in self.envs:
+            require_known("environment", name, envs.names())
+        object.__setattr__(self, "out", self.out.expanduser())
 
 
 def meta_train(name: str, settings: Settings) -> list[Path]:
@@ -77,7 +87,7 @@ def meta_train(name: str, settings: Settings) -> list[Path]:
         chosen = groove_meta_train.Settings(
             score=name, meta_steps=settings.meta_steps, seeds=settings.seeds
         )
-        job, config = groove_meta_train.build(chosen), chosen.config.agent
+        job = groove_meta_train.build(chosen)
     else:
         levels = "all_shortlife" if name == "uniform" else name
         chosen = lpg_meta_train.Settings(
@@ -86,9 +96,9 @@ def meta_train(name: str, settings: Settings) -> list[Path]:
             meta_steps=settings.meta_steps,
             seeds=settings.seeds,
         )
-        job, config = lpg_meta_train.build(chosen), chosen.agent
-    console.print(f"meta-training {name}: {settings.seeds} rules")
-    return lpg_meta_train.learn_rules(job, chosen, config, settings.out / name / "rules")
+        job = lpg_meta_train.build(chosen)
+    say(f"meta-training {name}: {settings.seeds} rules")
+    return lpg_meta_train.learn_rules(job, chosen, settings.out / name / "rules")
 
 
 def meta_test(rules: dict[str, list[Path]], name: str, settings: Settings) -> pd.DataFrame:
@@ -98,11 +108,11 @@ def meta_test(rules: dict[str, list[Path]], name: str, settings: Settings) -> pd
     rows, best = [], None
     for curriculum, paths in rules.items():
         for seed, path in enumerate(paths):
-            chosen = lpg_meta_test.Settings(str(path), name, **asdict(scale))
+            chosen = lpg_meta_test.Settings(rule=str(path), env=name, **asdict(scale))
             found = {c.name: c for c in lpg_meta_test.contenders(chosen, env, params)}
             entries = {curriculum: found["LPG"]} | ({} if rows else {"A2C": found["A2C"]})
             for label, contender in entries.items():
-                out = settings.out / label / name / str(seed)
+                out = settings.out / label / name
                 one = lpg_meta_test.tune_and_test(contender, chosen, env, params, out)
                 best = lpg_meta_test.optimum(env, one.levels) if best is None else best
                 about = {"env": name, "curriculum": label, "seed": seed}
@@ -115,9 +125,9 @@ def meta_test(rules: dict[str, list[Path]], name: str, settings: Settings) -> pd
 
 
 def tabulate(frame: pd.DataFrame) -> pd.DataFrame:
-    """Means over rules and levels, and the chance to be better than uniform levels.
+    """Tabulate means over rules and levels, and the chance to be better than uniform levels.
 
-    Intervals are over levels and rules, as far as a few rules can tell.
+    Intervals are over levels and rules. A few rules tell little about how others would differ.
     """
     rows = []
     for (env, curriculum), part in frame.groupby(["env", "curriculum"], sort=False):
@@ -128,18 +138,18 @@ def tabulate(frame: pd.DataFrame) -> pd.DataFrame:
             optimum = part.groupby("level")["optimum"].first()
             ratio = by_level.div(optimum, axis="index")[optimum > 1e-3]
             row["of the optimum"] = str(crossed_interval(ratio.to_numpy()))
-        rival = frame[(frame["env"] == env) & (frame["curriculum"] == "uniform")]
-        if curriculum != "uniform" and len(rival):
-            other = rival.pivot(index="level", columns="seed", values="score")
+        baseline = frame[(frame["env"] == env) & (frame["curriculum"] == "uniform")]
+        if curriculum != "uniform" and len(baseline):
+            other = baseline.pivot(index="level", columns="seed", values="score")
             difference = by_level.to_numpy()[:, :, None] - other.to_numpy()[:, None, :]
-            better = 0.5 * (1 + np.sign(difference))  # of any rule against any
+            better = 0.5 * (1 + np.sign(difference))  # every rule against every other
             row["P(better than uniform)"] = str(crossed_interval(better))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def draw(frame: pd.DataFrame, path: Path) -> None:
-    """Mean score of every rule, a panel for each environment."""
+    """Draw the mean score of every rule, a panel for each environment."""
     names = list(dict.fromkeys(frame["env"]))
     figure = matplotlib.figure.Figure(figsize=(4 * len(names), 3.5), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
@@ -160,8 +170,10 @@ def main(settings: Settings) -> None:
     sound = frame["score"].map(np.isfinite).groupby([frame["env"], frame["level"]]).transform("all")
     if not sound.all():
         levels = len(frame[~sound][["env", "level"]].drop_duplicates())
-        console.print(f"left out: {levels} levels where an agent diverged or finished no episode")
+        say(f"left out: {levels} levels where an agent diverged or finished no episode")
     frame = frame[sound]
+    if frame.empty:
+        raise ValueError("no level is left to compare: an agent failed on each")
     table = tabulate(frame)
     table.to_csv(settings.out / "table.csv", index=False)
     draw(frame, settings.out / "generalisation.png")
@@ -169,7 +181,7 @@ def main(settings: Settings) -> None:
     for row in table.fillna("").itertuples(index=False):
         shown.add_row(*map(str, row))
     console.print(shown)
-    console.print(f"scores, table and picture are in {settings.out}", highlight=False)
+    say(f"scores, table and picture are in {settings.out}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Put a learned rule to the test where it has never been, beside A2C, PPO and a rule untaught.
+"""Test a learned rule on new levels and environments, beside A2C, PPO and an untrained rule.
 
-python experiments/lpg_meta_test.py --env gridworld-all_shortlife     # on levels it never saw
+python experiments/lpg_meta_test.py --env gridworld-all_shortlife
 python experiments/lpg_meta_test.py --env gridworld-mazes,gridworld-dense,chain-short
 python experiments/lpg_meta_test.py --env CartPole-v1,Breakout-MinAtar --num-updates 780
 
-Every contender's step size is first tuned on agents (and levels) of their own; all have the same
-interactions. Scores are returns in the last fifth of life, also as a fraction of the optimum where
-that can be computed. OUT/ENV holds `scores.csv`, `table.csv` and `curves.png`.
+Every contender's step size is first tuned on other agents (and levels); all contenders have the
+same number of interactions. A score is the return in the last fifth of an agent's life, also as a
+fraction of the optimum where that can be computed. Killed and started again, it continues.
+OUT/ENV holds `scores.csv`, `table.csv` and `curves.png`.
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -32,25 +33,27 @@ from algos.rules import load_rule
 from envs.gridworld import GridWorld, MovingGridWorld
 from envs.gridworld_solution import solve
 from purejaxrl.algorithm import Algorithm
-from purejaxrl.launch import parse
+from purejaxrl.launch import errors_in_words, say
 from purejaxrl.parts.wrappers import FlattenObservation
+from purejaxrl.running.commandline import parse
 from purejaxrl.running.logs import console
-from purejaxrl.running.population import grid, populate, seeds
-from purejaxrl.running.runner import RunOptions, run
-from purejaxrl.study import plots
+from purejaxrl.running.population import Rows, grid, populate, seeds
+from purejaxrl.running.runner import Result
+from purejaxrl.study import compare, plots
 from purejaxrl.study.stats import final_scores, interval
+from purejaxrl.validation import require, require_count, require_known
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A rule's test."""
+    """Settings of the test."""
 
     rule: str = "lpg"
-    """Name of a shipped rule, or the file of one."""
+    """Name of a shipped rule of LPG or TA-LPG, or the file of one."""
     env: str = "gridworld-all_shortlife"
-    """Environment; one with levels gives every agent its own."""
+    """Environment; where it has levels, every agent has its own."""
     num_agents: int = 256
-    """Agents of every contender: as many levels, or seeds."""
+    """Agents of every contender, each with its own seed (and level)."""
     num_tuning: int = 32
     """Other agents, on other levels, for every step size tried."""
     num_updates: int = 250
@@ -58,7 +61,14 @@ class Settings:
     num_envs: int = 0
     """Environments of an agent; 0 for as many as the rule was trained with."""
     out: Path = Path("results/lpg_meta_test")
-    """Folder; a subfolder for the environment."""
+    """Folder; it has a subfolder for each environment."""
+
+    def __post_init__(self):
+        require_count(self, "num_agents", "num_tuning", "num_updates")
+        require(self.num_envs >= 0, self, "num_envs", "an integer >= 0")
+        require_known("environment", self.env, envs.names())
+        load_rule(self.rule, lpg.Config)
+        object.__setattr__(self, "out", self.out.expanduser())
 
 
 @dataclass(frozen=True)
@@ -72,17 +82,17 @@ class Contender:
 
 
 def contenders(settings: Settings, env: Any, env_params: Any) -> list[Contender]:
-    """Those that can be on these observations; PPO needs arrays."""
-    config, rule = load_rule(settings.rule)
+    """Make every contender that can read the observations; PPO needs arrays."""
+    config, rule = load_rule(settings.rule, lpg.Config)
     config = dataclasses.replace(config, num_envs=settings.num_envs or config.num_envs)
     is_table = not isinstance(env.observation_space(env_params), spaces.Box)
     rates = (0.01, 0.03, 0.1, 0.3) if is_table else (1e-4, 3e-4, 1e-3, 3e-3)
-    untaught = lpg.init_rule(jax.random.key(0), config)
+    untrained = lpg.init_rule(jax.random.key(0), config)
     sizes = {"num_envs": config.num_envs, "num_steps": config.num_steps}
     found = [
         Contender(name, lpg.make(config, env, lpg.Frozen(config, params)),
                   lpg.Hypers(), rates)
-        for name, params in (("LPG", rule), ("untaught", untaught))
+        for name, params in (("LPG", rule), ("untrained", untrained))
     ]  # fmt: skip
     hypers = a2c.Hypers(max_grad_norm=np.inf if is_table else 0.5)
     baseline = a2c.make(a2c.Config(**sizes, activation="relu"), env)
@@ -93,40 +103,61 @@ def contenders(settings: Settings, env: Any, env_params: Any) -> list[Contender]
     return found
 
 
-def live(contender: Contender, rates: tuple, who: Any, env: Any, params: Any, updates: int, out):
-    """Train agents and return their metrics."""
+def train(
+    contender: Contender, rates: tuple, who: Rows, env: Any, params: Any, updates: int, out: Path
+) -> Result:
+    """Train an agent for every row of `who` and every step size; OUT-DIGEST keeps the run."""
     rows = who * grid(learning_rate=rates)
     population = populate(rows, contender.hypers, params)
     if hasattr(env, "sample_level"):
         keys = jnp.stack([jax.random.fold_in(jax.random.key(1), row["seed"]) for row in rows])
         population = population._replace(env_params=jax.vmap(env.sample_level)(keys))
-    console.print(f"{contender.name}: {population.size} agents, step sizes {rates}")
-    options = RunOptions(str(out), resume=(out / "run.json").exists())
-    return run(contender.algorithm, population, updates, options)
+    say(f"{contender.name}: {population.size} agents, step sizes {rates}")
+    return compare.train(contender.algorithm, population, updates, out)
+
+
+def choose_rate(rates: tuple[float, ...], scores: np.ndarray) -> float:
+    """Choose the step size of the highest mean score, among those where the fewest agents failed.
+
+    Args:
+        rates: step sizes.
+        scores: `[num_agents, num_rates]`; NaN: the agent diverged, or finished no episode.
+    """
+    sound = np.isfinite(scores)
+    failed = (~sound).sum(axis=0)
+    means = np.where(sound, scores, 0).sum(axis=0) / np.maximum(sound.sum(axis=0), 1)
+    best = int(np.where(failed == failed.min(), means, -np.inf).argmax())
+    if failed[best]:
+        say(
+            f"tuning: {failed[best]} of {len(scores)} agents diverged or finished no episode even "
+            f"at the best step size, {rates[best]:g}"
+        )
+    return rates[best]
 
 
 class Tested(NamedTuple):
     """A contender on its test agents."""
 
     metrics: pd.DataFrame
-    scores: np.ndarray  # [num_agents]
+    scores: np.ndarray  # [num_agents]; NaN: the agent diverged, or finished no episode
+    alive: np.ndarray  # bool [num_agents]; False: the agent diverged
     learning_rate: float  # the one it was tuned to
     levels: Any  # [num_agents, ...]
 
 
-def tune_and_test(contender: Contender, settings: Settings, env: Any, params: Any, out: Path):
+def tune_and_test(
+    contender: Contender, settings: Settings, env: Any, params: Any, out: Path
+) -> Tested:
     """Choose a step size on some agents, and train others with it."""
     rates, updates = contender.learning_rates, settings.num_updates
     tuning = seeds(settings.num_tuning, start=1_000_000)
-    tried = live(contender, rates, tuning, env, params, updates, out / "tuning")
+    tried = train(contender, rates, tuning, env, params, updates, out / "tuning")
     by_rate = final_scores(tried.metrics, fraction=0.2).reshape(settings.num_tuning, -1)
-    with np.errstate(all="ignore"):
-        means = np.where(np.isfinite(by_rate).all(0), by_rate.mean(0), -np.inf)
-    rate = rates[int(means.argmax())]
+    rate = choose_rate(rates, by_rate)
     agents = seeds(settings.num_agents)
-    done = live(contender, (rate,), agents, env, params, updates, out / "test")
+    done = train(contender, (rate,), agents, env, params, updates, out / "test")
     scores = final_scores(done.metrics, fraction=0.2)
-    return Tested(done.metrics, scores, rate, done.population.env_params)
+    return Tested(done.metrics, scores, done.alive, rate, done.population.env_params)
 
 
 def optimum(env: Any, levels: Any) -> np.ndarray | None:
@@ -158,10 +189,8 @@ def test(settings: Settings) -> pd.DataFrame:
         for contender in contenders(settings, env, params)
     }
     best = optimum(env, tested["A2C"].levels)
-    scores = {name: one.scores for name, one in tested.items()}
-    chosen = {name: one.learning_rate for name, one in tested.items()}
-    table = report(settings, scores, chosen, best)
-    frame = pd.DataFrame(scores)
+    table = tabulate(tested, best)
+    frame = pd.DataFrame({name: one.scores for name, one in tested.items()})
     if best is not None:
         frame["optimum"] = best
     frame.to_csv(out / "scores.csv", index_label="agent")
@@ -169,36 +198,43 @@ def test(settings: Settings) -> pd.DataFrame:
     frames = [one.metrics.assign(contender=name) for name, one in tested.items()]
     title = f"{settings.env}: {settings.num_agents} agents"
     plots.learning_curves(pd.concat(frames), out / "curves.png", by=("contender",), title=title)
-    console.print(f"scores, table and curves are in {out}", highlight=False)
+    shown = Table(
+        *table.columns, title=f"{settings.env}: last fifth of {settings.num_updates} updates"
+    )
+    for row in table.itertuples(index=False):
+        shown.add_row(*map(str, row))
+    console.print(shown)
+    say(f"scores, table and curves are in {out}")
     return table
 
 
-def report(settings: Settings, scores: dict, chosen: dict, best: np.ndarray | None):
-    """Tabulate mean scores, their part of the optimum, and the chance to beat A2C."""
-    rows = []
-    for name, score in scores.items():
-        row = {"contender": name, "step size": chosen[name]}
-        finite = np.isfinite(score)
-        row["return"] = str(interval(score[finite]))
+def tabulate(tested: dict[str, Tested], best: np.ndarray | None) -> pd.DataFrame:
+    """Tabulate mean scores, also as a fraction of the optimum, and the chance to beat A2C.
+
+    Agents that diverged or finished no episode are left out of the means; `agents` says how many
+    are in, and `diverged` how many of the others diverged.
+    """
+    rows, baseline = [], tested["A2C"].scores
+    for name, one in tested.items():
+        sound = np.isfinite(one.scores)
+        both = sound & np.isfinite(baseline)
+        wins = (one.scores > baseline) + 0.5 * (one.scores == baseline)
+        row = {"contender": name, "step size": one.learning_rate}
+        row["return"] = describe(one.scores[sound])
         if best is not None:
-            solvable = finite & (best > 1e-3)
-            row["of the optimum"] = str(interval(score[solvable] / best[solvable]))
-        rival = scores["A2C"]
-        both = finite & np.isfinite(rival)
-        wins = (score > rival) + 0.5 * (score == rival)
-        row["P(better than A2C)"] = str(interval(wins[both]))
-        row["agents"] = int(finite.sum())
-        rows.append(row)
-    frame = pd.DataFrame(rows)
-    shown = Table(
-        *frame.columns, title=f"{settings.env}: last fifth of {settings.num_updates} updates"
-    )
-    for row in frame.itertuples(index=False):
-        shown.add_row(*map(str, row))
-    console.print(shown)
-    return frame
+            solvable = sound & (best > 1e-3)
+            row["of the optimum"] = describe(one.scores[solvable] / best[solvable])
+        row["P(better than A2C)"] = describe(wins[both])
+        rows.append(row | {"agents": int(sound.sum()), "diverged": int((~one.alive).sum())})
+    return pd.DataFrame(rows)
+
+
+def describe(scores: np.ndarray) -> str:
+    """Mean with its interval, or "none" without scores."""
+    return str(interval(scores)) if scores.size else "none"
 
 
 if __name__ == "__main__":
-    for chosen_settings in parse(Settings, sys.argv[1:]):
-        test(chosen_settings)
+    with errors_in_words():
+        for chosen in parse(Settings, sys.argv[1:]):
+            test(chosen)

@@ -19,20 +19,24 @@ from purejaxrl.launch import Job, RunFlags, launch
 
 @dataclass(frozen=True)
 class Settings(maze_held_out.MazeExperiment):
-    """Domain randomisation on mazes of up to {max_walls} walls."""
+    """Settings of domain randomisation."""
 
     hypers: ppo.Hypers = maze_held_out.STUDENT
     """The student's hyperparameters."""
     run: RunFlags = maze_held_out.options("results/maze_dr")
+
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        return f"Domain randomisation on mazes of up to {self.max_walls} walls"
 
 
 def build(settings: Settings) -> Job:
     student, env = maze_held_out.make_student(settings)
     sample_level = maze_levels.uniform(settings.max_walls)
     algorithm = domain_randomization.make(student, env, sample_level)
-    return Job(algorithm, (), settings.num_updates)
+    return maze_held_out.make_job(algorithm, settings)
 
 
 if __name__ == "__main__":
-    for outcome in launch(Settings, build):
-        maze_held_out.report(outcome)
+    launch(Settings, build, save=maze_held_out.report)

@@ -1,4 +1,4 @@
-"""Robust prioritised level replay on mazes: PPO with memory on the mazes it has most to learn from.
+"""Robust prioritised level replay on mazes: PPO with memory on the mazes of the highest scores.
 
 python experiments/maze_plr.py
 python experiments/maze_plr.py --score maxmc --hypers.replay.replay-prob 0.5,0.8
@@ -16,36 +16,39 @@ from algos import plr
 from envs import maze_levels
 from purejaxrl.launch import Job, RunFlags, launch
 from purejaxrl.ued.scores import SCORES
-from purejaxrl.validation import require_known
+from purejaxrl.validation import require_choice
 
 
 @dataclass(frozen=True)
 class Settings(maze_held_out.MazeExperiment):
-    """Robust PLR ({score}) on mazes of up to {max_walls} walls."""
+    """Settings of robust PLR."""
 
     score: str = "pvl"
-    """What makes a level worth replaying: see purejaxrl/ued/scores.py."""
-    capacity: int = 4000
-    """Levels that the buffer has room for."""
+    """Score by which levels are kept and replayed: see purejaxrl/ued/scores.py."""
+    learner: plr.Config = plr.Config()
+    """Static settings of the replay."""
     hypers: plr.Hypers = plr.Hypers(maze_held_out.STUDENT)
     """The student's hyperparameters, and the replay's."""
     run: RunFlags = maze_held_out.options("results/maze_plr")
 
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        return f"Robust PLR ({self.score}) on mazes of up to {self.max_walls} walls"
+
 
 def build(settings: Settings) -> Job:
-    known = SCORES.keys() - {"regret"}  # a student alone has no antagonist
-    require_known("score", settings.score, known)
+    require_choice(settings, "score", maze_held_out.SCORES_OF_STUDENTS)
     student, env = maze_held_out.make_student(settings)
     algorithm = plr.make(
-        plr.Config(settings.student, settings.capacity),
+        settings.learner,
         student,
         env,
         maze_levels.uniform(settings.max_walls),
         SCORES[settings.score],
     )
-    return Job(algorithm, (), settings.num_updates)
+    return maze_held_out.make_job(algorithm, settings)
 
 
 if __name__ == "__main__":
-    for outcome in launch(Settings, build):
-        maze_held_out.report(outcome)
+    launch(Settings, build, save=maze_held_out.report)

@@ -1,14 +1,14 @@
 """What learned objectives have learned: pictures of drifts and of LPG's rules.
 
-Of a drift (LPO, TA-LPO): its value and its gradient, over the ratio and the advantage, at the
-beginning, in the middle and at the end of life, beside PPO's clip. Of rules (LPG, TA-LPG): how
-entropy falls over lives of several lengths, and what one and the same update would be if the rule
-were told another time n/N.
+A drift (LPO, TA-LPO) is drawn beside PPO's clip: its value and its gradient over the ratio and the
+advantage, at the beginning, in the middle and at the end of life. For rules (LPG, TA-LPG) there are
+two questions: how does entropy fall over lives of several lengths, and how does an update change if
+the rule is told another time n/N?
 
 python experiments/objective_atlas.py --objectives lpo ta_lpo
 python experiments/objective_atlas.py --objectives lpg results/ta_lpg_meta_train/rule-0.npz
 
-OUT holds a picture for every drift, and one, with its data, for all rules.
+OUT holds `NAME.png` for every drift, and `rules.png` and `rules.csv` for all rules.
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -31,38 +31,58 @@ from algos import lpg, lpo, ta_lpo
 from algos.rules import load_rule
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Task
-from purejaxrl.launch import command
+from purejaxrl.launch import command, say
 from purejaxrl.running.devices import layout
 from purejaxrl.running.logs import console
 from purejaxrl.study.stats import interval
-from purejaxrl.validation import require_known
+from purejaxrl.validation import require, require_count, require_known
 
 AGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The atlas."""
+    """Settings of the atlas."""
 
     objectives: tuple[str, ...]
     """Names of shipped rules and drifts, or files of them."""
+    labels: tuple[str, ...] = ()
+    """What to call them; by default after their files."""
     clip_eps: float = 0.2
-    """PPO's clip, beside the drifts."""
+    """Clip range of PPO, which is drawn beside the drifts."""
     levels: str = "all_vrandlife"
-    """Distribution of levels on which rules' agents live: see envs/gridworld_levels.py."""
+    """Distribution of the levels for rules: see envs/gridworld_levels.py."""
     horizons: tuple[int, ...] = (10, 50, 250)
-    """Lengths of their lives, in updates."""
+    """Lengths of life for rules, in updates."""
     num_agents: int = 64
-    """Agents of a rule, each on a level of its own."""
+    """Agents of a rule, each with its own level."""
     out: Path = Path("results/objective_atlas")
     """Folder."""
 
     def __post_init__(self):
         require_known("levels", self.levels, LEVELS)
+        require_count(self, "num_agents")
+        sound = bool(self.horizons) and min(self.horizons) >= 1
+        require(sound, self, "horizons", "one or more integers >= 1")
+        require(self.clip_eps > 0, self, "clip_eps", "a number > 0")
+        require(bool(self.objectives), self, "objectives", "one or more rules or drifts")
+        labels = self.names()
+        differ = len(labels) == len(set(labels)) == len(self.objectives)
+        require(differ, self, "labels", f"a name for each objective, all different, not {labels}")
+        for name in self.objectives:
+            load_rule(name)
+        object.__setattr__(self, "out", self.out.expanduser())
+
+    def names(self) -> tuple[str, ...]:
+        """What to call the objectives in tables and files."""
+        return self.labels or tuple(
+            f"{Path(x).parent.name}-{Path(x).stem}" if Path(x).suffix else x
+            for x in self.objectives
+        )
 
 
 def draw_drift(name: str, config: lpo.Config, params: Any, settings: Settings) -> None:
-    """Draw a drift and the gradient of what the policy ascends, r A - F."""
+    """Draw a drift F, and the gradient of the objective r A - F."""
     ratio, advantage = jnp.meshgrid(jnp.linspace(0.5, 1.5, 201), jnp.linspace(-2, 2, 201))
     learned = config.make_drift().apply
     drifts = {"PPO": lambda x, a: lpo.clipping(x, a, settings.clip_eps)}
@@ -96,30 +116,30 @@ def draw_drift(name: str, config: lpo.Config, params: Any, settings: Settings) -
     figure.savefig(settings.out / f"{name}.png", dpi=150)
 
 
-class Told:
-    """A rule that is told another time than it is."""
+class RuleToldAge:
+    """A rule that reads a given age in place of the agent's."""
 
     def __init__(self, config: lpg.Config):
         """Wrap the config's rule."""
         self.rule = config.make_rule()
 
     def apply(self, rule_and_age: tuple, inputs: lpg.RuleInputs) -> lpg.Target:
-        """Ask the rule as though the agent were of this age."""
+        """Apply the rule as if the agent had this age."""
         params, age = rule_and_age
         return self.rule.apply(params, inputs._replace(age=age))
 
 
 def lives(config: lpg.Config, rule: Any, horizon: int, settings: Settings) -> dict[str, np.ndarray]:
-    """Live whole lives.
+    """Train agents for whole lives, and measure what the rule does.
 
     Returns:
-        `entropy` `[num_agents, horizon]`, the policy's on the experience of each update; and, in
-        the middle of life, what one and the same update would be at each of `AGES`: `pi_hat`, the
-        root of its mean square, as a part of its mean over the ages; and `change`, in entropy;
-        both `[num_agents, ages]`.
+        `entropy` `[num_agents, horizon]`: the policy's entropy on the experience of each update.
+        `pi_hat` and `change`, both `[num_agents, ages]`: what the update in the middle of life
+        would be if the rule were told each of `AGES`. `pi_hat` is the root mean square of π̂,
+        divided by its mean over the ages; `change` is the change of entropy by the update.
     """
     env, _ = envs.make(f"gridworld-{settings.levels}")
-    agent, told = lpg.make(config, env), lpg.make(config, env, Told(config))
+    agent, told = lpg.make(config, env), lpg.make(config, env, RuleToldAge(config))
     hypers = lpg.Hypers(rule=rule)
 
     def entropy(state: lpg.State, experience: Any) -> jax.Array:
@@ -154,7 +174,7 @@ def lives(config: lpg.Config, rule: Any, horizon: int, settings: Settings) -> di
 
 
 def tabulate_rules(rules: dict[str, tuple], settings: Settings) -> pd.DataFrame:
-    """Entropy over life and answers to being told a time, with intervals over agents."""
+    """Tabulate entropy over life and the effects of age, with intervals over agents."""
     rows = []
     for name, (config, params) in track(rules.items(), "rules", console=console):
         for horizon in settings.horizons:
@@ -168,12 +188,12 @@ def tabulate_rules(rules: dict[str, tuple], settings: Settings) -> pd.DataFrame:
 
 
 def draw_rules(table: pd.DataFrame, settings: Settings) -> None:
-    """Draw a row for each rule."""
+    """Draw the table, a row for each rule."""
     names = list(dict.fromkeys(table["rule"]))
     titles = {
         "entropy": ("entropy of the policy over life", "n/N"),
-        "pi_hat": ("size of π̂ in the middle of life, relative", "n/N that the rule is told"),
-        "change": ("change of entropy by that update", "n/N that the rule is told"),
+        "pi_hat": ("size of π̂ in the middle of life, relative", "n/N that the rule reads"),
+        "change": ("change of entropy by that update", "n/N that the rule reads"),
     }
     figure = matplotlib.figure.Figure(figsize=(11, 2.6 * len(names) + 0.3), layout="constrained")
     panels = figure.subplots(len(names), 3, sharex=True, sharey="col", squeeze=False)
@@ -198,10 +218,8 @@ def draw_rules(table: pd.DataFrame, settings: Settings) -> None:
 def main(settings: Settings) -> None:
     settings.out.mkdir(parents=True, exist_ok=True)
     rules = {}
-    for objective in settings.objectives:
+    for name, objective in zip(settings.names(), settings.objectives, strict=True):
         config, params = load_rule(objective)
-        path = Path(objective)
-        name = f"{path.parent.name}-{path.stem}" if path.suffix else objective
         if isinstance(config, lpo.Config):
             draw_drift(name, config, params, settings)
         else:
@@ -210,7 +228,7 @@ def main(settings: Settings) -> None:
         table = tabulate_rules(rules, settings)
         table.to_csv(settings.out / "rules.csv", index=False, float_format="%.5g")
         draw_rules(table, settings)
-    console.print(f"pictures are in {settings.out}", highlight=False)
+    say(f"pictures are in {settings.out}")
 
 
 if __name__ == "__main__":

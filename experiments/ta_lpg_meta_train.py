@@ -1,12 +1,12 @@
-"""TA-LPG: evolve a rule that knows how much of its life is left (Jackson et al. 2024).
+"""TA-LPG: evolve a rule that reads how much of an agent's life is left (Jackson et al. 2024).
 
 python experiments/ta_lpg_meta_train.py                    # a scale that two cores carry
 python experiments/ta_lpg_meta_train.py --levels small     # other levels; lifetimes stay
-python experiments/ta_lpg_meta_train.py --config.num-pairs 512 --config.num-episodes 64 \
-    --config.batch-size 8 --agent.num-envs 64 --agent.rule-width 256 \
+python experiments/ta_lpg_meta_train.py --learner.num-pairs 512 --learner.num-episodes 64 \
+    --learner.group 8 --agent.num-envs 64 --agent.rule-width 256 \
     --generations 2500                                     # the paper's
 
-The rules are written to OUT/rule-SEED.npz; `lpg_meta_test.py --rule FILE` puts one to the test.
+The rules are written to OUT/rule-SEED.npz; `lpg_meta_test.py --rule FILE` tests one.
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -23,37 +23,43 @@ from envs.gridworld_levels import LEVELS
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
 from purejaxrl.meta import evolution
 from purejaxrl.running.runner import RunOptions
-from purejaxrl.validation import require_known
+from purejaxrl.validation import require_count, require_known
 
 
 @dataclass(frozen=True)
 class Settings(Experiment):
-    """TA-LPG evolved on grid-worlds ({levels})."""
+    """Settings of TA-LPG's evolution."""
 
     levels: str = "all_vrandlife"
     """Distribution of levels: see envs/gridworld_levels.py."""
     lifetimes: str = "all_vrandlife"
-    """Distribution whose lifetimes to take: 10 to 250 updates, log-uniform."""
+    """Distribution of levels from which the lifetimes are taken: 10 to 250 updates, log-uniform."""
     generations: int = 300
     """Steps of the evolution."""
     seeds: int = 3
     """Rules to learn, seeded 0, 1, 2, …, one after the other."""
-    config: evolution.Config = evolution.Config()
-    """The evolution's static settings."""
+    learner: evolution.Config = evolution.Config()
+    """Static settings of the evolution."""
     agent: ta_lpg.Config = ta_lpg.Config(num_envs=16, rule_width=64)
-    """The agents' and the rule's static settings."""
+    """Static settings of the agents and of the rule."""
     hypers: evolution.Hypers = evolution.Hypers(agent=lpg.Hypers())
     """The evolution's hyperparameters."""
     run: RunFlags = RunOptions(out="results/ta_lpg_meta_train", chunk=4)
 
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        return f"TA-LPG evolved on grid-worlds ({self.levels})"
+
 
 def build(settings: Settings) -> Job:
-    """Also for a rule that knows nothing of time: which it is, is the agent's config's to say."""
+    """Build TA-LPG, or LPG by evolution: the agents' config makes the rule."""
+    require_count(settings, "generations")
     require_known("levels", settings.levels, LEVELS)
     require_known("lifetimes", settings.lifetimes, LEVELS)
     env, _ = envs.make(f"gridworld-{settings.levels}")
     learner = evolution.make(
-        settings.config,
+        settings.learner,
         lpg.make(settings.agent, env),
         env,
         init_theta=lambda key: lpg.init_rule(key, settings.agent),
@@ -65,5 +71,4 @@ def build(settings: Settings) -> Job:
 
 
 if __name__ == "__main__":
-    for settings, _, result in launch(Settings, build):
-        lpg_meta_train.write(result, settings.agent)
+    launch(Settings, build, save=lpg_meta_train.write)

@@ -1,14 +1,14 @@
-"""What knowledge of time is worth to a learned rule, and whether meta-gradients find its use.
+"""Does a learned rule gain from knowing the time, and can meta-gradients learn to use it?
 
 Four contenders: LPG and TA-LPG, each learned by meta-gradient and by evolution, on the same levels
-for lives of 10 to 250 updates. Then all are tested at horizons inside and outside of these, and
-asked what they make of time. Killed, it goes on where it was.
+for lives of 10 to 250 updates. All are then tested at shorter, equal and longer horizons, and the
+atlas shows how they use the time. Killed and started again, it continues.
 
 python experiments/ta_lpg_vs_lpg.py
 python experiments/ta_lpg_vs_lpg.py --meta-steps 500 --generations 80 --seeds 1
 
-OUT holds the rules of every contender; `horizons`, of horizon_generalisation.py; and `atlas`, of
-objective_atlas.py.
+OUT holds the rules of every contender; `horizons`, written by horizon_generalisation.py; and
+`atlas`, written by objective_atlas.py.
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -24,9 +24,9 @@ import objective_atlas
 import ta_lpg_meta_train
 
 from algos import lpg, ta_lpg
-from purejaxrl.launch import command
-from purejaxrl.running.logs import console
-from purejaxrl.validation import require_known
+from envs.gridworld_levels import LEVELS
+from purejaxrl.launch import command, say
+from purejaxrl.validation import require, require_count, require_known
 
 AGENTS = {"LPG": lpg.Config, "TA-LPG": ta_lpg.Config}
 CONTENDERS = tuple(f"{rule}-{how}" for rule in AGENTS for how in ("gradient", "evolution"))
@@ -34,17 +34,16 @@ CONTENDERS = tuple(f"{rule}-{how}" for rule in AGENTS for how in ("gradient", "e
 
 @dataclass(frozen=True)
 class Settings:
-    """The comparison."""
+    """Settings of the comparison."""
 
     contenders: tuple[str, ...] = CONTENDERS
-    """Who takes part; the others are compared with the first."""
-
+    """Contenders; the others are compared with the first."""
     levels: str = "all_vrandlife"
     """Distribution of levels and of lifetimes: see envs/gridworld_levels.py."""
     meta_steps: int = 2000
-    """Of a rule learned by meta-gradient."""
+    """Meta-steps in which a rule is learned by meta-gradient."""
     generations: int = 300
-    """Of a rule learned by evolution: about as many environment steps."""
+    """Generations in which a rule is evolved: about as many environment steps."""
     seeds: int = 3
     """Rules of every contender."""
     num_envs: int = 16
@@ -59,8 +58,15 @@ class Settings:
     """Folder."""
 
     def __post_init__(self):
+        require_count(
+            self, "meta_steps", "generations", "seeds", "num_envs", "rule_width", "num_levels"
+        )
+        require(bool(self.contenders), self, "contenders", f"one or more of {CONTENDERS}")
         for name in self.contenders:
             require_known("contender", name, CONTENDERS)
+        require_known("levels", self.levels, LEVELS)
+        horizon_generalisation.require_horizons(self)
+        object.__setattr__(self, "out", self.out.expanduser())
 
 
 def learn(name: str, settings: Settings) -> list[Path]:
@@ -74,15 +80,16 @@ def learn(name: str, settings: Settings) -> list[Path]:
     else:
         chosen = ta_lpg_meta_train.Settings(**shared, agent=agent, generations=settings.generations)
         job = ta_lpg_meta_train.build(chosen)
-    console.print(f"{name}: {settings.seeds} rules")
-    return lpg_meta_train.learn_rules(job, chosen, agent, settings.out / name)
+    say(f"{name}: {settings.seeds} rules")
+    return lpg_meta_train.learn_rules(job, chosen, settings.out / name)
 
 
 def main(settings: Settings) -> None:
     rules = {name: learn(name, settings) for name in settings.contenders}
     horizon_generalisation.main(
         horizon_generalisation.Settings(
-            rules=tuple(str(settings.out / name) for name in rules),
+            rules=tuple(str(paths[0].parent) for paths in rules.values()),
+            labels=tuple(rules),
             levels=settings.levels,
             horizons=settings.horizons,
             num_levels=settings.num_levels,
@@ -92,6 +99,7 @@ def main(settings: Settings) -> None:
     objective_atlas.main(
         objective_atlas.Settings(
             objectives=tuple(str(paths[0]) for paths in rules.values()),
+            labels=tuple(rules),
             levels=settings.levels,
             num_agents=settings.num_levels,
             out=settings.out / "atlas",

@@ -21,13 +21,20 @@ from purejaxrl.running.runner import RunOptions
 
 @dataclass(frozen=True)
 class Settings(lpo_meta_train.Settings):
-    """TA-LPO evolved on {env}."""
+    """Settings of TA-LPO's evolution."""
 
     agent: ta_lpo.Config = ta_lpo.Config(**asdict(lpo_meta_train.Settings.agent))
-    """The agents' and the drift's static settings: those of LPO."""
+    """Static settings of the agents and of the drift: those of LPO."""
     run: RunFlags = RunOptions(out="results/ta_lpo_meta_train", chunk=4)
+
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        return f"TA-LPO evolved on {self.env}"
+
+
+build = lpo_meta_train.build
 
 
 if __name__ == "__main__":
-    for outcome in launch(Settings, lpo_meta_train.build):
-        lpo_meta_train.write(outcome)
+    launch(Settings, build, save=lpo_meta_train.write)

@@ -6,13 +6,12 @@ So a run can be jitted, and vmapped over keys, hyperparameters and levels.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.validation import check_hypers
+from purejaxrl.validation import check_hypers, is_count
 
 Metrics = dict[str, jax.Array]
 
@@ -58,7 +57,7 @@ class Algorithm(NamedTuple):
     trajectory's actions `[num_steps, num_envs]`, and the means of the state's entropies on it, by
     name. A meta-gradient needs it."""
     estimate: Callable | None = None
-    """(state, hypers, trajectory) -> Estimates, values and advantages `[num_steps, num_envs]`.
+    """(state, hypers, trajectory) -> ValueEstimates, values and advantages `[num_steps, num_envs]`.
     Scores of levels need it."""
     partition: Any = None
     """Of a meta-learner: PartitionSpecs, a prefix of its `State`, that lay its agents over the
@@ -66,22 +65,8 @@ class Algorithm(NamedTuple):
     num_agents: int = 1
     """How many agents there are to lay."""
     made_of: tuple[str, ...] = ()
-    """Names of the environment and the functions it was made with; compared like `config`."""
-
-
-def part_name(part: Any) -> str:
-    """Name an environment or a function that an algorithm is made of."""
-    if isinstance(part, partial):
-        bound = *map(str, part.args), *(f"{name}={x}" for name, x in part.keywords.items())
-        return f"{part_name(part.func)}({', '.join(bound)})"
-    if hasattr(part, "__qualname__"):
-        return f"{part.__module__}.{part.__qualname__}"
-    return f"{type(part).__qualname__}({getattr(part, 'name', '')})"
-
-
-def config_name(config: Any) -> str:
-    """Name a config and the file that it is of: a fork may have the same settings."""
-    return f"{type(config).__module__}.{config!r}"
+    """`part_name` of the environment and of everything else it was made with that decides a
+    result. A run is resumed only where these and `config` are equal."""
 
 
 def update(algorithm: Algorithm, state: Any, hypers: Any) -> tuple[Any, Metrics]:
@@ -101,8 +86,8 @@ def make_train(algorithm: Algorithm, num_updates: int) -> Callable:
         `train(key, hypers, env_params) -> (State, Metrics)`, the metrics stacked
         to `[num_updates]`: jit it, and vmap it over any of its arguments.
     """
-    if num_updates < 1:
-        raise ValueError(f"num_updates: {num_updates} is not valid; it must be an integer >= 1")
+    if not is_count(num_updates):
+        raise ValueError(f"num_updates: {num_updates!r} is not valid; it must be an integer >= 1")
 
     def train(key: jax.Array, hypers: Any, env_params: Any) -> tuple[Any, Metrics]:
         check_hypers(hypers)

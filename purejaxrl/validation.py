@@ -106,12 +106,15 @@ def require_known(kind: str, name: str, known: Iterable[str]) -> None:
     raise ValueError(f"unknown {kind} {name!r}; did you mean: {hint}?")
 
 
+def is_count(value: Any) -> bool:
+    """Whether a value is an integer >= 1."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+
+
 def require_count(owner: object, *names: str) -> None:
     """Raise a ValueError unless each named field of `owner` is an integer >= 1."""
     for name in names:
-        value = getattr(owner, name)
-        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        require(is_count, owner, name, "an integer >= 1")
+        require(is_count(getattr(owner, name)), owner, name, "an integer >= 1")
 
 
 def require_choice(owner: object, field: str, choices: tuple[str, ...]) -> None:

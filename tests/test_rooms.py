@@ -17,7 +17,7 @@ FLOORS = (  # from the top: a room imports itself and the floors below it
     {"purejaxrl.running"},
     {"purejaxrl.algorithm"},
     {"purejaxrl.parts"},
-    {"purejaxrl.validation"},
+    {"purejaxrl.identity", "purejaxrl.validation"},
 )
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
 PACKAGES = ("experiments", "algos", "envs", "purejaxrl")

@@ -1,11 +1,12 @@
-"""How fast environments step with random actions: steps per second on all cores after compiling.
+"""Measure how fast environments step with random actions: steps per second on all cores.
 
-Every contender runs in a process of its own, one after the other, in several rounds, so that a
-machine whose speed drifts is unfair to none. Auto-reset and sampling the actions are included; each
-environment of ours has a level of its own. The peers get a virtual environment.
+Every contender runs in a process of its own, one at a time. Every round runs each contender once,
+so that a drift of the machine's speed affects all alike. Auto-reset and sampling the actions are
+included, compilation is not. Each of our environments has its own level. The peers run in a virtual
+environment that is made for them.
 
 python experiments/bench/env_throughput.py
-python experiments/bench/env_throughput.py --sweep   # cost against grid size and number of objects
+python experiments/bench/env_throughput.py --sweep   # cost over grid size and number of objects
 """
 
 import os
@@ -13,13 +14,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+import matplotlib.figure
 import numpy as np
 import pandas as pd
-import tyro
-from processes import console, peer_python, run_worker
+from processes import WORKERS, console, peer_python, run_worker, write_table
 
-WORKERS = Path(__file__).parent / "workers"
+from purejaxrl.launch import command
+from purejaxrl.validation import require_count
+
 PEER_PACKAGES = ("xminigrid==0.9.3", "navix==0.7.4", "craftax==1.6.1", "jax==0.10.2")
 OURS = (
     ("CartPole-v1", "step"),
@@ -44,38 +46,41 @@ class Settings:
     """What to measure."""
 
     num_envs: int = 1024
-    """Environments side by side, over all cores."""
+    """Environments that step at the same time, divided among the cores."""
     num_steps: int = 1000
-    """Steps in each, per timed run (a tenth of it for Brax, a hundredth for Craftax)."""
+    """Steps of each environment in a timed run; a tenth for Brax, a hundredth for Craftax."""
     rounds: int = 2
-    """Processes per contender, interleaved."""
+    """Processes per contender; every round runs each contender once."""
     repeats: int = 3
-    """Timed runs in each process, after one to warm up."""
+    """Timed runs in each process, after one run to warm up."""
     peers: bool = True
-    """Measure the peers, too."""
+    """Also measure the peers."""
     sweep: bool = False
-    """Instead, measure grid-worlds of several sizes and numbers of objects, and plot them."""
+    """Instead, measure grid-worlds over size and number of objects, and plot the cost."""
     out: Path = Path("results/bench")
     """Folder for the tables and the picture."""
 
+    def __post_init__(self):
+        require_count(self, "num_envs", "num_steps", "rounds", "repeats")
+
 
 def measure(worker: str, name: str, settings: Settings, *extra: str) -> dict | None:
-    """Run one worker; returns what it measured, or says why there is nothing."""
+    """Run one worker; return what it measured. None if it failed, after printing the reason."""
     python = sys.executable
     if worker != "env":
         python = peer_python(Path(".cache/bench-env-peers"), PEER_PACKAGES)
     part = {"inverted_pendulum": 10, "Craftax-Classic-Symbolic-v1": 100}.get(name, 1)
-    num_steps = settings.num_steps // part
+    num_steps = max(1, settings.num_steps // part)
     words = [python, WORKERS / f"{worker}_steps.py", name, settings.num_envs, num_steps]
     result = run_worker([*words, settings.repeats, *extra])
     if isinstance(result, str):
-        console.print(f"{worker} {name}: {result}")
+        console.print(f"{worker} {name}: {result}", markup=False, soft_wrap=True)
         return None
     return result
 
 
 def compare(settings: Settings) -> pd.DataFrame:
-    """Measure every environment; a row each, with its speed as a ratio to CartPole's."""
+    """Measure every environment; one row each, with its speed as a ratio to CartPole's."""
     cases = [("env", name, kind) for name, kind in OURS]
     cases += [(worker, name) for worker, name in PEERS] if settings.peers else []
     found = {case: [] for case in cases}
@@ -100,15 +105,12 @@ def compare(settings: Settings) -> pd.DataFrame:
                     "compile_s": round(float(np.median([r["compile_s"] for r in results])), 1),
                 }
             )
-    frame = pd.DataFrame(rows)
-    cartpole = frame.loc[frame["env"] == "CartPole-v1", "steps_per_s"]
-    if len(cartpole):
-        frame["over_cartpole"] = (frame["steps_per_s"] / cartpole.iloc[0]).round(2)
-    return frame
+    speed = next((r["steps_per_s"] for r in rows if r["env"] == "CartPole-v1"), np.nan)
+    return pd.DataFrame([r | {"over_cartpole": round(r["steps_per_s"] / speed, 2)} for r in rows])
 
 
 def sweep(settings: Settings) -> pd.DataFrame:
-    """Nanoseconds of a core per step against grid size and number of objects, also as a picture."""
+    """Measure a step's cost, in nanoseconds of one core, over grid size and number of objects."""
     rows = []
     for size in (4, 6, 8, 10, 13):
         for objects in (1, 3, 5):
@@ -118,24 +120,28 @@ def sweep(settings: Settings) -> pd.DataFrame:
                 seconds = np.median(result["seconds"]) / result["env_steps"]
                 cost = 1e9 * seconds * len(os.sched_getaffinity(0))
                 rows.append({"size": size, "objects": objects, "ns_per_step": round(cost, 1)})
-    frame = pd.DataFrame(rows)
-    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    return pd.DataFrame(rows)
+
+
+def draw(frame: pd.DataFrame, path: Path) -> None:
+    """Plot a sweep: a line per number of objects."""
+    figure = matplotlib.figure.Figure(figsize=(5, 3.5), layout="constrained")
+    axes = figure.subplots()
     for objects, part in frame.groupby("objects"):
         axes.plot(part["size"], part["ns_per_step"], marker="o", label=f"{objects} objects")
     axes.set(xlabel="side of the grid", ylabel="ns of one core per step", ylim=(0, None))
     axes.legend()
-    figure.savefig(settings.out / "env_cost.png", dpi=150)
-    return frame
+    figure.savefig(path, dpi=150)
 
 
 def main(settings: Settings) -> None:
-    settings.out.mkdir(parents=True, exist_ok=True)
-    frame = sweep(settings) if settings.sweep else compare(settings)
-    path = settings.out / ("env_cost.csv" if settings.sweep else "env_throughput.csv")
-    frame.to_csv(path, index=False)
-    console.print(frame.to_string(index=False))
-    console.print(f"written to {path}")
+    if settings.sweep:
+        frame = sweep(settings)
+        write_table(frame, settings.out / "env_cost.csv")
+        draw(frame, settings.out / "env_cost.png")
+    else:
+        write_table(compare(settings), settings.out / "env_throughput.csv")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings)

@@ -1,7 +1,8 @@
-"""What GROOVE costs beside LPG: seconds per meta-step, and what the level buffer takes of it.
+"""Measure what GROOVE costs beside LPG: seconds per meta-step, and the level buffer's share.
 
-Every case runs in a process of its own, several rounds interleaved. `buffer` is what a meta-step
-does with its buffer, alone: chances of all levels, a draw, and the report of a life that ended.
+Every case runs in a process of its own, and every round runs each case once. `buffer` is the work
+that a meta-step does with its buffer, alone: it computes the probabilities of all levels, draws one
+per agent, and reports one life that ended.
 
 python experiments/bench/groove_meta_step.py    # the published settings; capacities 4,000, 100,000
 """
@@ -9,9 +10,11 @@ python experiments/bench/groove_meta_step.py    # the published settings; capaci
 from dataclasses import dataclass
 
 import pandas as pd
-import tyro
-from lpg_meta_step import Scale, measure, row
-from processes import console
+from meta_steps import Scale, measure, row
+from processes import write_table
+
+from purejaxrl.launch import command
+from purejaxrl.validation import require
 
 
 @dataclass(frozen=True)
@@ -19,38 +22,39 @@ class Settings(Scale):
     """What to measure."""
 
     capacities: tuple[int, ...] = (4000, 100_000)
-    """Of the level buffer."""
+    """Numbers of levels that the buffer holds."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        least = self.num_agents
+        valid = bool(self.capacities) and min(self.capacities) >= least
+        require(valid, self, "capacities", f"one or more integers >= num_agents = {least}")
 
 
 def compare(settings: Settings) -> pd.DataFrame:
-    """A meta-step of LPG, and of GROOVE with its buffer alone at every capacity."""
+    """Measure LPG, then GROOVE and its buffer at every capacity; one row each."""
     cases: list[tuple] = [("step",)]
     for capacity in settings.capacities:
         cases += [("groove", capacity), ("buffer", capacity)]
     found: dict[tuple, list] = {case: [] for case in cases}
     for _ in range(settings.rounds):
-        for kind, *capacity in cases:
-            result = measure(kind, settings, *capacity)
+        for case in cases:
+            result = measure(case[0], settings, *case[1:])
             if result:
-                found[kind, *capacity].append(result)
+                found[case].append(result)
+    names = {"step": "LPG", "groove": "GROOVE", "buffer": "buffer"}
     rows = [
-        row(case[0], results) | {"capacity": case[1] if case[1:] else 0}
-        for case, results in found.items()
+        row(names[kind], results, capacity=capacity[0] if capacity else 0)
+        for (kind, *capacity), results in found.items()
         if results
     ]
-    frame = pd.DataFrame(rows).replace({"case": {"step": "LPG", "groove": "GROOVE"}})
-    lpg = frame.loc[frame["case"] == "LPG", "meta_step_s"].iloc[0]
-    return frame.assign(over_lpg=(frame["meta_step_s"] / lpg).round(4))
+    lpg = next((r["meta_step_s"] for r in rows if r["case"] == "LPG"), float("nan"))
+    return pd.DataFrame([r | {"over_lpg": round(r["meta_step_s"] / lpg, 4)} for r in rows])
 
 
 def main(settings: Settings) -> None:
-    settings.out.mkdir(parents=True, exist_ok=True)
-    frame = compare(settings)
-    path = settings.out / "groove_meta_step.csv"
-    frame.to_csv(path, index=False)
-    console.print(frame.to_string(index=False))
-    console.print(f"written to {path}")
+    write_table(compare(settings), settings.out / "groove_meta_step.csv")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings)

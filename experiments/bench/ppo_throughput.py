@@ -1,8 +1,9 @@
-"""PPO's speed beside its peers', in one run: environment steps per second, compile time apart.
+"""Measure PPO's speed beside its peers': environment steps per second, without compile time.
 
-Every contender runs in a process of its own with the same hyperparameters, one after the other, in
-several rounds, so that a machine whose speed drifts is unfair to none. The peers get a virtual
-environment with the older gymnax they need. PureJaxRL is measured if a checkout of it is given.
+Every contender runs in a process of its own, one at a time, with the same hyperparameters. Every
+round runs each contender once, so that a drift of the machine's speed affects all alike. The peers
+run in a virtual environment that is made for them, as they need an older gymnax. PureJaxRL is
+measured if `--purejaxrl` names a checkout of it.
 
 python experiments/bench/ppo_throughput.py --purejaxrl PATH
 """
@@ -13,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import tyro
-from processes import console, peer_python, run_worker
-from rich.table import Table
+from processes import WORKERS, console, peer_python, run_worker, write_table
 
-WORKERS = Path(__file__).parent / "workers"
+from purejaxrl.launch import command
+from purejaxrl.validation import require, require_count, require_known
+
 PEER_PACKAGES = ("rejax==0.1.3", "gymnax==0.0.9", "jax==0.10.2", "flax==0.12.8", "distrax==0.1.9")
 UPDATES = {1: 100, 16: 20, 64: 8, 256: 3, 1024: 3, 4096: 3}
 SCRIPTS = {
@@ -37,21 +38,31 @@ class Settings:
     breakout_members: tuple[int, ...] = (64,)
     """Population sizes on Breakout-MinAtar."""
     contenders: tuple[str, ...] = ("ours", "rejax", "purejaxrl", "ceiling")
-    """Whom to measure."""
+    """What to measure; `ceiling` steps our environments with random actions and learns nothing."""
     rounds: int = 2
-    """Processes per contender, interleaved."""
+    """Processes per contender; every round runs each contender once."""
     repeats: int = 3
-    """Timed runs in each process, after one to warm up."""
+    """Timed runs in each process, after one run to warm up."""
     time_limit: float = 900.0
-    """Seconds after which a process is given up."""
+    """Seconds after which a process is stopped."""
     purejaxrl: Path | None = None
-    """Checkout of PureJaxRL, if it is to be measured."""
+    """Checkout of PureJaxRL; without one, it is not measured."""
     out: Path = Path("results/bench/ppo_throughput.csv")
-    """Where the table goes."""
+    """File for the table."""
+
+    def __post_init__(self):
+        require_count(self, "rounds", "repeats")
+        for name in ("members", "breakout_members"):
+            require(min(getattr(self, name), default=1) >= 1, self, name, "integers >= 1")
+        for name in self.contenders:
+            require_known("contender", name, SCRIPTS)
+        require(self.time_limit > 0, self, "time_limit", "a number of seconds > 0")
+        valid = self.purejaxrl is None or (self.purejaxrl / "purejaxrl" / "ppo.py").is_file()
+        require(valid, self, "purejaxrl", "a folder that holds purejaxrl/ppo.py")
 
 
 def measure(contender: str, env: str, members: int, settings: Settings) -> dict | str:
-    """Run one worker; returns what it measured, or why there is nothing."""
+    """Run one worker; return what it measured, or the reason why there is nothing."""
     updates = UPDATES.get(members, 3) if env == "CartPole-v1" else max(1, 16 // members)
     arguments = [env, members, updates, settings.repeats]
     environment = {}
@@ -65,52 +76,60 @@ def measure(contender: str, env: str, members: int, settings: Settings) -> dict 
     return run_worker([python, script, *arguments], settings.time_limit, environment)
 
 
+def summarize(env: str, members: int, found: dict[str, list[dict]]) -> list[dict]:
+    """Make a row per contender of one population: medians over its processes.
+
+    Args:
+        env, members: the population.
+        found: what the workers of each contender measured.
+    """
+    speeds = {
+        contender: np.median([r["env_steps"] / s for r in results for s in r["seconds"]])
+        for contender, results in found.items()
+        if results
+    }
+    rows = []
+    for contender, speed in speeds.items():
+        results = found[contender]
+        seconds = [s for r in results for s in r["seconds"]]
+        rows.append(
+            {
+                "env": env,
+                "members": members,
+                "contender": contender,
+                "steps_per_s": round(speed),
+                "ours_over_it": round(speeds.get("ours", np.nan) / speed, 2),
+                "runs": len(seconds),
+                "fastest_s": round(min(seconds), 3),
+                "slowest_s": round(max(seconds), 3),
+                "compile_s": round(float(np.median([r["compile_s"] for r in results])), 1),
+                "peak_mb": round(max(r["peak_mb"] for r in results)),
+            }
+        )
+    return rows
+
+
 def main(settings: Settings) -> None:
     contenders = [c for c in settings.contenders if c != "purejaxrl" or settings.purejaxrl]
-    rows = []
     cases = [("CartPole-v1", m) for m in settings.members]
     cases += [("Breakout-MinAtar", m) for m in settings.breakout_members]
+    rows = []
     for env, members in cases:
         found: dict[str, list[dict]] = {c: [] for c in contenders}
         for _ in range(settings.rounds):
             for contender in contenders:
                 result = measure(contender, env, members, settings)
                 if isinstance(result, str):
-                    console.print(f"{contender}, {env}, {members} members: {result}", markup=False)
+                    text = f"{contender}, {env}, {members} members: {result}"
+                    console.print(text, markup=False, soft_wrap=True)
                 else:
                     found[contender].append(result)
-        speeds = {
-            c: np.median([r["env_steps"] / s for r in results for s in r["seconds"]])
-            for c, results in found.items()
-            if results
-        }
-        for contender, speed in speeds.items():
-            results = found[contender]
-            seconds = [s for r in results for s in r["seconds"]]
-            rows.append(
-                {
-                    "env": env,
-                    "members": members,
-                    "contender": contender,
-                    "steps_per_s": round(speed),
-                    "ours_over_it": round(speeds.get("ours", np.nan) / speed, 2),
-                    "runs": len(seconds),
-                    "fastest_s": round(min(seconds), 3),
-                    "slowest_s": round(max(seconds), 3),
-                    "compile_s": round(float(np.median([r["compile_s"] for r in results])), 1),
-                    "peak_mb": round(max(r["peak_mb"] for r in results)),
-                }
-            )
-        settings.out.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows).to_csv(settings.out, index=False)
-        console.print(f"{env}, {members} members: " + str({k: round(v) for k, v in speeds.items()}))
-    if rows:
-        table = Table(*rows[0])
-        for row in rows:
-            table.add_row(*map(str, row.values()))
-        console.print(table)
-        console.print(f"written to {settings.out}")
+        rows += summarize(env, members, found)
+        if rows:  # after every case: the whole table takes long
+            write_table(pd.DataFrame(rows), settings.out)
+    if not rows:
+        raise ValueError("nothing was measured: every worker failed, or no case was given")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings)

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own, the peers in virtual environments of theirs."""
+"""Run every contender in its own process, peers in their own environment; print tables."""
 
 import json
 import os
@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 
 console = Console(stderr=True)
+WORKERS = Path(__file__).parent / "workers"
 
 
 def peer_python(folder: Path, packages: Sequence[str]) -> Path:
-    """Make a virtual environment with the peers' packages, once; returns its Python."""
+    """Make a virtual environment with the peers' packages unless it exists; return its Python."""
     python = folder / "bin" / "python"
     if not (folder / "ready").exists():
         console.print("making a virtual environment for the peers …")
@@ -30,29 +32,50 @@ def run_worker(
     time_limit: float | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> dict | str:
-    """Run a worker without a compilation cache.
+    """Run a worker to its end, without a compilation cache.
 
     Args:
-        command: its words.
-        time_limit: seconds after which it is given up.
+        command: the program and its arguments.
+        time_limit: seconds after which the worker is stopped.
         environment: variables to add.
 
     Returns:
-        What it measured, the JSON on its last line, or why there is nothing.
+        The JSON object on the last line of its output, or the reason why there is none.
     """
     try:
         done = subprocess.run(
             [str(word) for word in command],
-            env=os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"} | dict(environment or {}),
+            env=without_cache(environment),
             capture_output=True,
             text=True,
             timeout=time_limit,
         )
     except subprocess.TimeoutExpired:
         return f"no result in {time_limit:g} s"
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["failed"]
-        return next(
-            (x for x in reversed(lines) if re.match(r"[\w.]+(Error|Exception)", x)), lines[-1]
-        )
-    return json.loads(done.stdout.splitlines()[-1])
+    return error_in(done.stderr) if done.returncode else json.loads(done.stdout.splitlines()[-1])
+
+
+def without_cache(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return this process's environment variables and more, with JAX's compilation cache off."""
+    return os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"} | dict(environment or {})
+
+
+def error_in(stderr: str) -> str:
+    """Find the error in what a failed process wrote: its last line that names an exception."""
+    lines = stderr.strip().splitlines() or ["failed without a message"]
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception)", line)]
+    return (errors or lines)[-1]
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, and print it with one line per row, however narrow the terminal.
+
+    Raises:
+        ValueError: if the table has no rows.
+    """
+    if frame.empty:
+        raise ValueError("nothing was measured: every worker failed, or no case was given")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(path, index=False)
+    for text in (frame.to_string(index=False), f"written to {path}"):
+        console.print(text, soft_wrap=True, highlight=False, markup=False)

@@ -1,38 +1,41 @@
-"""How the levels of lives that are over are scored, for a curriculum that asks."""
+"""How the level of a finished life is scored, for a curriculum that reads scores."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.algorithm import Algorithm, part_name
-from purejaxrl.parts.returns import Estimates
+from purejaxrl.algorithm import Algorithm
+from purejaxrl.identity import part_name
+from purejaxrl.parts.returns import ValueEstimates
 from purejaxrl.running.evaluate import evaluate
-from purejaxrl.ued.scores import Outcome
+from purejaxrl.ued.scores import LevelOutcome, Score
 
 
 class Assessment(NamedTuple):
-    """What it takes to score a level."""
+    """What is needed to score a level."""
 
-    score: Callable
-    """(key, Outcome) -> float32 [], as in `ued/scores.py`"""
+    score: Score
+    """One of `ued/scores.py`, or your own."""
     env: Any
     """Where final policies are evaluated: the agents' environment."""
     antagonist: Algorithm | None = None
-    """What lives on the same level beside each agent, with the same number of interactions."""
+    """An algorithm that trains beside each agent, on its level, for as many interactions."""
     num_episodes: int = 16
-    """Evaluation episodes, side by side."""
+    """Evaluation episodes of each policy."""
     max_steps: int = 10_000
-    """Where to stop evaluation at the latest."""
+    """Steps after which an evaluation episode is cut."""
     slots: int = 8
-    """Lives that are judged at a time, on each device; all are judged, however many end at once."""
+    """Finished lives that a device scores at a time, until all are scored."""
 
     @property
     def made_of(self) -> tuple[str, ...]:
-        """What it is made of, as of an `Algorithm`."""
-        rival = (str(self.antagonist.config), *self.antagonist.made_of) if self.antagonist else ()
-        return part_name(self.score), str(self.num_episodes), *rival
+        """Names of its parts, as of an `Algorithm`."""
+        antagonist = ()
+        if self.antagonist:
+            antagonist = part_name(self.antagonist.config), *self.antagonist.made_of
+        parts = self.score, self.env, self.num_episodes, self.max_steps, self.slots
+        return *map(part_name, parts), *antagonist
 
 
 def assess(
@@ -41,22 +44,22 @@ def assess(
     agent: Algorithm,
     state: Any,
     antagonist_state: Any,
-    seen: Estimates,
+    estimates: ValueEstimates,
     best_return: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Score the level of one life.
+    """Score the level of one finished life.
 
     Args:
         key: typed key.
-        assessment: how.
+        assessment: how to score it.
         agent: the inner algorithm.
         state: the agent's, at the end of its life.
-        antagonist_state: its antagonist's; () without one.
-        seen: values and advantages of its last experience.
+        antagonist_state: the antagonist's; () without one.
+        estimates: values and advantages of the agent's last experience.
         best_return: the highest return known on the level; -inf if none is.
 
     Returns:
-        The score, and the highest return now known, float32.
+        The score, and the highest return now known, both float32 [].
     """
     agent_key, antagonist_key, score_key = jax.random.split(key, 3)
 
@@ -69,9 +72,13 @@ def assess(
 
     returns = play(agent_key, agent, state)
     if assessment.antagonist is None:
-        against = jnp.full(1, jnp.nan)
+        antagonist_returns = jnp.full(1, jnp.nan)
     else:
-        against = play(antagonist_key, assessment.antagonist, antagonist_state)
-    best_return = jnp.fmax(best_return, jnp.fmax(jnp.nanmax(returns), jnp.nanmax(against)))
-    outcome = Outcome(seen.advantage, seen.value, returns, best_return, against)
+        antagonist_returns = play(antagonist_key, assessment.antagonist, antagonist_state)
+    best_return = jnp.fmax(
+        best_return, jnp.fmax(jnp.nanmax(returns), jnp.nanmax(antagonist_returns))
+    )
+    outcome = LevelOutcome(
+        estimates.advantage, estimates.value, returns, best_return, antagonist_returns
+    )
     return assessment.score(score_key, outcome), best_return

@@ -1,4 +1,4 @@
-"""Lives: how long an agent learns, what it has come to in the end, and who takes its place."""
+"""Lives of agents: how long they train, what their last policy earns, and their replacement."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +9,11 @@ import jax.numpy as jnp
 from purejaxrl.algorithm import Algorithm, Task, update
 from purejaxrl.running.evaluate import evaluate
 
+Replacement = Callable[[Any, jax.Array], Any]
+"""`(agent, index) -> agent`: makes the successor of one agent."""
 
-def live(
+
+def train_and_evaluate(
     algorithm: Algorithm,
     env: Any,
     key: jax.Array,
@@ -20,48 +23,51 @@ def live(
     num_episodes: int = 16,
     max_steps: int = 10_000,
 ) -> jax.Array:
-    """Live one whole life, of a traced length, and return what its last policy earns: `[]`.
+    """Train an agent for one whole life, of a traced length, and evaluate its last policy.
 
     Args:
-        algorithm: of the agent.
+        algorithm: the agent's.
         env: where its policy is evaluated.
         key: typed key.
         hypers: the agent's.
         task: the level and the number of updates.
-        num_episodes: evaluation episodes, of sampled actions.
-        max_steps: where to stop them at the latest.
+        num_episodes: evaluation episodes; actions are sampled.
+        max_steps: steps after which an evaluation episode is cut.
+
+    Returns:
+        The mean return of the evaluation episodes, float32 [].
     """
-    init_key, exam_key = jax.random.split(key)
+    init_key, evaluation_key = jax.random.split(key)
     state = jax.lax.while_loop(
         lambda state: state.step < state.task.horizon,
         lambda state: update(algorithm, state, hypers)[0],
         algorithm.init(init_key, hypers, task),
     )
-    found = evaluate(
-        algorithm, env, exam_key, algorithm.policy(state), task.env_params,
+    played = evaluate(
+        algorithm, env, evaluation_key, algorithm.policy(state), task.env_params,
         num_episodes=num_episodes, greedy=False, max_steps=max_steps,
     )  # fmt: skip
-    return found.ret.mean()
+    return played.ret.mean()
 
 
-def staggered(horizon: jax.Array, index: jax.Array, num_agents: int) -> jax.Array:
+def stagger_horizon(horizon: jax.Array, index: jax.Array, num_agents: int) -> jax.Array:
     """Cut an agent's first life short, so that lives do not all end at once: int32.
 
     Args:
         horizon: full length of its life, in updates.
-        index: which of the agents it is.
-        num_agents: of how many.
+        index: its index among the agents.
+        num_agents: number of agents.
     """
     return jnp.maximum(1, -(-horizon * (index + 1) // num_agents)).astype(horizon.dtype)
 
 
-def replace_each(agents: Any, finished: jax.Array, replacement: Callable) -> Any:
-    """Replace agents one after the other: it costs as much as there are to replace.
+def replace_each(agents: Any, finished: jax.Array, replacement: Replacement) -> Any:
+    """Replace finished agents one after the other: the cost is in proportion to their number.
 
     Args:
         agents: leaves `[num_agents, ...]`.
-        finished: bool `[num_agents]`, whom to replace.
-        replacement: `(agent, index) -> agent`.
+        finished: bool `[num_agents]`, the agents to replace.
+        replacement: makes an agent's successor.
     """
     order = jnp.argsort(~finished, stable=True)  # the finished first
 
@@ -73,8 +79,10 @@ def replace_each(agents: Any, finished: jax.Array, replacement: Callable) -> Any
     return jax.lax.fori_loop(0, finished.sum(), replace, agents)
 
 
-def for_finished(function: Callable, agents: Any, finished: jax.Array, slots: int) -> Any:
-    """Map a function over the agents whose life is over, `slots` at a time until none is left.
+def map_finished(
+    function: Callable[[Any], Any], agents: Any, finished: jax.Array, slots: int
+) -> Any:
+    """Map a function over the finished agents, vmapped over `slots` of them at a time.
 
     Args:
         function: `(agent) -> tree of floats`.
@@ -83,18 +91,18 @@ def for_finished(function: Callable, agents: Any, finished: jax.Array, slots: in
         slots: agents that are vmapped at a time.
 
     Returns:
-        What the function returns, `[num_agents, ...]`; NaN for the others.
+        What the function returns, `[num_agents, ...]`; NaN for agents that are not finished.
     """
     num_agents = finished.shape[0]
     slots = min(slots, num_agents)
     size = -(-num_agents // slots) * slots
-    whom = jnp.flatnonzero(finished, size=size, fill_value=num_agents)  # the fill is not written
+    index = jnp.flatnonzero(finished, size=size, fill_value=num_agents)  # the fill is not written
 
-    def judge(i: jax.Array, results: Any) -> Any:
-        index = jax.lax.dynamic_slice_in_dim(whom, i * slots, slots)
-        some = jax.vmap(function)(jax.tree.map(lambda x: x.at[index].get(mode="clip"), agents))
-        return jax.tree.map(lambda all, x: all.at[index].set(x, mode="drop"), results, some)
+    def map_slots(i: jax.Array, results: Any) -> Any:
+        at = jax.lax.dynamic_slice_in_dim(index, i * slots, slots)
+        some = jax.vmap(function)(jax.tree.map(lambda x: x.at[at].get(mode="clip"), agents))
+        return jax.tree.map(lambda all, x: all.at[at].set(x, mode="drop"), results, some)
 
     one = jax.eval_shape(function, jax.tree.map(lambda x: x[0], agents))
     results = jax.tree.map(lambda x: jnp.full((num_agents, *x.shape), jnp.nan, x.dtype), one)
-    return jax.lax.fori_loop(0, -(-finished.sum() // slots), judge, results)
+    return jax.lax.fori_loop(0, -(-finished.sum() // slots), map_slots, results)

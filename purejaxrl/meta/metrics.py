@@ -1,15 +1,14 @@
-"""Metrics of a meta-step from those of the updates and the agents in it."""
-
-from collections.abc import Callable
+"""Metrics of one meta-step, out of those of its updates and its agents."""
 
 import jax
 import jax.numpy as jnp
 
 from purejaxrl.algorithm import Metrics
+from purejaxrl.meta.sharding import sum_over_shards
 
 
-def summarize(metrics: Metrics) -> Metrics:
-    """Metrics of several updates as one: `[K]` to `[]`; of episodes, weighed by their number."""
+def summarize_updates(metrics: Metrics) -> Metrics:
+    """Reduce metrics of K updates, `[K]` to `[]`; those of episodes by the number of episodes."""
     episodes = metrics["episodes"]
     count = episodes.sum()
 
@@ -26,42 +25,43 @@ def summarize(metrics: Metrics) -> Metrics:
     }
 
 
-def late_return(before: jax.Array, metrics: Metrics) -> jax.Array:
-    """Average an agent's returns, exponentially over its meta-steps with episodes."""
+def smooth_return(before: jax.Array, metrics: Metrics) -> jax.Array:
+    """Update the exponential average of returns; meta-steps without episodes change nothing."""
     now = metrics["return"]
     mixed = jnp.where(jnp.isnan(before), now, 0.8 * before + 0.2 * now)
     return jnp.where(metrics["episodes"] > 0, mixed, before).astype(before.dtype)
 
 
-def mean_over(x: jax.Array, which: jax.Array) -> jax.Array:
-    """Mean over some, bool of the same shape; NaN if there are none."""
-    return jnp.where(which, x, 0.0).sum() / jnp.where(which.any(), which.sum(), jnp.nan)
+def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Average `x` where the mask is True: `[]`; NaN if it is True nowhere."""
+    return jnp.where(mask, x, 0.0).sum() / jnp.where(mask.any(), mask.sum(), jnp.nan)
 
 
-def over_agents(
-    metrics: Metrics, finished: jax.Array, late: jax.Array, over_devices: Callable
-) -> Metrics:
-    """Metrics of one meta-step from those of its agents `[num_agents]`.
+def summarize_agents(metrics: Metrics, finished: jax.Array, late_return: jax.Array) -> Metrics:
+    """Reduce metrics of this device's agents, `[n]`, to means over the agents of all devices.
 
-    Besides the means: `final_return`, of the agents whose life ended, and `unsound`, how many had
-    a loss, gradient or parameter that was not finite.
+    Three are added: `final_return`, the mean late return of the agents whose life ended;
+    `lives_ended`, how many those were; and `unsound`, how many agents had a loss, a gradient or a
+    parameter that was not finite.
     """
 
     def mean(x: jax.Array, weight: jax.Array) -> jax.Array:
         weight = jnp.where(jnp.isfinite(x), weight, 0.0)
-        total, weight = over_devices((jnp.where(weight > 0, x * weight, 0.0).sum(), weight.sum()))
+        total, weight = sum_over_shards(
+            (jnp.where(weight > 0, x * weight, 0.0).sum(), weight.sum())
+        )
         return jnp.where(weight > 0, total / jnp.maximum(weight, 1e-8), jnp.nan)
 
     episodes = metrics["episodes"].astype(jnp.float32)
     weights = {"return": episodes, "discounted_return": episodes, "length": episodes}
     summed = {"episodes", "env_steps"}
     out = {
-        name: over_devices(x.sum()) if name in summed else mean(x, weights.get(name, 1.0))
+        name: sum_over_shards(x.sum()) if name in summed else mean(x, weights.get(name, 1.0))
         for name, x in metrics.items()
         if name != "sound"
     }
     return out | {
-        "final_return": mean(late, finished.astype(jnp.float32)),
-        "lives_ended": over_devices(finished.sum()),
-        "unsound": over_devices((~metrics["sound"]).sum()),
+        "final_return": mean(late_return, finished.astype(jnp.float32)),
+        "lives_ended": sum_over_shards(finished.sum()),
+        "unsound": sum_over_shards((~metrics["sound"]).sum()),
     }

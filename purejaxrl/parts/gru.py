@@ -1,9 +1,9 @@
-"""A gated recurrent unit over a whole trajectory, made to be differentiated.
+"""A gated recurrent unit over a whole trajectory, with a fast gradient.
 
-Backpropagation through a `scan` adds up the gradient of the weights step by step: as many products
-as there are steps, each over one step's batch. Here the backward pass keeps what the steps pass
-back and makes one product of it at the end. Inputs are projected within the step: for an input
-much narrower than the state that is cheaper than to store its projection.
+Backpropagation through a `scan` computes the gradient of the weights by one small matrix product
+per step. Here the backward pass stores the gradients of the gates, and computes one large product
+after the last step. Inputs are projected inside the step: if the input is much narrower than the
+state, that is cheaper than to store its projection.
 """
 
 from typing import NamedTuple
@@ -13,12 +13,12 @@ import jax.numpy as jnp
 
 
 class GRUWeights(NamedTuple):
-    """Weights of a unit of width H with F inputs, in the order r, z, n."""
+    """Weights of a unit of width H with F inputs; gates come in the order r, z, n."""
 
     inputs: jax.Array  # [F, 3 * H]
     inputs_bias: jax.Array  # [3 * H]
     state: jax.Array  # [H, 3 * H]
-    state_bias: jax.Array  # [H], of n
+    state_bias: jax.Array  # [H], of gate n
 
 
 @jax.custom_vjp

@@ -6,19 +6,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+Step = Callable[[Any, Any], tuple[Any, Any]]
+"""`(carry, minibatch) -> (carry, output)`: one gradient step."""
+
 
 def shuffled(key: jax.Array, size: int, times: int) -> jax.Array:
-    """Orders of `range(size)`, each drawn anew: int32 `[times, size]`.
+    """Draw permutations of `range(size)`: int32 `[times, size]`.
 
-    Sorts one array, random bits above and the index below, where `jax.random.permutation` sorts
-    two with a comparator; a CPU does the former ten times faster. Items whose bits happen to
-    agree (the more, the larger `size`) stand side by side in ascending order, which decides
-    nothing about who shares a minibatch unless it falls on a boundary.
+    It sorts integers whose high bits are random and whose low bits are the index. That is ten times
+    faster on a CPU than `jax.random.permutation`, which sorts two arrays with a comparator. Items
+    whose random bits agree, which is more frequent for a large `size`, stay in ascending order side
+    by side; that hardly changes which items share a minibatch.
 
     Args:
         key: typed key.
         size: up to 2**24.
-        times: how many orders.
+        times: number of permutations.
+
+    Raises:
+        ValueError: if the size leaves too few random bits.
     """
     if not 1 <= size <= 2**24:
         raise ValueError(f"size: {size} is not valid; it must be an integer in 1 ... 2**24")
@@ -30,25 +36,34 @@ def shuffled(key: jax.Array, size: int, times: int) -> jax.Array:
 
 def minibatch_epochs(
     key: jax.Array,
-    step: Callable,
+    step: Step,
     carry: Any,
     batch: Any,
     num_epochs: int,
     num_minibatches: int,
 ) -> tuple[Any, Any]:
-    """Go through a batch several times, each time in a new order, a minibatch at a time.
+    """Pass over a batch several times, each time in a new order, one minibatch after the other.
 
     Args:
         key: typed key.
-        step: `(carry, minibatch) -> (carry, output)`, one gradient step.
+        step: one gradient step.
         carry: what is trained.
-        batch: leaves `[size, ...]`; `num_minibatches` divides `size`.
-        num_epochs, num_minibatches: how often, in how many parts.
+        batch: leaves `[size, ...]`.
+        num_epochs: passes over the batch.
+        num_minibatches: minibatches per pass; divides `size`.
 
     Returns:
         The carry, and the outputs stacked to `[num_epochs * num_minibatches, ...]`.
+
+    Raises:
+        ValueError: if the minibatches would differ in size.
     """
     size = jax.tree.leaves(batch)[0].shape[0]
+    if num_minibatches < 1 or size % num_minibatches:
+        raise ValueError(
+            f"num_minibatches: {num_minibatches} is not valid; it must be a divisor of the batch "
+            f"size, {size}"
+        )
     orders = shuffled(key, size, num_epochs)
     return jax.lax.scan(
         lambda carry, order: step(carry, jax.tree.map(lambda x: x[order], batch)),

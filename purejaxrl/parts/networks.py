@@ -1,10 +1,9 @@
 """Network parts that more than one algorithm uses, and the distributions over actions.
 
-This is the one place that touches distrax, and the one place that initialises orthogonally.
+This is the only file that uses distrax, and the only one that initialises orthogonally.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import distrax
 import flax.linen as nn
@@ -12,12 +11,23 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments import spaces
 
+from purejaxrl.validation import is_count, require, require_choice
+
 Activation = Literal["tanh", "relu", "silu"]
 TorsoKind = Literal["mlp", "cnn"]
+Distribution = distrax.Distribution
 
 
-def orthogonal(scale: float) -> Callable:
-    """Orthogonal initialiser that is safe under vmap.
+def check_network(config: Any) -> None:
+    """Raise a ValueError unless a config's `torso`, `hidden` and `activation` are valid."""
+    require_choice(config, "torso", get_args(TorsoKind))
+    require_choice(config, "activation", get_args(Activation))
+    valid = isinstance(config.hidden, tuple) and config.hidden and all(map(is_count, config.hidden))
+    require(valid, config, "hidden", "one or more widths >= 1, integers in a tuple")
+
+
+def orthogonal(scale: float) -> jax.nn.initializers.Initializer:
+    """Make an orthogonal initialiser that is safe under vmap.
 
     A batched QR inside a jitted function deadlocks now and then on CPU (jax 0.10.2, two cores);
     `sequential_vmap` turns the batch into a loop, here and in a user's own `vmap(train)`.
@@ -31,7 +41,7 @@ def orthogonal(scale: float) -> Callable:
 
 
 def dense(features: int, scale: float = 2**0.5) -> nn.Dense:
-    """Dense layer with orthogonal weights and zero biases."""
+    """Make a dense layer with orthogonal weights and zero biases."""
     return nn.Dense(features, kernel_init=orthogonal(scale))
 
 
@@ -63,17 +73,17 @@ class CNN(nn.Module):
 
 
 def categorical(logits: jax.Array) -> distrax.Categorical:
-    """Distribution over actions from logits `[..., num_actions]`."""
+    """Make a distribution over actions from logits `[..., num_actions]`."""
     return distrax.Categorical(logits=logits)
 
 
 def torso(kind: TorsoKind, hidden: tuple[int, ...], activation: Activation) -> nn.Module:
-    """Build the torso that a config asks for."""
+    """Build the torso that a config names."""
     return {"mlp": MLP, "cnn": CNN}[kind](hidden, activation)
 
 
 def check_torso(kind: TorsoKind, obs_shape: tuple[int, ...]) -> None:
-    """Raise a ValueError if observations of this shape do not suit the torso."""
+    """Raise a ValueError unless the torso can read observations of this shape."""
     ndim = {"mlp": 1, "cnn": 3}[kind]
     if len(obs_shape) != ndim:
         raise ValueError(
@@ -82,60 +92,99 @@ def check_torso(kind: TorsoKind, obs_shape: tuple[int, ...]) -> None:
         )
 
 
+def obs_shape(space: spaces.Space, kind: TorsoKind) -> tuple[int, ...]:
+    """Return the shape of observations that a torso of this kind reads.
+
+    Raises:
+        ValueError: if they are not arrays, or of a dimension that the torso cannot read.
+    """
+    if not isinstance(space, spaces.Box):
+        raise ValueError(
+            f"observation_space: {describe_space(space)} is not valid; it must be a Box "
+            f"(FlattenObservation makes one), because this algorithm reads observations by a network "
+            f"(torso: {kind!r})"
+        )
+    check_torso(kind, space.shape)
+    return space.shape
+
+
+def describe_space(space: spaces.Space) -> str:
+    """Name a space: `Dict(row, time)`, `Discrete(5)`."""
+    if isinstance(space, spaces.Dict):
+        return f"Dict({', '.join(space.spaces)})"
+    if isinstance(space, spaces.Discrete):
+        return f"Discrete({space.n})"
+    return f"{type(space).__name__}{getattr(space, 'shape', '')}"
+
+
+def num_rows(space: spaces.Space) -> int | None:
+    """Count the rows of the table that observations index; None if they index none.
+
+    Observations index a table if their space is Discrete, or a Dict with a discrete `row`.
+    """
+    if isinstance(space, spaces.Dict) and "row" in space.spaces:
+        space = space.spaces["row"]
+    return space.n if isinstance(space, spaces.Discrete) else None
+
+
 def torso_for(
     space: spaces.Space, kind: TorsoKind, hidden: tuple[int, ...], activation: Activation
 ) -> nn.Module:
-    """Build the torso that a config asks for, once it is known to suit the observations.
+    """Build the torso that a config names, for an algorithm that can also use tables.
 
     Raises:
-        ValueError: if they are arrays of another dimension.
+        ValueError: if observations index no table, and the torso cannot read them either.
     """
-    if isinstance(space, spaces.Box):
-        check_torso(kind, space.shape)
+    if num_rows(space) is None:
+        obs_shape(space, kind)
     return torso(kind, hidden, activation)
 
 
 def num_actions(space: spaces.Space) -> int:
-    """How many actions a discrete space has.
+    """Count the actions of a discrete space.
 
     Raises:
         ValueError: if it is not discrete.
     """
     if not isinstance(space, spaces.Discrete):
-        raise ValueError(f"action_space: {space!r} is not valid; it must be Discrete")
+        raise ValueError(f"action_space: {describe_space(space)} is not valid; it must be Discrete")
     return space.n
+
+
+def check_action_space(space: spaces.Space) -> None:
+    """Raise a ValueError unless a `PolicyHead` has a distribution over the actions."""
+    is_vector = isinstance(space, spaces.Box) and len(space.shape) == 1
+    if not isinstance(space, spaces.Discrete) and not is_vector:
+        raise ValueError(
+            f"action_space: {describe_space(space)} is not valid; it must be Discrete, or a Box "
+            "with one dimension"
+        )
 
 
 class PolicyHead(nn.Module):
     """Features to a distribution over actions: categorical, or a diagonal Gaussian.
 
-    The Gaussian's deviation does not depend on the state, and it is unbounded: clip actions in
-    the environment (`ClipAction`), so that the likelihood is that of what was sampled.
+    The Gaussian's standard deviation does not depend on the state. Its samples are unbounded: clip
+    them in the environment (`ClipAction`), so that log-probabilities are those of the samples.
     """
 
     action_space: Any  # static: a gymnax space, compared by identity
 
     @nn.compact
-    def __call__(self, features: jax.Array) -> distrax.Distribution:  # noqa: D102
+    def __call__(self, features: jax.Array) -> Distribution:  # noqa: D102
+        check_action_space(self.action_space)
         if isinstance(self.action_space, spaces.Discrete):
             return distrax.Categorical(logits=dense(self.action_space.n, 0.01)(features))
-        if isinstance(self.action_space, spaces.Box) and len(self.action_space.shape) == 1:
-            mean = dense(self.action_space.shape[0], 0.01)(features)
-            log_std = self.param("log_std", nn.initializers.zeros, self.action_space.shape)
-            return distrax.MultivariateNormalDiag(
-                mean, jnp.broadcast_to(jnp.exp(log_std), mean.shape)
-            )
-        raise ValueError(
-            f"action_space: {self.action_space!r} is not valid; it must be Discrete, or a Box "
-            "with one dimension"
-        )
+        mean = dense(self.action_space.shape[0], 0.01)(features)
+        log_std = self.param("log_std", nn.initializers.zeros, self.action_space.shape)
+        return distrax.MultivariateNormalDiag(mean, jnp.broadcast_to(jnp.exp(log_std), mean.shape))
 
 
 class Table(nn.Module):
-    """A linear layer over a one-hot row, and the time if there is one, by look-up.
+    """A linear layer over a one-hot row, computed by look-up; its weights start at zero.
 
-    An observation is `row` or `(row, time)`, int32 and float32 `[...]`; out come `[..., features]`.
-    It starts at zero.
+    It maps observations to `[..., features]`. An observation is `row`, int32 `[...]`, or
+    `(row, time)` with `time` float32 `[...]`, which gets a weight for each feature.
     """
 
     num_rows: int
@@ -151,33 +200,32 @@ class Table(nn.Module):
 
 
 def readout(space: spaces.Space, torso: nn.Module, features: int, scale: float = 1.0) -> nn.Module:
-    """From an observation to `features` numbers: a table where it is a row, else through a torso.
+    """Make a module from observations to `[..., features]`: a table, or a torso and a linear layer.
 
     Args:
-        space: of the observations. Discrete, or a Dict with a discrete `row`, is looked up.
-        torso: what comes before a linear layer otherwise.
-        features: how many numbers.
+        space: of the observations; a table is used if they index one (`num_rows`).
+        torso: the network under the linear layer, if there is no table.
+        features: number of outputs.
         scale: of the linear layer's initial weights.
     """
-    if isinstance(space, spaces.Dict) and "row" in space.spaces:
-        space = space.spaces["row"]
-    if isinstance(space, spaces.Discrete):
-        return Table(space.n, features)
+    rows = num_rows(space)
+    if rows is not None:
+        return Table(rows, features)
     return nn.Sequential([torso, dense(features, scale)])
 
 
-class Actor(nn.Module):
+class PolicyNetwork(nn.Module):
     """Observation to a distribution over actions."""
 
     torso: nn.Module
     action_space: Any
 
     @nn.compact
-    def __call__(self, obs: jax.Array) -> distrax.Distribution:  # noqa: D102
+    def __call__(self, obs: jax.Array) -> Distribution:  # noqa: D102
         return PolicyHead(self.action_space)(self.torso(obs))
 
 
-class Critic(nn.Module):
+class ValueNetwork(nn.Module):
     """Observation to its value: `[..., *obs_shape] -> [...]`."""
 
     torso: nn.Module
@@ -185,3 +233,30 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array:  # noqa: D102
         return dense(1, 1.0)(self.torso(obs))[..., 0]
+
+
+def check_params(field: str, params: Any, expected: Any, source: str) -> None:
+    """Raise a ValueError unless parameters have the structure and the shapes of others.
+
+    Args:
+        field: their name in the error, such as `Hypers.rule`.
+        params: a pytree of arrays.
+        expected: a pytree of arrays or of `ShapeDtypeStruct`.
+        source: where valid ones come from, for the error.
+    """
+    shapes = lambda tree: {  # noqa: E731
+        jax.tree_util.keystr(path, simple=True, separator="/"): jnp.shape(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    found, wanted = shapes(params), shapes(expected)
+    if found.keys() != wanted.keys():
+        value = "None" if params is None else f"a tree of {', '.join(found) or 'nothing'}"
+        raise ValueError(
+            f"{field}: {value} is not valid; it must be a tree of {', '.join(wanted)}, {source}"
+        )
+    for name, shape in wanted.items():
+        if found[name] != shape:
+            raise ValueError(
+                f"{field}: {name} of shape {found[name]} is not valid; it must have shape "
+                f"{shape}, {source}"
+            )

@@ -1,7 +1,7 @@
 """Running normalisation as pure functions; the statistics are part of an agent's state.
 
-Statistics are frozen while a rollout is collected and advanced once after it, so that every
-observation of a rollout is scaled alike and the first gradient step sees the behaviour policy.
+Statistics stay fixed during a rollout and advance once after it. So all observations of a rollout
+are scaled alike, and the first gradient step sees the policy that acted.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 
 class Moments(NamedTuple):
-    """Mean and variance of what was seen so far (float32, `[...]`), and how much that was."""
+    """Mean and variance (float32 `[...]`) of the data so far, and its amount (float32 [])."""
 
     mean: jax.Array
     var: jax.Array
@@ -19,7 +19,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def start(cls, shape: tuple[int, ...] = ()) -> "Moments":
-        """Return mean 0 and variance 1, with next to no weight."""
+        """Return mean 0 and variance 1, which weigh next to nothing beside the first data."""
         return cls(jnp.zeros(shape), jnp.ones(shape), jnp.float32(1e-4))
 
 
@@ -44,7 +44,7 @@ def standardize(moments: Moments, x: jax.Array, limit: float = 10.0) -> jax.Arra
 
 
 class RewardScale(NamedTuple):
-    """What scales rewards: moments of the discounted return, and that return under way."""
+    """Moments of the discounted return, by which rewards are scaled, and its current value."""
 
     moments: Moments
     ret: jax.Array  # [num_envs]
@@ -58,9 +58,9 @@ class RewardScale(NamedTuple):
 def scale_rewards(
     scale: RewardScale, reward: jax.Array, done: jax.Array, gamma: jax.Array, limit: float = 10.0
 ) -> tuple[RewardScale, jax.Array]:
-    """Divide rewards `[T, num_envs]` by the running deviation of their discounted return.
+    """Divide rewards `[T, num_envs]` by the running standard deviation of the discounted return.
 
-    The reward's mean is kept (Engstrom et al. 2020, code-level optimisation 2).
+    The mean of the rewards is not subtracted (Engstrom et al. 2020, code-level optimisation 2).
     """
 
     def step(ret, inputs):
@@ -75,7 +75,7 @@ def scale_rewards(
 
 
 class Normalizer(NamedTuple):
-    """An agent's running statistics; a part that is None leaves its input alone."""
+    """An agent's running statistics; a part that is None does not normalise."""
 
     obs: Moments | None
     reward: RewardScale | None
@@ -84,7 +84,7 @@ class Normalizer(NamedTuple):
     def start(
         cls, obs: bool, reward: bool, obs_shape: tuple[int, ...], num_envs: int
     ) -> "Normalizer":
-        """Return fresh statistics of what is to be normalised."""
+        """Return initial statistics of observations, of rewards, or of both."""
         return cls(
             Moments.start(obs_shape) if obs else None,
             RewardScale.start(num_envs) if reward else None,
@@ -92,14 +92,14 @@ class Normalizer(NamedTuple):
 
 
 def normalize_obs(moments: Moments | None, obs: jax.Array) -> jax.Array:
-    """Standardise observations `[..., *obs_shape]`, or leave them alone."""
+    """Standardise observations `[..., *obs_shape]`; without moments, return them as they are."""
     return obs if moments is None else standardize(moments, obs)
 
 
 def advance_normalizer(
     normalizer: Normalizer, obs: jax.Array, reward: jax.Array, done: jax.Array, gamma: jax.Array
 ) -> tuple[Normalizer, jax.Array]:
-    """Advance the statistics over a rollout `[T, num_envs, ...]`; returns the scaled rewards."""
+    """Advance the statistics over a rollout `[T, num_envs, ...]`, and scale its rewards."""
     moments, scale = normalizer
     if moments is not None:
         moments = advance(moments, obs)

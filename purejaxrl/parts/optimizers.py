@@ -1,7 +1,7 @@
-"""Optimizers that can be differentiated through, also where a gradient is exactly zero.
+"""Optimizers that can be differentiated through, even where a gradient is exactly zero.
 
-The derivative of a square root is infinite at zero: optax's Adam (in its second moment) and its
-clipping (in the norm) then turn a meta-gradient into NaN.
+The derivative of a square root is infinite at zero. So optax's Adam, which takes the root of the
+second moment, and its clipping by norm turn such a meta-gradient into NaN.
 """
 
 from typing import Any, Literal
@@ -14,17 +14,17 @@ Kind = Literal["adam", "sgd"]
 
 
 def optimizer(kind: Kind, learning_rate: Any) -> optax.GradientTransformation:
-    """Make the optimizer that a config asks for; free to rebuild inside an update.
+    """Make the optimizer that a config names; to rebuild it inside an update costs nothing.
 
     Args:
         kind: its name.
-        learning_rate: step size, may be traced.
+        learning_rate: step size; may be traced.
     """
     return {"adam": adam, "sgd": optax.sgd}[kind](learning_rate)
 
 
 def adam(learning_rate: Any) -> optax.GradientTransformation:
-    """Adam (Kingma and Ba 2015) with ε = 1e-5; what is added under the root is negligible."""
+    """Adam (Kingma and Ba 2015) with ε = 1e-5, and a negligible 1e-16 under the root."""
     return optax.adam(learning_rate, eps=1e-5, eps_root=1e-16)
 
 

@@ -1,4 +1,4 @@
-"""Returns and advantages over time-major trajectories, and the returns of episodes."""
+"""Advantages of time-major trajectories, and returns of episodes."""
 
 from typing import NamedTuple
 
@@ -47,22 +47,22 @@ def generalized_advantage(
     return advantage
 
 
-class Estimates(NamedTuple):
-    """Of a rollout, float32 `[T, num_envs]`."""
+class ValueEstimates(NamedTuple):
+    """Values of the observations of a rollout, and its advantages: float32 `[T, num_envs]`."""
 
     value: jax.Array
     advantage: jax.Array
 
     @property
     def target(self) -> jax.Array:
-        """λ-returns, towards which the values learn."""
+        """λ-returns, the targets of the value loss."""
         return self.value + self.advantage
 
 
 def next_values(
     value: jax.Array, last_value: jax.Array, final_value: jax.Array, truncated: jax.Array
 ) -> jax.Array:
-    """V of the observation each action led to, from the values of a rollout.
+    """Return V of the observation that each action led to, from the values of a rollout.
 
     Args:
         value: `[T, ...]`, of the observations acted on.
@@ -75,7 +75,7 @@ def next_values(
 
 
 class Episode(NamedTuple):
-    """Running sums of the episodes under way, one per environment: all `[num_envs]`."""
+    """Running sums over the current episodes, one per environment: all `[num_envs]`."""
 
     ret: jax.Array
     discounted: jax.Array
@@ -84,7 +84,7 @@ class Episode(NamedTuple):
 
     @classmethod
     def start(cls, num_envs: int) -> "Episode":
-        """Return the sums of episodes that have not begun."""
+        """Return the sums at the start of an episode."""
         zero = jnp.zeros(num_envs)
         return cls(zero, zero, jnp.ones(num_envs), jnp.zeros(num_envs, jnp.int32))
 
@@ -92,7 +92,7 @@ class Episode(NamedTuple):
 def episode_metrics(
     episode: Episode, reward: jax.Array, done: jax.Array, gamma: jax.Array
 ) -> tuple[Episode, dict[str, jax.Array]]:
-    """Advance the episode sums over a rollout and average what finished within it.
+    """Advance the episode sums over a rollout, and average the episodes that finished in it.
 
     Args:
         episode: the sums at the rollout's start.
@@ -101,8 +101,8 @@ def episode_metrics(
         gamma: the agent's discount.
 
     Returns:
-        The sums at the rollout's end, and scalars: `episodes` (how many finished), and the
-        means over those of `return`, `discounted_return` and `length` (NaN if none did).
+        The sums at the rollout's end, and scalars: `episodes`, how many finished, and the means
+        of their `return`, `discounted_return` and `length` (NaN: no episode finished).
     """
 
     def step(episode: Episode, inputs):

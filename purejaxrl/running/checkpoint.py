@@ -1,14 +1,17 @@
-"""Checkpoints: a pytree by orbax, and beside it a manifest with a checksum of every file.
+"""Checkpoints: a pytree saved by orbax, and a manifest with the checksum of every file.
 
-Orbax writes and reads the arrays; it loads a flipped bit silently, so the manifest is what makes
-a checkpoint trusted. It is written last: a folder without a valid one is not a checkpoint.
+Orbax loads a file with a flipped bit without an error, so checksums are compared before it reads.
+The manifest is written last: a folder without a valid manifest is not a checkpoint.
 """
 
+import contextlib
+import glob
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +28,25 @@ class CheckpointError(Exception):
 
 
 def save(folder: Path | str, tree: Any, info: dict | None = None) -> None:
-    """Save a pytree of arrays so that an interrupted save leaves nothing that looks whole.
+    """Save a pytree of arrays; an interrupted save leaves nothing that looks like a checkpoint.
 
     Args:
-        folder: where; replaced if it exists.
-        tree: arrays (typed keys included); pulled to the host.
+        folder: where to; replaced if it exists, and `~` is the home folder.
+        tree: arrays, typed keys included; they are copied to the host.
         info: JSON to keep in the manifest.
 
     Raises:
         CheckpointError: if the folder cannot be written; what was there before is kept.
     """
-    folder = Path(folder).absolute()
+    folder = local_path(folder)
     scratch = folder.with_name(f".{folder.name}.partial")
     try:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         leaves = jax.tree.leaves(tree)
         arrays = {str(i): _to_host(x) for i, x in enumerate(leaves) if x.size}
-        ocp.save_pytree(scratch / "tree", arrays)
+        with _without_wildcards(scratch) as plain:
+            ocp.save(plain / "tree", arrays)
         manifest = {
             "format": FORMAT,
             "info": info or {},
@@ -72,7 +76,7 @@ def load(folder: Path | str, like: Any) -> tuple[Any, dict]:
 
     Args:
         folder: what `save` wrote.
-        like: pytree of arrays or `jax.ShapeDtypeStruct`s that says what to expect.
+        like: pytree of arrays or `jax.ShapeDtypeStruct`s with the expected shapes and dtypes.
 
     Returns:
         The pytree, leaves as NumPy arrays (typed keys as such), and the manifest's info.
@@ -80,7 +84,7 @@ def load(folder: Path | str, like: Any) -> tuple[Any, dict]:
     Raises:
         CheckpointError: if it is missing, damaged, of another format, or of another shape.
     """
-    folder = Path(folder).absolute()
+    folder = local_path(folder)
     manifest = read_manifest(folder)
     if _checksums(folder / "tree") != manifest["sha256"]:
         raise CheckpointError(f"checkpoint {folder}: damaged (its checksum does not match)")
@@ -91,7 +95,8 @@ def load(folder: Path | str, like: Any) -> tuple[Any, dict]:
             + _first_difference(manifest["leaves"], _describe(like))
         )
     try:
-        flat = ocp.load_pytree(folder / "tree")
+        with _without_wildcards(folder) as plain:
+            flat = ocp.load(plain / "tree")
     except Exception as error:
         raise CheckpointError(f"checkpoint {folder}: cannot be read: {error}") from error
     leaves = [
@@ -107,7 +112,7 @@ def read_manifest(folder: Path | str) -> dict:
     Raises:
         CheckpointError: if there is none, or it is of another format.
     """
-    path = Path(folder) / MANIFEST
+    path = local_path(folder) / MANIFEST
     try:
         manifest = json.loads(path.read_text())
         version = manifest["format"]
@@ -123,27 +128,27 @@ def read_manifest(folder: Path | str) -> dict:
 
 
 class Series:
-    """The checkpoints of one run, `folder/<update>`: the last few, and the best one."""
+    """The checkpoints of one run, `folder/<update>`: the latest ones and the best one."""
 
     def __init__(self, folder: Path | str, keep_last: int = 2):
         """Keep `keep_last` checkpoints besides the best."""
         if keep_last < 1:
             raise ValueError(f"keep_last: {keep_last} is not valid; it must be an integer >= 1")
-        self.folder = Path(folder)
+        self.folder = local_path(folder)
         self.keep_last = keep_last
 
     def updates(self) -> list[int]:
-        """Return the updates that there are checkpoints of, in order; damaged ones included."""
+        """Return the updates that have a checkpoint, whole or damaged, in order."""
         if not self.folder.is_dir():
             return []
         return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
 
     def path(self, update: int) -> Path:
-        """Return where the checkpoint of this update is."""
+        """Return the folder of this update's checkpoint."""
         return self.folder / f"{update:010d}"
 
     def save(self, update: int, tree: Any, score: float, info: dict) -> None:
-        """Save, then drop what is neither among the last nor the best by score (higher wins)."""
+        """Save; then remove old checkpoints except the one with the highest score."""
         save(self.path(update), tree, {**info, "update": update, "score": score})
         updates = self.updates()
         best = self.best()
@@ -164,13 +169,13 @@ class Series:
         return max(scores, key=scores.get) if scores else None
 
     def load_latest(self, like: Any, warn: Callable[[str], None]) -> tuple[Any, dict] | None:
-        """Load the newest checkpoint that is whole; say which damaged ones were passed over.
+        """Load the newest checkpoint that is whole; warn of each newer one that is damaged.
 
         Returns:
-            The pytree and its info, or None if there is no checkpoint at all.
+            The pytree and its info; None if there is no checkpoint.
 
         Raises:
-            CheckpointError: if there are checkpoints and none can be used.
+            CheckpointError: if there are checkpoints, but none can be used.
         """
         updates = self.updates()
         for update in reversed(updates):
@@ -183,14 +188,35 @@ class Series:
         return None
 
 
+def local_path(path: Path | str) -> Path:
+    """Return the absolute path; `~` is the home folder."""
+    return Path(path).expanduser().absolute()
+
+
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees all of it or none."""
+    """Write a file that appears whole or not at all."""
     scratch = path.with_name(f".{path.name}.partial")
     with open(scratch, "w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(scratch, path)
+
+
+@contextlib.contextmanager
+def _without_wildcards(folder: Path) -> Iterator[Path]:
+    """Yield a path to this folder that holds no `[`, `*` or `?`.
+
+    Orbax looks for its own files with `glob` and does not escape the path: a checkpoint that was
+    saved in a folder with brackets could not be read again.
+    """
+    if glob.escape(str(folder)) == str(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as plain:
+        link = Path(plain) / "checkpoint"
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
 
 
 def _is_key(x: Any) -> bool:

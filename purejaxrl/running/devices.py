@@ -1,12 +1,12 @@
-"""Devices: the CPU's cores as XLA devices, the mesh that work is laid over, compilation cache.
+"""Devices: CPU cores as XLA devices, the layout of work over devices, the compilation cache.
 
-The layout of a population of M members is `[devices, groups, group]`: devices work side by side,
-each goes through its groups one after the other, and a group is one vmap. On an accelerator a
-device has one group. A CPU core is fastest on a few members at a time, whose parameters and
-experience stay in its cache.
+A population of M members is laid out as `[devices, groups, group]`. Devices work in parallel, a
+device runs its groups one after the other, and a group is one vmap. An accelerator runs one group.
+A CPU core is fastest with a few members in a group: their parameters and experience stay in its
+cache.
 
-A meta-learner lays its agents over the devices instead, and its members come one after the other. A
-CPU core is fastest on them one by one.
+A meta-learner lays its agents over the devices instead, and its members run one after the other.
+A CPU core is fastest with groups of one agent.
 """
 
 import os
@@ -18,13 +18,13 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 CPU_GROUP = 8
-"""Members that one CPU device vmaps at a time."""
+"""Members in a group on a CPU, at most."""
 
 
 def group_size(count: int, group: int | None = None) -> int:
-    """Agents of `count` to vmap at a time: the largest divisor that is at most `group`.
+    """Return how many of `count` agents to vmap: the largest divisor that is at most `group`.
 
-    By default `group` is 1 on a CPU, and all elsewhere.
+    By default `group` is 1 on a CPU and `count` on an accelerator.
     """
     if group is None:
         group = 1 if jax.default_backend() == "cpu" else count
@@ -32,15 +32,15 @@ def group_size(count: int, group: int | None = None) -> int:
 
 
 def use_cpu_cores(count: int | None = None) -> None:
-    """Make XLA see this many CPU devices, all cores by default; accelerators are unaffected.
+    """Make XLA use this many CPU devices, by default one per core; accelerators do not change.
 
-    Call it before JAX does anything: an explicit first line of an experiment. The environment
-    variable `PUREJAXRL_CPU_DEVICES` overrides `count`. Also turns the persistent compilation
-    cache on (`JAX_COMPILATION_CACHE_DIR` moves it; empty turns it off).
+    Call it before JAX computes anything, as the first line of an experiment. The environment
+    variable `PUREJAXRL_CPU_DEVICES` overrides `count`. It also turns on the persistent compilation
+    cache (`JAX_COMPILATION_CACHE_DIR` moves it; if empty, there is none).
 
     Raises:
         ValueError: if the count is not a positive integer.
-        RuntimeError: (from JAX) if a backend has already started.
+        RuntimeError: (from JAX) if a backend has already started with another count.
     """
     text = os.environ.get("PUREJAXRL_CPU_DEVICES", "")
     if text:
@@ -51,7 +51,9 @@ def use_cpu_cores(count: int | None = None) -> None:
         count = int(text)
     elif count is not None and count < 1:
         raise ValueError(f"count: {count} is not valid; it must be an integer >= 1")
-    jax.config.update("jax_num_cpu_devices", count or len(os.sched_getaffinity(0)))
+    count = count or len(os.sched_getaffinity(0))
+    if jax.config.jax_num_cpu_devices != count:
+        jax.config.update("jax_num_cpu_devices", count)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = os.path.join(
             os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "purejaxrl", "xla"
@@ -60,7 +62,7 @@ def use_cpu_cores(count: int | None = None) -> None:
 
 
 class Layout(NamedTuple):
-    """How M members, padded, fill `[devices, groups, group]` of the mesh's axis `members`."""
+    """How M members are padded and laid over `[devices, groups, group]` (axis `members`)."""
 
     mesh: jax.sharding.Mesh
     num_members: int
@@ -69,15 +71,16 @@ class Layout(NamedTuple):
 
     @property
     def padded(self) -> int:
-        """Members after padding."""
+        """Number of members after padding."""
         return self.mesh.shape["members"] * self.groups * self.group
 
     def place(self, tree: Any, partition: Any = None) -> Any:
-        """Pad leaves `[M, ...]` by repeating the last member, and lay them over the devices.
+        """Pad leaves `[M, ...]` with copies of the last member, and lay them over the devices.
 
         Args:
             tree: the leaves.
-            partition: a prefix of the tree, how one member is laid over the other axes.
+            partition: PartitionSpecs of one member's leaves over the other axes, a prefix of the
+                tree.
         """
         extra = self.padded - self.num_members
         pad = lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], extra, axis=0)])  # noqa: E731
@@ -86,20 +89,22 @@ class Layout(NamedTuple):
         return jax.device_put(tree, shardings)
 
     def trim(self, tree: Any) -> Any:
-        """Drop the padding again."""
+        """Remove the padding."""
         return jax.tree.map(lambda x: x[: self.num_members], tree)
 
     def map(self, function: Callable, in_specs: tuple = (), out_specs: tuple = ()) -> Callable:
-        """Lift a function of one member to leaves `[padded, ...]`, laid out like this.
+        """Map a function of one member over leaves `[padded, ...]` in this layout.
 
         Args:
-            function: of one member, with any arguments.
-            in_specs, out_specs: how one member's are laid over the other axes, prefixes; those
-                that are missing are not.
+            function: takes any arguments of one member.
+            in_specs, out_specs: PartitionSpecs of one member's arguments and results over the
+                other axes, as prefixes; none by default.
         """
 
         def on_device(*args):
-            if self.group == 1:  # a branch or a loop stays one
+            if (
+                self.group == 1
+            ):  # without vmap, `cond` and `while_loop` are not turned into `select`
                 return jax.lax.map(lambda member: function(*member), args)
             grouped = jax.tree.map(lambda x: x.reshape(self.groups, self.group, *x.shape[1:]), args)
             out = jax.lax.map(lambda group: jax.vmap(function)(*group), grouped)
@@ -116,11 +121,10 @@ class Layout(NamedTuple):
     def jit(self, function: Callable, **arguments: Any) -> Callable:
         """`jax.jit` for these devices.
 
-        On CPU, XLA runs common-subexpression elimination once more for several devices than for
-        one, which changes what is fused, and so the last bit of a sum: without it results do not
-        depend on the number of devices, and come as fast. It also prefers half the vector width
-        that a core may have: all of it makes PPO 7 % faster with AVX-512, and changes nothing
-        elsewhere.
+        On a CPU, XLA eliminates common subexpressions once more for several devices than for one.
+        That changes what is fused, and so the last bit of a sum. Without this pass results do not
+        depend on the number of devices, at the same speed. XLA also uses only half of the vector
+        width of a core with AVX-512; the full width makes PPO 7 % faster there.
         """
         on_cpu = self.mesh.devices.flat[0].platform == "cpu"
         options = {"xla_disable_hlo_passes": "cse", "xla_cpu_prefer_vector_width": 512}
@@ -128,7 +132,7 @@ class Layout(NamedTuple):
 
 
 def of_members(partition: Any) -> Any:
-    """Put the axis `members` before PartitionSpecs of one member; None stands for an empty one."""
+    """Put the axis `members` before PartitionSpecs of one member; None is an empty spec."""
     is_spec = lambda x: x is None or isinstance(x, PartitionSpec)  # noqa: E731
     return jax.tree.map(
         lambda spec: PartitionSpec("members", *(spec or ())), partition, is_leaf=is_spec
@@ -141,14 +145,18 @@ def layout(
     group: int | None = None,
     num_agents: int | None = None,
 ) -> Layout:
-    """Lay members over devices (all of them by default), `group` at a time.
+    """Lay members over devices, `group` at a time.
 
     Args:
         num_members: M.
-        devices: what to use; no more of them are used than there are members.
-        group: members per vmap on a device; by default all of a device's share on an
+        devices: devices to use, all by default; at most one per member is used.
+        group: members that a device vmaps at a time; by default all of its members on an
             accelerator, at most `CPU_GROUP` on a CPU.
-        num_agents: of a meta-learner, whose agents are laid over as many devices as divide them.
+        num_agents: the agents of a meta-learner, which are laid over the largest number of devices
+            that divides it.
+
+    Raises:
+        ValueError: if `group` is not an integer >= 1.
     """
     devices = devices or jax.devices()
     if num_agents is not None:
@@ -158,7 +166,7 @@ def layout(
     share = -(-num_members // len(devices))
     if group is None:
         group = CPU_GROUP if devices[0].platform == "cpu" else share
-    if group < 1:
+    if not isinstance(group, int) or group < 1:
         raise ValueError(f"group: {group} is not valid; it must be an integer >= 1")
     groups = -(-share // group)
     return Layout(_mesh(len(devices), devices), num_members, groups, -(-share // groups))

@@ -1,4 +1,4 @@
-"""Evaluation on episodes of its own, and policies that act outside training."""
+"""Evaluation on new episodes, and policies that act outside of training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ class Evaluation(NamedTuple):
 
     ret: jax.Array  # sum of rewards
     length: jax.Array  # int32, steps
-    finished: jax.Array  # bool; False where `max_steps` cut the episode
+    finished: jax.Array  # bool; False if `max_steps` cut the episode
 
 
 def evaluate(
@@ -34,15 +34,23 @@ def evaluate(
     """Play one episode in each of `num_episodes` environments; jit it, and vmap it over policies.
 
     Args:
-        algorithm: whose `act` to use.
+        algorithm: its `act` chooses actions.
         env: gymnax environment.
         key: typed key.
         policy: `algorithm.policy(state)`.
         env_params: the level.
         num_episodes: episodes, side by side.
         greedy: take the distribution's mode rather than a sample.
-        max_steps: where to stop at the latest.
+        max_steps: steps after which an episode is cut.
+
+    Raises:
+        ValueError: if `num_episodes` or `max_steps` is not an integer >= 1.
     """
+    for name, value in (("num_episodes", num_episodes), ("max_steps", max_steps)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(
+                f"evaluate: {name}: {value!r} is not valid; it must be an integer >= 1"
+            )
     reset_key, key = jax.random.split(key)
     obs, env_state = reset(reset_key, env, env_params, num_episodes)
 
@@ -55,7 +63,7 @@ def evaluate(
         step: jax.Array
         result: Evaluation
 
-    def under_way(play: Play) -> jax.Array:
+    def is_unfinished(play: Play) -> jax.Array:
         return (play.step < max_steps) & ~play.result.finished.all()
 
     def step(play: Play) -> Play:
@@ -65,7 +73,7 @@ def evaluate(
             env.step, in_axes=(0, 0, 0, None)
         )(jax.random.split(env_key, num_episodes), play.env_state, action, env_params)
         result = play.result
-        counts = ~result.finished
+        counts = ~result.finished  # an environment resets itself; only its first episode counts
         done = terminated | truncated
         result = Evaluation(
             result.ret + reward * counts, result.length + counts, result.finished | done
@@ -80,7 +88,7 @@ def evaluate(
     first = jnp.ones(num_episodes, bool)
     memory = algorithm.memory(num_episodes)
     play = Play(key, env_state, obs, first, memory, jnp.int32(0), nothing)
-    return jax.lax.while_loop(under_way, step, play).result
+    return jax.lax.while_loop(is_unfinished, step, play).result
 
 
 def evaluate_members(
@@ -94,10 +102,10 @@ def evaluate_members(
     greedy: bool = True,
     max_steps: int = 10_000,
 ) -> Evaluation:
-    """Evaluate every member of a population, on the same episodes; leaves `[members, episodes]`.
+    """Evaluate each member of a population on the same episodes; leaves `[members, episodes]`.
 
     Args:
-        state: leaves `[members, ...]`, as `runner.run` returns it.
+        state: leaves `[members, ...]`, such as `result.state`.
         env_params: the level, without a population axis.
         algorithm, env, key, num_episodes, greedy, max_steps: see `evaluate`.
     """
@@ -117,11 +125,11 @@ def evaluate_members(
     return jax.jit(lambda states: jax.lax.map(one, states))(state)
 
 
-class Actor:
-    """A trained policy outside training: `action, memory = actor(obs)`."""
+class TrainedPolicy:
+    """A policy to act with outside of training: `action, memory = policy(obs)`."""
 
     def __init__(self, algorithm: Algorithm, policy: Any):
-        """Act with `algorithm.act` and these parameters."""
+        """Act with `algorithm.act` and the parameters `policy`."""
         self.policy = policy
         self._memory = algorithm.memory
         self._act: Callable = jax.jit(algorithm.act, static_argnums=5)
@@ -137,12 +145,12 @@ class Actor:
 
         Args:
             obs: `[*obs_shape]`.
-            memory: what the last call returned; None begins an episode.
-            first: whether `obs` is an episode's first. Only policies with memory care.
-            key: samples the action; the most likely one is taken if None.
+            memory: what the last call returned; None at the start of an episode.
+            first: whether `obs` is the first of an episode; a policy without memory ignores it.
+            key: samples the action; None takes the most likely one.
 
         Returns:
-            The action, and the memory to hand to the next call.
+            The action, and the memory for the next call.
         """
         memory = self._memory(1) if memory is None else memory
         greedy = key is None
@@ -156,8 +164,8 @@ def save_policy(folder: Path | str, algorithm: Algorithm, state: Any) -> None:
     """Save one member's policy.
 
     Args:
-        folder: where.
-        algorithm: whose policy it is.
+        folder: where to; `~` is the home folder.
+        algorithm: the algorithm that trained it.
         state: one member's state, such as `result.member(0)`.
 
     Raises:
@@ -166,7 +174,9 @@ def save_policy(folder: Path | str, algorithm: Algorithm, state: Any) -> None:
     checkpoint.save(folder, algorithm.policy(state), {"config": repr(algorithm.config)})
 
 
-def load_policy(folder: Path | str, algorithm: Algorithm, hypers: Any, env_params: Any) -> Actor:
+def load_policy(
+    folder: Path | str, algorithm: Algorithm, hypers: Any, env_params: Any
+) -> TrainedPolicy:
     """Load a policy to act with.
 
     Args:
@@ -176,9 +186,14 @@ def load_policy(folder: Path | str, algorithm: Algorithm, hypers: Any, env_param
         env_params: any level, for its shapes.
 
     Raises:
-        checkpoint.CheckpointError: if it is missing, damaged, or of another config.
+        checkpoint.CheckpointError: if it is missing, damaged, no policy, or of another config.
     """
-    found = checkpoint.read_manifest(folder)["info"]["config"]
+    found = checkpoint.read_manifest(folder)["info"].get("config")
+    if found is None:
+        raise checkpoint.CheckpointError(
+            f"policy {folder}: is a checkpoint of a run and not a policy; load what `save_policy` "
+            "wrote"
+        )
     if found != repr(algorithm.config):
         raise checkpoint.CheckpointError(
             f"policy {folder}: was trained with {found}, not with {algorithm.config!r}"
@@ -189,4 +204,4 @@ def load_policy(folder: Path | str, algorithm: Algorithm, hypers: Any, env_param
         return algorithm.policy(algorithm.init(jax.random.key(0), hypers, task))
 
     policy, _ = checkpoint.load(folder, jax.eval_shape(fresh))
-    return Actor(algorithm, policy)
+    return TrainedPolicy(algorithm, policy)

@@ -1,10 +1,12 @@
 """Populations: agents that differ in seed, in hyperparameters, or in both.
 
-`seeds(16) * grid(learning_rate=[1e-4, 1e-3])` is a list of 32 rows; `populate` turns rows into
-the stacked keys and hyperparameters that a run is vmapped over. A row is what names a member.
+`seeds(16) * grid(learning_rate=[1e-4, 1e-3])` is 32 rows. `populate` stacks the keys and the
+hyperparameters of all rows, for a run to vmap over. A member is named by its row.
 """
 
+import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple
@@ -16,10 +18,27 @@ import numpy as np
 from purejaxrl.validation import check_hypers, require_known
 
 Row = Mapping[str, Any]
+"""What a member sets, by name."""
+
+NUM_SEEDS = 2**32
+"""`jax.random.key` keeps 32 bits of a seed: seeds 0 and 2**32 would give the same key."""
 
 
 class Rows(tuple):
-    """Rows of a sweep: `a * b` is every combination, `a + b` is one after the other."""
+    """Rows of a sweep: `a * b` is every combination, `a + b` is one after the other.
+
+    Values are Python numbers; NumPy and JAX scalars are converted to the number of equal value.
+    """
+
+    def __new__(cls, rows: Iterable[Row] = ()) -> "Rows":
+        """Make rows.
+
+        Raises:
+            ValueError: for a value that is not one number, or an invalid seed.
+        """
+        return super().__new__(
+            cls, ({name: _number(name, value) for name, value in row.items()} for row in rows)
+        )
 
     def __mul__(self, other: "Rows") -> "Rows":
         shared = {k for row in self for k in row} & {k for row in other for k in row}
@@ -33,22 +52,44 @@ class Rows(tuple):
 
 
 def seeds(count: int, start: int = 0) -> Rows:
-    """`count` seeds, from `start` on."""
-    if count < 1:
+    """Return `count` rows with the seeds from `start` on.
+
+    Raises:
+        ValueError: unless there is at least one, and all are in [0, 2**32).
+    """
+    if not _is_integer(count) or count < 1:
         raise ValueError(f"seeds: {count} is not valid; it must be an integer >= 1")
+    if not _is_integer(start) or not 0 <= start <= NUM_SEEDS - count:
+        raise ValueError(
+            f"start: {start} is not valid; it must be an integer >= 0, and start + count at most "
+            "2**32"
+        )
     return Rows({"seed": seed} for seed in range(start, start + count))
 
 
 def grid(**values: Iterable[float]) -> Rows:
-    """Every combination of the named values."""
-    rows = Rows(({},))
+    """Return every combination of the named values.
+
+    Raises:
+        ValueError: for a name without values.
+    """
+    rows = Rows([{}])
     for name, choices in values.items():
+        choices = list(choices)
+        if not choices:
+            raise ValueError(f"{name}: no values; a grid needs at least one for each name")
         rows = rows * Rows({name: choice} for choice in choices)
     return rows
 
 
 def log_uniform(count: int, rng_seed: int = 0, **ranges: tuple[float, float]) -> Rows:
-    """`count` random draws, each named value log-uniform in its (low, high)."""
+    """Return `count` random rows, each named value log-uniform in its (low, high).
+
+    Raises:
+        ValueError: for an invalid count or range.
+    """
+    if not _is_integer(count) or count < 1:
+        raise ValueError(f"count: {count} is not valid; it must be an integer >= 1")
     for name, (low, high) in ranges.items():
         if not 0 < low < high:
             raise ValueError(f"{name}: ({low}, {high}) is not valid; it must be 0 < low < high")
@@ -61,7 +102,7 @@ def log_uniform(count: int, rng_seed: int = 0, **ranges: tuple[float, float]) ->
 
 
 def name_of(row: Row) -> str:
-    """Name a member by what its row sets: `learning_rate=0.001,seed=3`."""
+    """Return a member's name, the values of its row: `learning_rate=0.001,seed=3`."""
     return ",".join(
         f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}"
         for key, value in row.items()
@@ -78,36 +119,63 @@ class Population(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many members."""
+        """Number of members."""
         return len(self.rows)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The members' names, unique."""
+        """The members' names, all different."""
         return tuple(name_of(row) for row in self.rows)
 
     def select(self, keep: Callable[[Row], bool] | Sequence[int] | str) -> "Population":
-        """Keep the members of these indices, of this name, or whose row `keep` accepts.
+        """Keep some of the members, with the keys that they have here.
+
+        Args:
+            keep: a function that says whether to keep a row; or indices; or the name of one
+                member, or enough parts of the name to tell it from the others (`seed=3`).
 
         Raises:
-            ValueError: if the name is unknown, or no member is left.
+            ValueError: for a name that is unknown or fits several members, for an index that is
+                out of range or given twice, or if no member is kept.
         """
         if isinstance(keep, str):
-            require_known("member", keep, self.names)
-            index = [self.names.index(keep)]
+            index = [self._find(keep)]
         elif callable(keep):
             index = [i for i, row in enumerate(self.rows) if keep(row)]
         else:
             index = list(keep)
         if not index:
             raise ValueError("population: the selection keeps no member")
+        for i in index:
+            if not _is_integer(i) or not 0 <= i < self.size:
+                raise ValueError(
+                    f"index: {i} is not valid; it must be an integer >= 0 and < {self.size}"
+                )
+        if len(set(index)) < len(index):
+            twice = next(i for i in index if index.count(i) > 1)
+            raise ValueError(f"index: {twice} is given twice; a member can be kept only once")
         at = np.asarray(index)
         take = lambda tree: jax.tree.map(lambda x: x[at], tree)  # noqa: E731
         rows = tuple(self.rows[i] for i in index)
         return Population(rows, take(self.keys), take(self.hypers), take(self.env_params))
 
+    def _find(self, name: str) -> int:
+        """Return the index of the member of this name, or of the only one that has its parts."""
+        if name in self.names:
+            return self.names.index(name)
+        parts = set(name.split(","))
+        fitting = [i for i, full in enumerate(self.names) if parts <= set(full.split(","))]
+        if len(fitting) > 1:
+            raise ValueError(
+                f"member {name!r} is not valid; {len(fitting)} members fit it, such as "
+                f"{self.names[fitting[0]]!r} and {self.names[fitting[1]]!r}"
+            )
+        if not fitting:
+            require_known("member", name, self.names)
+        return fitting[0]
 
-def populate(rows: Sequence[Row], hypers: Any, env_params: Any) -> Population:
+
+def populate(rows: Iterable[Row], hypers: Any, env_params: Any) -> Population:
     """Stack rows into a population.
 
     Args:
@@ -117,33 +185,94 @@ def populate(rows: Sequence[Row], hypers: Any, env_params: Any) -> Population:
         env_params: the level, shared by all members.
 
     Raises:
-        ValueError: for an unknown or invalid hyperparameter, or two members of one name.
+        ValueError: for no rows, two members of one name, or an unknown or invalid value.
     """
-    rows = tuple(rows)
+    rows = Rows(rows)
     if not rows:
         raise ValueError("population: no rows; give at least one, such as seeds(1)")
-    if len(set(map(name_of, rows))) < len(rows):
-        names = [name_of(row) for row in rows]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"population: two members are called {twice!r}; rows must differ")
-    members = []
-    for row in rows:
-        member = hypers
-        for name, value in row.items():
-            if name != "seed":
-                member = with_field(member, name, value)
-        try:
-            check_hypers(member)
-        except ValueError as error:
-            raise ValueError(f"member {name_of(row)!r}: {error}") from error
-        members.append(member)
+    names = [name_of(row) for row in rows]
+    if len(set(names)) < len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise ValueError(
+            f"population: two members are called {twice!r}; rows must differ in the first six "
+            "digits of a value"
+        )
     size = len(rows)
+    columns = _columns(rows, hypers)
+    _check(rows, hypers, columns)
+    stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *jnp.shape(x))), hypers)
+    for name, column in columns.items():
+        stacked = with_field(stacked, name, _stack(column))
+    seeds_of_rows = np.array([row.get("seed", 0) for row in rows], np.uint32)
     return Population(
-        rows,
-        jnp.stack([jax.random.key(row.get("seed", 0)) for row in rows]),
-        jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *members),
+        tuple(rows),
+        jax.vmap(jax.random.key)(seeds_of_rows),
+        stacked,
         jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *jnp.shape(x))), env_params),
     )
+
+
+def _columns(rows: Rows, hypers: Any) -> dict[str, list]:
+    """Return each member's value of every hyperparameter that rows set, by name."""
+    columns = {}
+    for name in dict.fromkeys(name for row in rows for name in row if name != "seed"):
+        with_field(hypers, name, 0.0)  # raises if there is no such field
+        default = functools.reduce(getattr, name.split("."), hypers)
+        if default is None or is_dataclass(default) or np.ndim(default):
+            raise ValueError(f"{name}: is not one number, so rows cannot set it")
+        columns[name] = [row.get(name, default) for row in rows]
+    return columns
+
+
+def _check(rows: Rows, hypers: Any, columns: dict[str, list]) -> None:
+    """Check all members at once; only where that fails, one by one, to name the member."""
+    together = hypers
+    for name, column in columns.items():
+        together = with_field(together, name, np.asarray(column))
+    try:
+        check_hypers(together)
+    except ValueError:
+        for i, row in enumerate(rows):
+            member = hypers
+            for name, column in columns.items():
+                member = with_field(member, name, column[i])
+            try:
+                check_hypers(member)
+            except ValueError as error:
+                raise ValueError(f"member {name_of(row)!r}: {error}") from error
+        raise
+
+
+def _stack(column: list) -> jax.Array:
+    """Stack numbers as `jnp.stack` does, but on the host: it would trace every one of them."""
+    stacked = jnp.asarray(np.asarray(column))
+    if any(isinstance(value, np.generic | np.ndarray | jax.Array) for value in column):
+        return stacked
+    zero = np.zeros((), stacked.dtype).item()  # weakly typed, as Python numbers are in JAX
+    return jnp.broadcast_to(zero, stacked.shape).at[:].set(stacked)
+
+
+def _number(name: str, value: Any) -> bool | int | float:
+    """Return a row's value as a Python number.
+
+    Raises:
+        ValueError: if it is not one number, or is no valid seed.
+    """
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        if value.size != 1:
+            raise ValueError(
+                f"{name}: an array of shape {value.shape} is not valid; a row needs one number"
+            )
+        value = value.item()
+    if not isinstance(value, bool | int | float):
+        raise ValueError(f"{name}: {value!r} is not valid; a row needs one number")
+    if name == "seed" and (not _is_integer(value) or not 0 <= value < NUM_SEEDS):
+        raise ValueError(f"seed: {value} is not valid; it must be an integer >= 0 and < 2**32")
+    return value
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def with_field(tree: Any, name: str, value: Any) -> Any:

@@ -1,7 +1,17 @@
-"""The record of a run, `run.json`: what it was, so that no other continues it."""
+"""The record of a run: `OUT/run.json`, which says what the run is, and `OUT/.lock`.
 
+The record keeps one run from being continued as another, and two processes from writing one folder.
+"""
+
+import contextlib
 import dataclasses
+import fcntl
+import hashlib
 import json
+import os
+import socket
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,77 +19,203 @@ import jax
 import numpy as np
 
 from purejaxrl.algorithm import Algorithm
+from purejaxrl.identity import fingerprint, is_named, module_name
 from purejaxrl.running import checkpoint
 from purejaxrl.running.population import Population
 
+FORMAT = 2
+FILE = "run.json"
+
 
 def identity(algorithm: Algorithm, population: Population) -> dict[str, Any]:
-    """What must be equal for a run to be continued, as JSON."""
-    config = algorithm.config
-    return {
-        "config": {"type": f"{type(config).__module__}.{type(config).__qualname__}"}
-        | json.loads(json.dumps(dataclasses.asdict(config), default=str)),
+    """Return what must be equal for a run to be continued, as JSON.
+
+    The number of updates, the devices and the folder are not in it: those may change.
+    """
+    found = {
+        "config": _describe(algorithm.config),
         "made_of": list(algorithm.made_of),
         "members": [dict(row) for row in population.rows],
-        "hypers": _values(population.hypers),
-        "env_params": _values(population.env_params),
+        "hypers": _contents(population.hypers),
+        "env_params": _contents(population.env_params),
         "keys": np.asarray(jax.random.key_data(population.keys)).tolist(),
     }
+    return json.loads(json.dumps(found))
 
 
-def _values(tree: Any) -> dict[str, list]:
-    """Values by name, of the leaves that hold one number per member."""
+def digest(algorithm: Algorithm, population: Population) -> str:
+    """Hash the identity of a run: 12 hexadecimal digits, to name its folder by."""
+    text = json.dumps(identity(algorithm, population), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _describe(value: Any) -> Any:
+    """Write a config as JSON, the types of nested configs included."""
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: _describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": f"{module_name(type(value))}.{type(value).__qualname__}"} | fields
+    if isinstance(value, (list, tuple)):
+        return [_describe(x) for x in value]
+    return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
+
+
+def _contents(tree: Any) -> dict[str, Any]:
+    """Write leaves `[num_members, ...]` by name: numbers as they are, larger ones hashed."""
     return {
-        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf).tolist()
+        jax.tree_util.keystr(path, simple=True, separator="."): (
+            np.asarray(leaf).tolist() if np.ndim(leaf) == 1 else fingerprint(leaf)
+        )
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        if np.ndim(leaf) == 1
     }
 
 
-def claim(out: Path, resume: bool, identity: dict, settings: Any) -> None:
-    """Make `out` this run's folder, or see that it already is.
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold a run's folder for this process; the system frees it when the process ends.
 
     Raises:
-        ValueError: if it cannot be written, holds a run and `resume` is off, or holds another run.
+        ValueError: if another process holds it, naming that process, or it cannot be written.
     """
-    path = out / "run.json"
-    if path.exists():
-        before = json.loads(path.read_text())["identity"]
+    lock = out / ".lock"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise ValueError(f"out: {out} cannot be written: {error}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        holder = f"process {os.getpid()} on {socket.gethostname()}\n"
+        if lock.read_text() != holder:
+            lock.write_text(holder)
+        yield
+    except BlockingIOError as error:
+        raise ValueError(
+            f"out: {out} is being written by another run ({lock.read_text().strip()}); "
+            "wait for it, or choose another folder"
+        ) from error
+    finally:
+        os.close(descriptor)
+
+
+def claim(out: Path, resume: bool, identity: dict, **about: Any) -> None:
+    """Make `out` the folder of this run, or check that it already is.
+
+    Args:
+        out: the folder; it exists.
+        resume: whether a run that is there may be continued.
+        identity: what `identity` returned.
+        about: what else to keep in the record, for people and for `--resume`.
+
+    Raises:
+        ValueError: if `out` holds a run and `resume` is off, holds another run, or cannot be
+            written; if its record is missing or damaged; or if a part of the run has no name.
+    """
+    unnamed = [part for part in identity["made_of"] if not is_named(part)]
+    if unnamed and not (out / FILE).exists():
+        warnings.warn(
+            f"this run cannot be resumed: {unnamed[0]} has no name that tells it from other parts; "
+            "give it a `name` attribute",
+            stacklevel=3,
+        )
+    if (out / FILE).exists():
+        kept = read(out)
         if not resume:
-            raise ValueError(f"out: {out} already holds a run; resume it, or choose another folder")
-        difference = _difference(before, json.loads(json.dumps(identity)))
+            raise ValueError(
+                f"out: {out} already holds a run; continue it with --resume "
+                "(RunOptions(resume=True)), or choose another folder"
+            )
+        difference = first_difference(kept["identity"], identity)
         if difference:
-            raise ValueError(f"out: {out} holds a run of another setting: {difference}")
+            raise ValueError(f"out: {out} holds another run: {difference}")
+        if unnamed:
+            raise ValueError(
+                f"out: {out} cannot be resumed: {unnamed[0]} has no name that tells it from other "
+                "parts; give it a `name` attribute"
+            )
+        _warn_of_group(kept.get("layout"), about.get("layout"))
+        _write(out, kept | about)
         return
-    described = dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else settings
+    left = [name for name in ("checkpoints", "metrics") if any((out / name).glob("*"))]
+    if left:
+        raise ValueError(
+            f"out: {out} holds {' and '.join(left)} of a run whose {FILE} is missing, so it cannot "
+            f"be resumed; put {FILE} back, or choose another folder"
+        )
     versions = {
         "jax": jax.__version__,
         "platform": jax.default_backend(),
         "matmul_precision": str(jax.config.jax_default_matmul_precision),
     }
+    _write(out, {"format": FORMAT, "identity": identity, "versions": versions} | about)
+
+
+def _write(out: Path, kept: dict[str, Any]) -> None:
+    text = json.dumps(kept, indent=1, default=str)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(
-            {"identity": identity, "settings": described, "versions": versions},
-            indent=1,
-            default=str,
-        )
-        checkpoint.write_atomically(path, text)
+        if not (out / FILE).exists() or (out / FILE).read_text() != text:
+            checkpoint.write_atomically(out / FILE, text)
     except OSError as error:
         raise ValueError(f"out: {out} cannot be written: {error}") from error
 
 
-def _difference(before: Any, now: Any, path: str = "") -> str:
+def _warn_of_group(before: dict | None, now: dict | None) -> None:
+    """A member vmapped alone is another matrix product than several, in the last bit of a sum."""
+    if before and now and (before["group"] == 1) != (now["group"] == 1):
+        warnings.warn(
+            f"the run had {before['group']} members at a time on a device and goes on with "
+            f"{now['group']}: it will not be bit for bit what an unbroken run is",
+            stacklevel=4,
+        )
+
+
+def read(out: Path) -> dict[str, Any]:
+    """Read the record of a run.
+
+    Raises:
+        ValueError: if there is none, or it is damaged or of another format.
+    """
+    path = out / FILE
+    try:
+        kept = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ValueError(f"out: {out} holds no run (it has no {FILE})") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it to resume the run") from error
+    if not isinstance(kept, dict) or not isinstance(kept.get("identity"), dict):
+        raise ValueError(f"{path} is damaged (it has no identity); restore it to resume the run")
+    if kept.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} has format {kept.get('format', 1)}, and this version reads {FORMAT}: "
+            "the run was made by another version of this library, which can resume it"
+        )
+    return kept
+
+
+def first_difference(before: Any, now: Any, path: str = "") -> str:
+    """Say where two JSON values first differ, as `config.num_envs was 4, now 8`; "" if nowhere."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in dict.fromkeys([*before, *now]):
-            found = _difference(before.get(key), now.get(key), f"{path}.{key}" if path else key)
+            inner = f"{path}.{key}" if path else key
+            found = first_difference(before.get(key), now.get(key), inner)
             if found:
                 return found
         return ""
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         for i, (a, b) in enumerate(zip(before, now, strict=True)):
-            found = _difference(a, b, f"{path}[{i}]")
+            found = first_difference(a, b, f"{path}[{i}]")
             if found:
                 return found
         return ""
-    return "" if before == now else f"{path} was {before!r}, now {now!r}"
+    a, b = json.dumps(before), json.dumps(now)
+    return "" if a == b else f"{path} was {_excerpt(a, b)}, now {_excerpt(b, a)}"
+
+
+def _excerpt(text: str, other: str, before: int = 40, length: int = 120) -> str:
+    """Cut a long text to where it first differs from another."""
+    if len(text) <= length:
+        return text
+    pairs = enumerate(zip(text, other, strict=False))
+    differs = next((i for i, (a, b) in pairs if a != b), min(len(text), len(other)))
+    start = max(0, differs - before)
+    cut = text[start : start + length]
+    return ("…" if start else "") + cut + ("…" if start + length < len(text) else "")

@@ -1,41 +1,49 @@
 """The same computation as `make_train`, for people: observable, resumable, on many devices.
 
-`update` is scanned in chunks on the device. Between chunks, never inside, the host writes metrics
-and checkpoints, shows progress, and listens for a signal. Chunk boundaries are counted in
-updates, so that a run killed at any moment and resumed ends bit for bit where an unbroken one ends.
+Updates run in chunks on the devices. Between chunks, never inside, the host writes metrics and
+checkpoints, shows progress, and listens for a signal. Chunk boundaries are counted in updates, so
+that a run killed at any moment and resumed ends bit for bit where an unbroken one ends.
 """
 
-import contextlib
 import dataclasses
-import functools
-import signal
+import json
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from purejaxrl.algorithm import Algorithm, Task, update
+from purejaxrl.algorithm import Algorithm
 from purejaxrl.running import checkpoint, record
-from purejaxrl.running.devices import Layout, layout
-from purejaxrl.running.logs import ParquetSink, ProgressLine, Sink, read_metrics, tabulate
+from purejaxrl.running.chunk import Carry, Program, compile_chunk, place, plan_for, start
+from purejaxrl.running.logs import ProgressLine
+from purejaxrl.running.metrics import MetricsStore, read_metrics, tabulate
 from purejaxrl.running.population import Population, name_of
-from purejaxrl.validation import check_hypers, require, require_count
+from purejaxrl.running.signals import stop_signals
+from purejaxrl.running.sinks import DroppableSink, Sink
+from purejaxrl.validation import check_hypers, is_count, require, require_count
+
+SAVED = "saved.json"
+"""File that names the newest checkpoint, so that a run whose checkpoints were lost says so."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """How to run, as against what to run: none of it changes a result."""
+    """How to run, as against what to run.
+
+    None of it changes a result, but for the last bit of sums where `group` is 1 or `only` is set:
+    one member alone is another matrix product than several. `run.json` records the group.
+    """
 
     out: str = "results/run"
     """Folder for metrics, checkpoints and plots."""
     resume: bool = False
-    """Continue the run in `out`, or extend a finished one; start it if there is none."""
+    """Continue the run in OUT with the command line kept there, or extend a finished one; start it
+    if there is none."""
     chunk: int = 16
     """Updates between two looks of the host: progress, metrics, signals."""
     checkpoint_every: int = 16
@@ -57,7 +65,15 @@ class RunOptions:
 
     def __post_init__(self):
         require_count(self, "chunk", "checkpoint_every", "keep_last")
-        require(self.group is None or self.group >= 1, self, "group", "an integer >= 1, or None")
+        require(
+            self.group is None or is_count(self.group), self, "group", "an integer >= 1, or None"
+        )
+        require(bool(self.out), self, "out", "the name of a folder")
+
+    @property
+    def folder(self) -> Path:
+        """OUT as a path, `~` expanded."""
+        return Path(self.out).expanduser()
 
 
 class Result(NamedTuple):
@@ -82,11 +98,12 @@ class Stopped(SystemExit):
     """A signal asked the run to stop; it has saved and can be resumed."""
 
 
-class Carry(NamedTuple):
-    """What a checkpoint holds, leaves `[num_members, ...]`."""
+class Position(NamedTuple):
+    """How far a run has come."""
 
-    state: Any
-    alive: jax.Array  # bool
+    carry: Carry
+    update: int
+    env_steps: np.ndarray  # int64 [num_members]
 
 
 def run(
@@ -97,6 +114,7 @@ def run(
     *,
     horizon: int | None = None,
     settings: Any = None,
+    command: dict[str, Any] | None = None,
     sinks: Sequence[Sink] = (),
     devices: Sequence[jax.Device] | None = None,
 ) -> Result:
@@ -110,7 +128,8 @@ def run(
         horizon: length of life that annealing sees; `num_updates` by default. A run that is
             extended has its horizon moved along.
         settings: dataclass kept in `run.json`, for people.
-        sinks: where else metrics go, chunk by chunk.
+        command: the command line, kept in `run.json` for `--resume`.
+        sinks: where else metrics go, chunk by chunk; one that fails is dropped with a warning.
         devices: what to run on; all devices by default.
 
     Returns:
@@ -118,220 +137,185 @@ def run(
         NaN or infinite is frozen at its last good state, reported, and leaves the others alone.
 
     Raises:
-        ValueError: for invalid arguments, or an `out` that holds another run.
+        ValueError: for invalid arguments, an `out` that holds another run, or damaged metrics.
         checkpoint.CheckpointError: if `out` cannot be written, or no checkpoint can be used.
-        Stopped: after SIGTERM or Ctrl-C, everything saved.
+        Stopped: after SIGTERM, SIGHUP or Ctrl-C, everything saved.
     """
-    if num_updates < 1:
-        raise ValueError(f"num_updates: {num_updates} is not valid; it must be an integer >= 1")
+    horizon = num_updates if horizon is None else horizon
+    for name, value in (("num_updates", num_updates), ("horizon", horizon)):
+        if not is_count(value):
+            raise ValueError(f"{name}: {value!r} is not valid; it must be an integer >= 1")
     check_hypers(population.hypers)
-    out = Path(options.out)
-    record.claim(out, options.resume, record.identity(algorithm, population), settings)
-    plan = plan_for(algorithm, population, options, list(devices) if devices else None)
-    metrics_sink = ParquetSink(out / "metrics")
-    saved = checkpoint.Series(out / "checkpoints", options.keep_last)
-
-    abstract = jax.eval_shape(lambda: _start(algorithm, population))
-    found = saved.load_latest(abstract, warn=warnings.warn)
-    if found:
-        carry, done = found[0], found[1]["update"]
-        env_steps = np.asarray(found[1]["env_steps"], np.int64)
-        if done > num_updates:
+    out = options.folder
+    plan = plan_for(algorithm, population, options.group, list(devices) if devices else None)
+    with record.locked(out), stop_signals() as stopping:
+        record.claim(
+            out,
+            options.resume,
+            record.identity(algorithm, population),
+            command=command,
+            settings=_as_dict(settings),
+            layout={"devices": plan.mesh.size, "group": plan.group},
+        )
+        store = MetricsStore(out / "metrics")
+        saved = checkpoint.Series(out / "checkpoints", options.keep_last)
+        position = _restore(algorithm, population, out, saved)
+        if position.update > num_updates:
             raise ValueError(
-                f"num_updates: {num_updates} is not valid; the run in {out} already did {done}"
+                f"num_updates: {num_updates} is not valid; the run in {out} already made "
+                f"{position.update}"
             )
-    else:
-        carry, done = _start(algorithm, population), 0
-        env_steps = np.zeros(population.size, np.int64)
-    metrics_sink.rewind(done)
-    carry = _with_horizon(carry, horizon or num_updates)
-    begun = done
-    carry = plan.place(carry, Carry(algorithm.partition, None))
-    hypers = plan.place(population.hypers)
-    chunk = plan.jit(_chunk, static_argnums=(0, 1, 2), donate_argnums=4)
-    progress = ProgressLine(num_updates, done, options.progress)
-    failed: set[int] = set(np.flatnonzero(~np.asarray(carry.alive[: population.size])))
-
-    def save() -> None:
-        host = plan.trim(jax.device_get(carry))
-        saved.save(done, host, score, {"env_steps": env_steps.tolist()})
-
-    score, unsaved = float("nan"), 0
-    with _signals() as stopping:
-        try:
-            while done < num_updates and not stopping:
-                length = min(options.chunk - done % options.chunk, num_updates - done)
-                carry, metrics = chunk(
-                    algorithm, plan, options.chunk, jnp.int32(length), carry, hypers
-                )
-                metrics = jax.device_get(plan.trim(metrics))
-                metrics = {name: values[:, :length] for name, values in metrics.items()}
-                metrics["env_steps"] = env_steps[:, None] + metrics["env_steps"].cumsum(
-                    axis=1, dtype=np.int64
-                )
-                env_steps = metrics["env_steps"][:, -1]
-                table = tabulate(population.rows, metrics, done)
-                for sink in (metrics_sink, *sinks):
-                    sink(table, done)
-                done += length
-                unsaved += 1
-                score = _weighted_mean(metrics["return"], metrics["episodes"])
-                progress.advance(done, int(env_steps.sum()), score)
-                for member in set(np.flatnonzero(~metrics["alive"][:, -1])) - failed:
-                    failed.add(member)
-                    warnings.warn(
-                        f"member {name_of(population.rows[member])!r} is frozen: its parameters "
-                        f"or losses are no longer finite (within updates {done - length + 1} to "
-                        f"{done})",
-                        stacklevel=2,
-                    )
-                if unsaved == options.checkpoint_every:
-                    save()
-                    unsaved = 0
-            if unsaved or done == begun:
-                save()
-        except OSError as error:
-            raise checkpoint.CheckpointError(
-                f"out: {out} cannot be written ({error}); checkpoints up to update "
-                f"{max(saved.updates(), default=0)} are kept; free room and resume"
-            ) from error
-        finally:
-            progress.close()
-    if stopping and done < num_updates:
-        raise Stopped(f"stopped at update {done} of {num_updates}; saved in {out}, resume to go on")
-    host = plan.trim(jax.device_get(carry))
+        store.check(position.update)
+        store.rewind(position.update)
+        carry = place(algorithm, plan, position.carry, horizon)
+        position = _train(
+            compile_chunk(algorithm, population, plan, options.chunk, carry),
+            position._replace(carry=carry),
+            num_updates,
+            options,
+            population,
+            (store, *map(DroppableSink, sinks)),
+            saved,
+            stopping,
+        )
+    if position.update < num_updates:
+        raise Stopped(
+            f"stopped at update {position.update} of {num_updates}; saved in {out}, resume to go on"
+        )
+    host = plan.trim(jax.device_get(position.carry))
     return Result(host.state, host.alive, population, out)
 
 
-class Estimate(NamedTuple):
-    """What a run would take."""
-
-    bytes: int  # on all devices together: state, experience, temporaries
-    seconds: float  # after compilation
-    env_steps: int  # of every member
-
-
-def estimate(
-    algorithm: Algorithm, population: Population, num_updates: int, options: RunOptions
-) -> Estimate:
-    """Compile a chunk and time a few updates, to foresee a run's memory and time."""
-    check_hypers(population.hypers)
-    plan = plan_for(algorithm, population, options)
-    carry = _with_horizon(_start(algorithm, population), num_updates)
-    carry = plan.place(carry, Carry(algorithm.partition, None))
-    hypers = plan.place(population.hypers)
-    probe = jnp.int32(min(3, options.chunk))
-    chunk = plan.jit(_chunk, static_argnums=(0, 1, 2))
-    compiled = chunk.lower(algorithm, plan, options.chunk, probe, carry, hypers).compile()
-    times = []
-    for _ in range(2):
-        began = time.monotonic()
-        _, metrics = jax.block_until_ready(compiled(probe, carry, hypers))
-        times.append(time.monotonic() - began)
-    memory = compiled.memory_analysis()
-    size = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    per_update = int(metrics["env_steps"][0, 0])
-    return Estimate(
-        size * plan.mesh.size, min(times) / int(probe) * num_updates, per_update * num_updates
-    )
+def _restore(
+    algorithm: Algorithm, population: Population, out: Path, saved: checkpoint.Series
+) -> Position:
+    """Load the newest checkpoint that is whole, or start."""
+    abstract = jax.eval_shape(lambda: start(algorithm, population))
+    found = saved.load_latest(abstract, warn=warnings.warn)
+    if found:
+        carry, info = found
+        return Position(carry, info["update"], np.asarray(info["env_steps"], np.int64))
+    marker = out / SAVED
+    if marker.exists():
+        raise checkpoint.CheckpointError(
+            f"out: {out} had checkpoints ({marker.read_text().strip()}), and none is left; restore "
+            "them to resume the run, or choose another folder"
+        )
+    return Position(start(algorithm, population), 0, np.zeros(population.size, np.int64))
 
 
-def plan_for(
-    algorithm: Algorithm,
-    population: Population,
+def _train(
+    program: Program,
+    position: Position,
+    num_updates: int,
     options: RunOptions,
-    devices: list[jax.Device] | None = None,
-) -> Layout:
-    """Lay members over the devices, or a meta-learner's agents."""
-    num_agents = algorithm.num_agents if algorithm.partition is not None else None
-    return layout(population.size, devices, options.group, num_agents)
+    population: Population,
+    sinks: tuple[MetricsStore, *tuple[DroppableSink, ...]],
+    saved: checkpoint.Series,
+    stopping: Sequence[int],
+) -> Position:
+    """Run chunks until the end or a signal; save now and then, and at the end."""
+    progress = ProgressLine(num_updates, position.update, options.progress)
+    frozen = set(np.flatnonzero(~np.asarray(position.carry.alive[: population.size])))
+    begun, unsaved, score = position.update, 0, float("nan")
+    try:
+        while position.update < num_updates and not stopping:
+            before = position.update
+            position, metrics = _advance(program, position, num_updates)
+            table = tabulate(population.rows, metrics, before)
+            for sink in sinks:
+                sink(table, before)
+            score = _mean_return(metrics)
+            progress.advance(position.update, int(position.env_steps.sum()), score)
+            _warn_of_frozen(population, metrics["alive"], frozen, before)
+            unsaved += 1
+            if unsaved == options.checkpoint_every:
+                _save(program, position, score, saved)
+                unsaved = 0
+        if unsaved or position.update == begun:
+            _save(program, position, score, saved)
+    except (OSError, checkpoint.CheckpointError) as error:
+        raise checkpoint.CheckpointError(
+            f"out: {options.folder} cannot be written ({error}); checkpoints up to update "
+            f"{max(saved.updates(), default=0)} are kept; free room and resume"
+        ) from error
+    finally:
+        progress.close()
+        for dashboard in sinks[1:]:
+            dashboard.close()
+    return position
 
 
-def member_update(algorithm: Algorithm, carry: Carry, hypers: Any) -> tuple[Carry, dict]:
-    """Update one member, unless it has failed: then, or if it fails now, keep it as it was."""
-    state, metrics = update(algorithm, carry.state, hypers)
-    leaves = jax.tree.leaves(algorithm.vital(state, metrics))
-    alive = carry.alive & jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves]))
-    state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), state, carry.state)
-    steps = jnp.where(alive, metrics["env_steps"], 0)
-    return Carry(state, alive), metrics | {"alive": alive, "env_steps": steps}
+def _advance(
+    program: Program, position: Position, num_updates: int
+) -> tuple[Position, dict[str, np.ndarray]]:
+    """Run one chunk, up to the next boundary; `env_steps` of its metrics count from the start."""
+    carry, done, env_steps = position
+    length = min(program.room - done % program.room, num_updates - done)
+    carry, metrics = program(length, carry)
+    steps = env_steps[:, None] + metrics["env_steps"].cumsum(axis=1, dtype=np.int64)
+    return Position(carry, done + length, steps[:, -1]), metrics | {"env_steps": steps}
 
 
-def _start(algorithm: Algorithm, population: Population) -> Carry:
-    """Start members one by one: alike however many there are, and no batched QR to deadlock."""
-    return _start_members(algorithm, population.keys, population.hypers, population.env_params)
+def _save(program: Program, position: Position, score: float, saved: checkpoint.Series) -> None:
+    host = program.plan.trim(jax.device_get(position.carry))
+    saved.save(position.update, host, score, {"env_steps": position.env_steps.tolist()})
+    text = json.dumps({"update": position.update})
+    checkpoint.write_atomically(saved.folder.parent / SAVED, text)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _start_members(algorithm: Algorithm, *members: Any) -> Carry:
-    def one(member: tuple) -> Carry:
-        key, hypers, env_params = member
-        state = algorithm.init(key, hypers, Task(env_params, jnp.int32(1)))
-        strong = jax.tree.map(_without_weak_type, state)  # as a checkpoint will restore it
-        return Carry(strong, jnp.bool_(True))
-
-    return jax.lax.map(one, members)
-
-
-def _without_weak_type(x: jax.Array) -> jax.Array:
-    is_key = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
-    return x if is_key else jax.lax.convert_element_type(x, x.dtype)
+def _warn_of_frozen(
+    population: Population, alive: np.ndarray, frozen: set[int], before: int
+) -> None:
+    """Report members that froze in a chunk, `alive [num_members, updates]`, and add them."""
+    for member in sorted(set(np.flatnonzero(~alive[:, -1])) - frozen):
+        frozen.add(member)
+        update = before + 1 + int(np.argmin(alive[member]))
+        warnings.warn(
+            f"member {name_of(population.rows[member])!r} is frozen: its parameters or losses are "
+            f"no longer finite at update {update}",
+            stacklevel=4,
+        )
 
 
-def _with_horizon(carry: Carry, horizon: int) -> Carry:
-    task = carry.state.task
-    task = task._replace(horizon=np.full_like(task.horizon, horizon))
-    return carry._replace(state=carry.state._replace(task=task))
-
-
-def _chunk(
-    algorithm: Algorithm, plan: Layout, room: int, length: jax.Array, carry: Carry, hypers: Any
-) -> tuple[Carry, dict[str, jax.Array]]:
-    """Run `length` updates of every member, at most `room`.
-
-    The length is traced, so that one compilation serves every chunk, the last one too.
-
-    Returns:
-        The carry, and metrics `[padded, room]`, of which the first `length` are filled.
-    """
-
-    def member(carry: Carry, hypers: Any):
-        shapes = jax.eval_shape(lambda: member_update(algorithm, carry, hypers)[1])
-        empty = jax.tree.map(lambda x: jnp.zeros((room, *x.shape), x.dtype), shapes)
-
-        def step(i, loop):
-            carry, seen = loop
-            carry, metrics = member_update(algorithm, carry, hypers)
-            return carry, jax.tree.map(lambda all, x: all.at[i].set(x), seen, metrics)
-
-        return jax.lax.fori_loop(0, length, step, (carry, empty))
-
-    laid = Carry(algorithm.partition, None)
-    return plan.map(member, (laid, None), (laid, None))(carry, hypers)
-
-
-def _weighted_mean(values: np.ndarray, counts: np.ndarray) -> float:
+def _mean_return(metrics: dict[str, np.ndarray]) -> float:
+    """Mean return of the episodes that finished in a chunk; NaN: none did."""
+    values, counts = metrics["return"], metrics["episodes"]
     counts = np.where(np.isfinite(values), counts, 0)
     total = counts.sum()
     return float((np.nan_to_num(values) * counts).sum() / total) if total else float("nan")
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM; a second Ctrl-C interrupts at once."""
-    received: list[int] = []
+def _as_dict(settings: Any) -> Any:
+    return dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else settings
 
-    def remember(number, frame):
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
 
-    try:
-        before = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: leave signals alone
-        before = {}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+class RunEstimate(NamedTuple):
+    """What a run would take."""
+
+    num_bytes: int  # on all devices together: state, experience, temporaries
+    seconds: float  # after compilation, at most
+    env_steps: int  # of every member
+
+
+def estimate(
+    algorithm: Algorithm, population: Population, num_updates: int, options: RunOptions
+) -> RunEstimate:
+    """Foresee a run's memory and time from a chunk that was compiled in a hurry.
+
+    On a CPU the memory is that of the run, and the time an upper bound, two or three times too
+    long: the compiler's optimisations, which take most of its time, are left out.
+    """
+    check_hypers(population.hypers)
+    plan = plan_for(algorithm, population, options.group)
+    carry = place(algorithm, plan, start(algorithm, population), num_updates)
+    program = compile_chunk(algorithm, population, plan, options.chunk, carry, optimize=False)
+    length, times = min(3, options.chunk), []
+    for _ in range(2):
+        began = time.monotonic()
+        carry, metrics = program(length, carry)
+        times.append(time.monotonic() - began)
+    per_update = int(metrics["env_steps"][0, 0])
+    return RunEstimate(
+        program.num_bytes, min(times) / length * num_updates, per_update * num_updates
+    )

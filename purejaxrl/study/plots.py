@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
+import matplotlib.axes
 import matplotlib.figure
 import numpy as np
 import pandas as pd
 
 from purejaxrl.study.stats import final_scores, interval
+
+MAX_BANDS = 6
+"""Lines in one panel up to which their intervals are drawn; more would hide each other."""
 
 
 def curves(
@@ -54,32 +59,66 @@ def learning_curves(
 ) -> pd.DataFrame:
     """Draw the mean learning curve of every group, with its 95 % interval over members.
 
+    Two columns to group by make small multiples: a panel for each value of the first.
+
     Writes the picture to `path` and the curve's data beside it as CSV; returns the data.
     """
     data = curves(frame, by, metric)
-    figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    groups = data.groupby(list(by), dropna=False) if by else [((), data)]
-    for group, part in groups:
-        label = ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-                          for name, value in zip(by, group, strict=True))  # fmt: skip
-        label += f" ({part['members'].max():.0f} seeds)"
-        (line,) = axes.plot(part["env_steps"], part["mean"], label=label.strip())
-        axes.fill_between(
-            part["env_steps"], part["low"], part["high"], color=line.get_color(), alpha=0.25, lw=0
-        )
-    axes.set(xlabel="environment steps per agent", ylabel=metric, title=title)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    if data.empty:
-        axes.set_title(f"{title} (no episode finished)")
-    else:
-        axes.legend(frameon=False, fontsize=8)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
     data.to_csv(path.with_suffix(".csv"), index=False, float_format="%.6g")
+
+    panel_by, line_by = (by[:1], by[1:]) if len(by) == 2 else ((), by)
+    panels = _groups(data, panel_by)
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure = matplotlib.figure.Figure(
+        figsize=(3.2 * columns + 3.8, 2.6 * rows + 1.4), layout="constrained"
+    )
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for axes, (name, part) in zip(grid, panels, strict=False):
+        _draw_panel(axes, _groups(part, line_by))
+        axes.set_title(name, fontsize=9)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    figure.suptitle(_plain(f"{title} (no episode finished)" if data.empty else title), fontsize=11)
+    figure.supxlabel("environment steps per agent", fontsize=10)
+    figure.supylabel(metric, fontsize=10)
+    if not data.empty:
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
     return data
+
+
+def _groups(data: pd.DataFrame, by: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+    """Split a table by columns; groups are named by their values."""
+    if not by or data.empty:
+        return [("", data)]
+    named = []
+    for values, part in data.groupby(list(by), dropna=False, sort=True):
+        words = (f"{v:g}" if isinstance(v, float) else f"{v}" for v in values)
+        pairs = zip(by, words, strict=True)
+        named.append((_plain(", ".join(f"{name} {word}" for name, word in pairs)), part))
+    return named
+
+
+def _draw_panel(axes: matplotlib.axes.Axes, lines: list[tuple[str, pd.DataFrame]]) -> None:
+    colors = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(lines)))
+    for color, (name, part) in zip(colors, lines, strict=True):
+        label = f"{name} ({part['members'].max():.0f} members)".strip()
+        axes.plot(part["env_steps"], part["mean"], label=label, color=color)
+        if len(lines) <= MAX_BANDS:
+            axes.fill_between(
+                part["env_steps"], part["low"], part["high"], color=color, alpha=0.2, lw=0
+            )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+
+
+def _plain(text: str) -> str:
+    """Escape what matplotlib would take for mathematics."""
+    return text.replace("$", r"\$")
 
 
 def heat_map(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 
@@ -126,20 +127,27 @@ def probability_of_improvement(
     return Estimate(mean_probability(x, y), *_percentiles(draws, confidence))
 
 
-def final_scores(frame, name: str = "return", fraction: float = 0.1) -> np.ndarray:
-    """Score every member by the last part of its training, `[num_members]`.
+def final_scores(frame: pd.DataFrame, name: str = "return", fraction: float = 0.1) -> np.ndarray:
+    """Score every member by the last part of its training.
 
     Args:
         frame: a run's metrics, as `read_metrics` gives them.
         name: metric, a mean over finished episodes; weighted by their number.
         fraction: of the updates, at the end.
+
+    Returns:
+        Scores `[num_members]`; NaN: no episode finished in that part, or the member diverged.
     """
     last = frame["update"].max()
     tail = frame[frame["update"] > last * (1 - fraction)]
     counts = tail["episodes"].where(tail[name].notna(), 0)
     tail = tail.assign(total=tail[name].fillna(0) * counts, episodes=counts)
-    sums = tail.groupby("member")[["total", "episodes"]].sum()
-    return (sums["total"] / sums["episodes"].where(sums["episodes"] > 0)).to_numpy()
+    by_member = tail.groupby("member")
+    sums = by_member[["total", "episodes"]].sum()
+    scores = sums["total"] / sums["episodes"].where(sums["episodes"] > 0)
+    if "alive" in frame:
+        scores = scores.where(by_member["alive"].last())
+    return scores.to_numpy()
 
 
 def _check_scores(name: str, scores: np.ndarray) -> None:

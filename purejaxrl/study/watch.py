@@ -7,7 +7,6 @@ An environment draws itself: `render(state, params) -> uint8 [height, width, 3]`
 mapping from words to the colours that they explain; or `render_html(states) -> str`.
 """
 
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.parts.rollout import reset
-from purejaxrl.running import checkpoint, runner
-from purejaxrl.running.logs import console
+from purejaxrl.running import checkpoint, commandline
+from purejaxrl.running.chunk import start
 from purejaxrl.validation import require_count, require_known
 
 WIDTH = 360
@@ -192,58 +191,51 @@ class Settings:
         require_count(self, "steps", "frame_ms")
 
 
-def load_member(out: Path, algorithm: Algorithm, population: Any, member: str) -> Any:
+def load_member(plan: commandline.Plan, name: str) -> Any:
     """Load an agent's state from the latest checkpoint that is whole.
 
+    Args:
+        plan: what `rebuild` returned.
+        name: of the agent.
+
     Raises:
-        ValueError: for an unknown member, with a suggestion.
+        ValueError: for an unknown name, with a suggestion.
         checkpoint.CheckpointError: if there is no whole checkpoint.
     """
-    require_known("member", member, population.names)
-    like = jax.eval_shape(lambda: runner._start(algorithm, population))
-    found = checkpoint.Series(out / "checkpoints").load_latest(like, warnings.warn)
+    require_known("member", name, plan.population.names)
+    like = jax.eval_shape(lambda: start(plan.job.algorithm, plan.population))
+    folder = plan.options.folder / "checkpoints"
+    found = checkpoint.Series(folder).load_latest(like, warnings.warn)
     if found is None:
-        raise checkpoint.CheckpointError(f"{out / 'checkpoints'}: there is no checkpoint")
-    index = population.names.index(member)
+        raise checkpoint.CheckpointError(f"checkpoints: {folder} holds none")
+    index = plan.population.names.index(name)
     return jax.tree.map(lambda x: x[index], found[0].state)
 
 
 def main(settings: Settings) -> None:
-    """Write what an agent of a run does; say in words what is not valid."""
-    try:
-        show(settings)
-    except (ValueError, checkpoint.CheckpointError) as error:
-        console.print(f"error: {error}", style="bold red", highlight=False, markup=False)
-        sys.exit(2)
-
-
-def show(settings: Settings) -> None:
     """Build the run's job again, load the agent, and write what it does.
 
     Raises:
         ValueError: if the run, the member or the environment cannot be watched.
         checkpoint.CheckpointError: if there is no whole checkpoint.
     """
-    from purejaxrl.running import commandline
-
     plan = commandline.rebuild(settings.out)
-    member = settings.member or plan.population.names[0]
-    if plan.job.env is None:
-        raise ValueError(f"out: {settings.out} has no environment in which an agent can be watched")
-    state = load_member(settings.out, plan.job.algorithm, plan.population, member)
+    job, name = plan.job, settings.member or plan.population.names[0]
+    if job.env is None:
+        raise ValueError(f"out: {settings.out} holds a run without an environment to watch")
     path = watch(
-        plan.job.algorithm,
-        plan.job.env,
-        state,
-        plan.job.env_params,
-        settings.out / f"watch-{member}",
+        job.algorithm,
+        job.env,
+        load_member(plan, name),
+        job.env_params,
+        plan.options.folder / f"watch-{name}",
         num_steps=settings.steps,
         greedy=not settings.sampled,
         seed=settings.seed,
         frame_ms=settings.frame_ms,
     )
-    console.print(f"{member}: {path}", highlight=False, markup=False)
+    commandline.say(f"{name}: {path}")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, prog="python -m purejaxrl.study.watch", description=__doc__))
+    commandline.command(main, Settings)

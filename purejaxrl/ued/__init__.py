@@ -1,1 +1,1 @@
-"""Unsupervised environment design: which levels to learn on. It knows levels, not agents."""
+"""Unsupervised environment design: levels, their scores and curricula, for any agents."""

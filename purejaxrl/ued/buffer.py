@@ -1,8 +1,8 @@
-"""A buffer of levels: what to keep, and what to play again.
+"""A buffer of levels: which to keep, and which to replay.
 
 Prioritised level replay (Jiang et al. 2021, arXiv 2010.03934) as a pytree of fixed capacity and
-pure functions over it. Levels that students are on are *in use*: those are neither drawn again nor
-replaced. A level enters with a score that it has earned, never before.
+pure functions over it. A level that a student is training on is *in use*: it is neither drawn again
+nor replaced. A new level enters the buffer after its first visit, with the score of that visit.
 """
 
 from collections.abc import Callable
@@ -16,41 +16,47 @@ import numpy as np
 NOT_KEPT = -1
 """The slot of a level that is not in the buffer."""
 
+Priority = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+"""`(scores, eligible, temperature) -> log-priorities`, all `[capacity]` but the temperature."""
+
 
 class Buffer(NamedTuple):
-    """Levels with what is known of them, `[capacity, ...]`."""
+    """Levels and what is known about each, leaves `[capacity, ...]`."""
 
     levels: Any
     fingerprint: jax.Array  # uint32
-    score: jax.Array  # float32, of its last visit
-    best_return: jax.Array  # float32, the highest that any student had on it
+    score: jax.Array  # float32, of the last visit
+    best_return: jax.Array  # float32, the highest return that any student had on it
     last_visit: jax.Array  # int32, the clock when it was last drawn or scored
     filled: jax.Array  # bool
     in_use: jax.Array  # bool
-    clock: jax.Array  # int32 [], draws so far
+    clock: jax.Array  # int32 [], how often levels were drawn
 
     @property
     def capacity(self) -> int:
-        """How many levels there is room for."""
+        """Number of slots."""
         return self.score.shape[-1]
 
 
 class Visits(NamedTuple):
-    """What students made of levels, `[n, ...]`."""
+    """Visits of students to levels, leaves `[n, ...]`."""
 
-    slot: jax.Array  # int32, where the level was drawn from, or NOT_KEPT
+    slot: jax.Array  # int32, the slot that the level was drawn from, or NOT_KEPT
     levels: Any
     score: jax.Array  # float32
     best_return: jax.Array  # float32
-    over: jax.Array  # bool: the others are still under way, or were none
+    finished: jax.Array  # bool: only finished visits are recorded
 
 
 def empty(level: Any, capacity: int) -> Buffer:
-    """Return a buffer without levels.
+    """Make a buffer without levels.
 
     Args:
-        level: any one, for its shapes and types.
-        capacity: how many there is room for.
+        level: any level, for its shapes and types.
+        capacity: number of slots.
+
+    Raises:
+        ValueError: if the capacity is below 1.
     """
     if capacity < 1:
         raise ValueError(f"capacity: {capacity} is not valid; it must be an integer >= 1")
@@ -67,10 +73,11 @@ def empty(level: Any, capacity: int) -> Buffer:
 
 
 def by_rank(score: jax.Array, eligible: jax.Array, temperature: jax.Array) -> jax.Array:
-    """Log-priorities that fall with the rank, 1 the highest: log rank^(-1/temperature).
+    """Compute log-priorities log rank^(-1/temperature); the highest score has rank 1.
 
-    Equal scores share a rank. A CPU sorts one array of integers five times faster than floats, or
-    than an order with them: the bits of a float, with the sign turned, order as it does.
+    Equal scores share a rank. Floats are sorted as integers: their bits have the same order once
+    the sign is handled, and a CPU sorts one array of integers five times faster than floats, or
+    than `argsort`.
     """
     bits = jax.lax.bitcast_convert_type(jnp.where(eligible, -score, jnp.inf), jnp.uint32)
     bits ^= jnp.where(bits >> 31 == 1, jnp.uint32(0xFFFFFFFF), jnp.uint32(0x80000000))
@@ -79,21 +86,21 @@ def by_rank(score: jax.Array, eligible: jax.Array, temperature: jax.Array) -> ja
 
 
 def in_proportion(score: jax.Array, eligible: jax.Array, temperature: jax.Array) -> jax.Array:
-    """Log-priorities log score^(1/temperature); scores of 0 and below have none."""
+    """Compute log-priorities log score^(1/temperature); -inf for scores of 0 and below."""
     positive = eligible & (score > 0)
     return jnp.where(positive, jnp.log(jnp.where(positive, score, 1.0)), -jnp.inf) / temperature
 
 
 def probabilities(
-    buffer: Buffer, temperature: jax.Array, staleness: jax.Array, priority: Callable = by_rank
+    buffer: Buffer, temperature: jax.Array, staleness: jax.Array, priority: Priority = by_rank
 ) -> jax.Array:
-    """Chance of each level to be drawn next, `[capacity]`; 0 for those in use (PLR eq. 2 to 5).
+    """Compute each level's chance of being drawn next, `[capacity]`; 0 in use (PLR eq. 2 to 5).
 
-    (1 - ρ) times the normalised priorities, plus ρ times the normalised time since the last visit.
-    Where nothing has a priority, or nothing has waited, that part is uniform.
+    It is (1 - ρ) times the normalised priority, plus ρ times the normalised time since the last
+    visit. If all priorities are 0, or all times, that part is uniform.
 
     Args:
-        buffer: of levels.
+        buffer: the levels.
         temperature: β > 0; the lower, the greedier.
         staleness: ρ in [0, 1].
         priority: `by_rank` or `in_proportion`.
@@ -115,16 +122,16 @@ def probabilities(
 def draw(key: jax.Array, chances: jax.Array, count: int) -> jax.Array:
     """Draw slots one after the other without replacement: int32 `[count]`.
 
-    By the order of perturbed log-chances (Gumbel top-k; Kool et al. 2019), so that the first m are
-    a draw of m. NOT_KEPT where no level with a chance is left.
+    The slots with the highest perturbed log-chances are drawn (Gumbel top-k; Kool et al. 2019), so
+    the first m of them are a valid draw of m. NOT_KEPT where no level with a chance is left.
     """
     noise = jax.random.gumbel(key, chances.shape)
     found, slot = jax.lax.top_k(jnp.log(chances) + noise, count)
     return jnp.where(jnp.isfinite(found), slot, NOT_KEPT).astype(jnp.int32)
 
 
-def take(buffer: Buffer, slot: jax.Array) -> Buffer:
-    """Mark drawn slots `[n]` as in use; NOT_KEPT are passed over. The clock advances."""
+def mark_in_use(buffer: Buffer, slot: jax.Array) -> Buffer:
+    """Mark drawn slots `[n]` as in use, NOT_KEPT aside, and advance the clock."""
     where = _where(buffer, slot)
     clock = buffer.clock + 1
     return buffer._replace(
@@ -135,15 +142,16 @@ def take(buffer: Buffer, slot: jax.Array) -> Buffer:
 
 
 def report(buffer: Buffer, visits: Visits) -> Buffer:
-    """Learn of visits that are over, one after the other.
+    """Record finished visits, one after the other.
 
-    A level that was drawn gets its new score and is no longer in use. Another one enters where
-    there is room, or else in place of the lowest score that is not in use, if its own is higher;
-    should it be here already, that one gets its score. A score that is not finite changes nothing.
+    A level that was drawn from the buffer gets its new score and is no longer in use. A new level
+    enters a free slot; if there is none, it replaces the level with the lowest score that is not in
+    use, provided that its own score is higher. A new level that equals one in the buffer updates
+    that one's score. A score that is not finite changes nothing.
     """
-    chex.assert_equal_shape([visits.slot, visits.score, visits.best_return, visits.over])
+    chex.assert_equal_shape([visits.slot, visits.score, visits.best_return, visits.finished])
     fingerprints = jax.vmap(fingerprint)(visits.levels)
-    order = jnp.argsort(~visits.over, stable=True)
+    order = jnp.argsort(~visits.finished, stable=True)
 
     def one(i: jax.Array, buffer: Buffer) -> Buffer:
         i = order[i]
@@ -151,15 +159,15 @@ def report(buffer: Buffer, visits: Visits) -> Buffer:
         level = jax.tree.map(lambda x: x[i], visits.levels)
         drawn, sound = slot != NOT_KEPT, jnp.isfinite(score)
 
-        alike = jnp.argmax(buffer.filled & (buffer.fingerprint == fingerprints[i]))
-        known = _equal(level, jax.tree.map(lambda x: x[alike], buffer.levels))
-        known &= buffer.filled[alike]
-        standing = jnp.where(buffer.filled, buffer.score, -jnp.inf)
-        standing = jnp.where(buffer.in_use, jnp.inf, standing)
-        lowest = jnp.argmin(standing)
-        enters = ~drawn & ~known & sound & (score > standing[lowest])
+        match = jnp.argmax(buffer.filled & (buffer.fingerprint == fingerprints[i]))
+        known = _equal(level, jax.tree.map(lambda x: x[match], buffer.levels))
+        known &= buffer.filled[match]
+        rank = jnp.where(buffer.filled, buffer.score, -jnp.inf)
+        rank = jnp.where(buffer.in_use, jnp.inf, rank)
+        lowest = jnp.argmin(rank)
+        enters = ~drawn & ~known & sound & (score > rank[lowest])
 
-        place = jnp.where(drawn, slot, jnp.where(known, alike, lowest))
+        place = jnp.where(drawn, slot, jnp.where(known, match, lowest))
         put = lambda all, new, now: all.at[place].set(jnp.where(now, new, all[place]))  # noqa: E731
         scored = sound & (drawn | known | enters)
         best = visits.best_return[i]
@@ -174,11 +182,11 @@ def report(buffer: Buffer, visits: Visits) -> Buffer:
             in_use=put(buffer.in_use, False, drawn),
         )
 
-    return jax.lax.fori_loop(0, visits.over.sum(), one, buffer)
+    return jax.lax.fori_loop(0, visits.finished.sum(), one, buffer)
 
 
 def fingerprint(level: Any) -> jax.Array:
-    """Hash a level, uint32: equal ones have equal hashes, others hardly ever."""
+    """Hash a level, uint32: equal levels have equal hashes, different ones hardly ever."""
     total = jnp.uint32(0)
     for i, leaf in enumerate(jax.tree.leaves(level)):
         words = leaf.ravel()
@@ -195,5 +203,5 @@ def _equal(a: Any, b: Any) -> jax.Array:
 
 
 def _where(buffer: Buffer, slot: jax.Array) -> jax.Array:
-    """Slots to index with: one too many where there is none, as negative ones would wrap."""
+    """Replace NOT_KEPT by an index out of bounds, which `mode="drop"` ignores; -1 would wrap."""
     return jnp.where(slot == NOT_KEPT, buffer.capacity, slot)

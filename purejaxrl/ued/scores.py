@@ -1,62 +1,71 @@
-"""Scores of levels: how much a student might have to learn on one.
+"""Scores of levels: estimates of how much a student can still learn on a level.
 
-A score is a function `(key, Outcome) -> float32 []`; what it does not read is not computed.
+A score reads what it needs of a `LevelOutcome`; under `jit`, nothing else is computed.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 
-class Outcome(NamedTuple):
-    """What came of a student's visit to a level. Of episodes, NaN stands for none."""
+class LevelOutcome(NamedTuple):
+    """How a student fared on a level. Returns are NaN where no episode finished."""
 
-    advantage: jax.Array  # float32 [...], of its last experience there
-    value: jax.Array  # float32 [...], as it judged then
-    returns: jax.Array  # float32 [...], of episodes
-    best_return: jax.Array  # float32 [], the highest that any student had on the level
-    antagonist_returns: jax.Array  # float32 [...], of episodes of an antagonist
+    advantage: jax.Array  # float32 [...], of the student's last experience on the level
+    value: jax.Array  # float32 [...], the student's estimates on that experience
+    returns: jax.Array  # float32 [...], of the student's episodes
+    best_return: jax.Array  # float32 [], the highest return that any student had on the level
+    antagonist_returns: jax.Array  # float32 [...], of the antagonist's episodes
 
 
-def algorithmic_regret(key: jax.Array, outcome: Outcome) -> jax.Array:
-    """Return of an antagonist by a hand-made algorithm, less the student's (GROOVE eq. 4)."""
+Score = Callable[[jax.Array, LevelOutcome], jax.Array]
+"""`(key, outcome) -> float32 []`; the higher, the more there is to learn. A score that is not
+finite is ignored."""
+
+
+def algorithmic_regret(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
+    """Subtract the student's mean return from the antagonist's (GROOVE eq. 4)."""
     return jnp.nanmean(outcome.antagonist_returns) - jnp.nanmean(outcome.returns)
 
 
-def positive_value_loss(key: jax.Array, outcome: Outcome) -> jax.Array:
-    """Mean positive part of the advantage (robust PLR, arXiv 2110.02439, eq. 5)."""
+def positive_value_loss(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
+    """Average the positive part of the advantage (robust PLR, arXiv 2110.02439, eq. 5)."""
     return jnp.maximum(outcome.advantage, 0.0).mean()
 
 
-def l1_value_loss(key: jax.Array, outcome: Outcome) -> jax.Array:
-    """Mean magnitude of the advantage (PLR, arXiv 2010.03934, section 3.1)."""
+def l1_value_loss(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
+    """Average the magnitude of the advantage (PLR, arXiv 2010.03934, section 3.1)."""
     return jnp.abs(outcome.advantage).mean()
 
 
-def max_monte_carlo(key: jax.Array, outcome: Outcome) -> jax.Array:
-    """Highest return known less the value, averaged (robust PLR, section 4)."""
+def max_monte_carlo(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
+    """Average the gap between the highest known return and the value (robust PLR, section 4)."""
     return (outcome.best_return - outcome.value).mean()
 
 
-def learnability(key: jax.Array, outcome: Outcome) -> jax.Array:
-    """p(1 - p) with p the part of episodes of a positive return (SFL, arXiv 2408.15099)."""
+def learnability(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
+    """Compute p(1 - p); p is the fraction of episodes with a positive return (SFL, 2408.15099)."""
     finished = ~jnp.isnan(outcome.returns)
     rate = (finished & (outcome.returns > 0)).sum() / jnp.maximum(finished.sum(), 1)
     return rate * (1 - rate)
 
 
-def random(key: jax.Array, outcome: Outcome) -> jax.Array:
-    """Draw a number in [0, 1): what scores have to beat."""
+def random(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
+    """Draw a number in [0, 1): the baseline that other scores must beat."""
     return jax.random.uniform(key)
 
 
 def episode_returns(reward: jax.Array, done: jax.Array) -> jax.Array:
-    """Return of the episode that each step ended, NaN where it ended none: `[T, ...]`.
+    """Compute the returns of episodes, each at its last step.
 
     Args:
-        reward: `[T, ...]`, of episodes that begin with the first step.
+        reward: `[T, ...]`; an episode begins at the first step.
         done: bool `[T, ...]`, terminated or truncated.
+
+    Returns:
+        float32 `[T, ...]`; NaN at steps that end no episode.
     """
 
     def step(total: jax.Array, inputs: tuple[jax.Array, jax.Array]):
@@ -75,4 +84,4 @@ SCORES = {
     "learnability": learnability,
     "random": random,
 }
-"""By the names that command lines have for them."""
+"""The scores by their names on command lines."""

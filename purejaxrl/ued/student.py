@@ -1,7 +1,7 @@
-"""A student on many levels at once: one in each of its environments.
+"""A student that trains on many levels at once: one in each of its environments.
 
-`OwnLevel` puts the level into an environment's state, so that an algorithm that knows one level
-(all of `algos/`) learns on as many as it has environments, unchanged.
+`OwnLevel` keeps the level in the environment's state. So an algorithm that was written for one
+level, as all of `algos/` are, trains on as many levels as it has environments, unchanged.
 """
 
 from typing import Any
@@ -15,52 +15,55 @@ from purejaxrl.parts.wrappers import Wrapper
 
 
 @struct.dataclass
-class Placed:
-    """The state inside, and the level it is on."""
+class LevelState:
+    """The state of the environment inside, and its level."""
 
     inner: Any
     level: Any
 
 
 class OwnLevel(Wrapper):
-    """Every environment on a level of its own, which its state holds; the outermost wrapper.
+    """An environment whose state holds its level; it must be the outermost wrapper.
 
-    The level of a reset is the `params` it is given; a step's are ignored.
+    `reset` takes its level from `params`. `step` uses the level in the state and ignores `params`.
     """
 
-    def step(self, key: jax.Array, state: Placed, action: jax.Array, params: Any = None):
+    def step(self, key: jax.Array, state: LevelState, action: jax.Array, params: Any = None):
         """Step with the auto-reset of the environment inside, on the state's level."""
         obs, inner, *rest = self._env.step(key, state.inner, action, state.level)
         return obs, state.replace(inner=inner), *rest
 
-    def step_env(self, key: jax.Array, state: Placed, action: jax.Array, params: Any):
+    def step_env(self, key: jax.Array, state: LevelState, action: jax.Array, params: Any):
         """Step without auto-reset, on the state's level."""
         obs, inner, *rest = self._env.step_env(key, state.inner, action, state.level)
         return obs, state.replace(inner=inner), *rest
 
     def reset_env(self, key: jax.Array, params: Any):
-        """Begin an episode on a level."""
+        """Begin an episode on the level `params`, and keep it in the state."""
         obs, inner = self._env.reset_env(key, params)
-        return obs, Placed(inner, params)
+        return obs, LevelState(inner, params)
 
-    def restart(self, state: Placed, params: Any):
-        """Begin the next episode on the state's level."""
+    def restart(self, state: LevelState, params: Any):
+        """Begin the next episode on the same level."""
         obs, inner = self._env.restart(state.inner, state.level)
         return obs, state.replace(inner=inner)
 
-    def is_truncated(self, state: Placed, params: Any) -> jax.Array:
+    def is_truncated(self, state: LevelState, params: Any) -> jax.Array:
         """Whether the level's time limit was reached."""
         return self._env.is_truncated(state.inner, state.level)
 
 
-def send(key: jax.Array, student: Any, env: OwnLevel, levels: Any) -> Any:
-    """Begin an episode on each of as many levels as the student has environments.
+def move_to_levels(key: jax.Array, student: Any, env: OwnLevel, levels: Any) -> Any:
+    """Begin an episode on a new level in each of a student's environments.
 
     Args:
         key: typed key.
         student: an agent's state.
-        env: what it is in.
-        levels: `[num_envs, ...]`.
+        env: the environment it was made with.
+        levels: leaves `[num_envs, ...]`.
+
+    Returns:
+        The student's state.
     """
     num_envs = student.first.shape[0]
     obs, env_state = jax.vmap(env.reset)(jax.random.split(key, num_envs), levels)

@@ -52,7 +52,7 @@ def test_tables_learn(optimizer):
     assert last > first + 0.5
 
 
-def test_members_side_by_side_are_as_alone():
+def test_vmapped_over_seeds_equals_looped():
     env, params = envs.make("CartPole-v1")
     run = jax.jit(make_train(a2c.make(SMALL, env), 3))
     keys = jax.random.split(jax.random.key(0), 2)

@@ -1,4 +1,4 @@
-"""The contract, on every algorithm: a state keeps its types, and metrics are numbers."""
+"""The contract, for every algorithm: a state keeps its types, and metrics are scalars."""
 
 from functools import partial
 
@@ -23,7 +23,8 @@ from algos import (
 )
 from envs import maze_levels
 from envs.maze import Maze
-from purejaxrl.algorithm import Task, part_name, update
+from purejaxrl.algorithm import Task, update
+from purejaxrl.identity import part_name
 from purejaxrl.meta import evolution, gradient
 from purejaxrl.parts import networks
 from purejaxrl.parts.wrappers import FlattenObservation
@@ -61,7 +62,7 @@ def with_rule(module):
 
 def with_curriculum(module, *parts):
     student = ppo_rnn.make(STUDENT, MAZE)
-    config = [] if module is domain_randomization else [module.Config(STUDENT, 8)]
+    config = [] if module is domain_randomization else [module.Config(8)]
     algorithm = module.make(*config, student, MAZE, maze_levels.uniform(25), *parts)
     hypers = {plr: plr.Hypers, accel: accel.hypers}.get(module, lambda hypers: hypers)
     return algorithm, hypers(ppo_rnn.Hypers()), ()
@@ -72,11 +73,11 @@ def meta_learner(how):
     inner = lpg.make(config, GRID)
     learned = dict(
         init_theta=lambda key: lpg.init_rule(key, config),
-        insert=lpg.with_rule, sample_lifetime=lifetime, axis_name=None,
+        insert=lpg.with_rule, sample_lifetime=lifetime,
     )  # fmt: skip
     if how == "groove":
-        settings = groove.Config(gradient.Config(num_agents=4), config, 8)
-        learner = groove.make(settings, GRID, GRID.sample_level, lifetime, axis_name=None)
+        settings = groove.Config(num_agents=4, capacity=8)
+        learner = groove.make(settings, config, GRID, GRID.sample_level, lifetime)
         return learner, groove.hypers(), ()
     if how == "evolution":
         settings = evolution.Config(num_pairs=4)
@@ -108,8 +109,8 @@ ALGORITHMS = {
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_an_update_keeps_the_states_types_and_reports_numbers(name):
-    """So that it can be scanned, and is compiled once."""
+def test_an_update_keeps_the_types_of_the_state_and_returns_scalar_metrics(name):
+    """Then it can be scanned, and it compiles once."""
     algorithm, hypers, level = ALGORITHMS[name]()
 
     def begin():
@@ -130,9 +131,21 @@ def test_an_update_keeps_the_states_types_and_reports_numbers(name):
     assert {"task", "step"} <= set(before._fields)
 
 
-def test_a_part_with_arguments_bound_is_named_with_them():
+def test_a_partial_function_is_named_with_its_arguments():
     named = part_name(partial(maze_levels.mutate, num_edits=5))
     assert named == "envs.maze_levels.mutate(num_edits=5)"
-    assert part_name(accel.EditAfterReplay(maze_levels.mutate)) == (
-        "EditAfterReplay(envs.maze_levels.mutate)"
-    )
+
+
+@pytest.mark.parametrize("module", [ppo, ppo_rnn, lpo], ids=lambda module: module.__name__)
+def test_observations_that_only_tables_can_read_are_refused_by_networks(module):
+    with pytest.raises(
+        ValueError, match=r"observation_space: Dict\(row, time\) is not valid; .*Box"
+    ):
+        module.make(module.Config(**PPO), GRID)
+
+
+@pytest.mark.parametrize("module", [a2c, lpg, ppo, ppo_rnn], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("hidden", [[4], (4.5,), (True,), "44", 8], ids=repr)
+def test_widths_that_are_not_a_tuple_of_integers_are_refused(module, hidden):
+    with pytest.raises(ValueError, match=r"Config\.hidden: .* is not valid; .*tuple"):
+        module.Config(hidden=hidden)

@@ -1,4 +1,4 @@
-"""GROOVE: what algorithmic regret is on hand-made cases, and that its lives and levels agree."""
+"""GROOVE: algorithmic regret in known cases, and the levels of its agents."""
 
 from dataclasses import replace
 
@@ -22,23 +22,17 @@ from tests.helpers import assert_equal
 
 ENV = GridWorld(LEVELS["small"].sample)
 AGENT = lpg.Config(num_envs=4, num_steps=5, num_predictions=3, rule_width=6, rule_embedding=4)
-CONFIG = groove.Config(
-    learner=gradient.Config(num_agents=8, num_updates=2),
-    agent=AGENT,
-    capacity=12,
-    num_episodes=4,
-    slots=3,
-)
+CONFIG = groove.Config(num_agents=8, num_updates=2, capacity=12, num_episodes=4, slots=3)
 
 
-def make(axis_name=None, lifetime=6, score=algorithmic_regret, **changes):
+def make(lifetime=6, score=algorithmic_regret, **changes):
     return groove.make(
         replace(CONFIG, **changes),
+        AGENT,
         ENV,
         ENV.sample_level,
         lambda key: jnp.int32(lifetime),
         score,
-        axis_name,
     )
 
 
@@ -48,9 +42,9 @@ def start(learner, hypers=None, seed=0):
 
 
 def scores_of_lives(inner, theta, insert, hypers, num_lives=300):
-    """Regrets of as many lives of 60 updates of an algorithm, against A2C."""
+    """Regrets of an algorithm against A2C, over lives of 60 updates."""
     num_agents = 100
-    rival = a2c.make(a2c.Config(num_envs=8, num_steps=10), ENV)
+    antagonist = a2c.make(a2c.Config(num_envs=8, num_steps=10), ENV)
     learner = gradient.make(
         gradient.Config(num_agents=num_agents, num_updates=20),
         inner,
@@ -59,8 +53,7 @@ def scores_of_lives(inner, theta, insert, hypers, num_lives=300):
         insert=insert,
         curriculum=replay(ENV.sample_level, 1000),
         sample_lifetime=lambda key: jnp.int32(60),
-        assessment=Assessment(algorithmic_regret, ENV, rival, num_episodes=32, slots=50),
-        axis_name=None,
+        assessment=Assessment(algorithmic_regret, ENV, antagonist, num_episodes=32, slots=50),
     )
     hypers = hypers.replace(
         curriculum=Replay(replay_prob=0.0), antagonist=a2c.Hypers(learning_rate=0.1)
@@ -92,7 +85,7 @@ def test_equal_algorithms_have_no_regret():
 
 
 @pytest.mark.slow
-def test_against_an_agent_that_never_learns_regret_is_what_the_antagonist_learned():
+def test_the_regret_of_an_agent_that_never_learns_is_what_the_antagonist_learned():
     config = lpg.Config(num_envs=8, num_steps=10, rule_width=4, optimizer="sgd")
     hypers = gradient.Hypers(agent=lpg.Hypers(learning_rate=0.0), learning_rate=0.0)
     theta = lpg.init_rule(jax.random.key(0), config)
@@ -116,7 +109,7 @@ def test_against_an_agent_that_never_learns_regret_is_what_the_antagonist_learne
         return jax.vmap(episode)(jax.random.split(key, 32)).mean()
 
     def trained_return(level, key):
-        """Of a fresh A2C agent after as many updates: as the antagonist, but by another road."""
+        """The return of a new A2C agent after as many updates, computed apart from GROOVE."""
         from purejaxrl.algorithm import make_train
 
         algorithm = a2c.make(a2c.Config(num_envs=8, num_steps=10), ENV)
@@ -141,19 +134,19 @@ def test_agent_and_antagonist_have_the_same_level_and_as_many_interactions():
         agents = state.agents
         np.testing.assert_array_equal(agents.state.step, agents.antagonist.step)
         assert_equal(agents.state.task, agents.antagonist.task)
-    rival = a2c.make(a2c.Config(num_envs=4, num_steps=6), ENV)
+    antagonist = a2c.make(a2c.Config(num_envs=4, num_steps=6), ENV)
     with pytest.raises(ValueError, match="antagonist: 24 steps per update .* 20"):
         gradient.make(
-            CONFIG.learner, lpg.make(AGENT, ENV), None, init_theta=None, insert=None,
+            CONFIG, lpg.make(AGENT, ENV), None, init_theta=None, insert=None,
             curriculum=replay(ENV.sample_level), sample_lifetime=None,
-            assessment=Assessment(algorithmic_regret, ENV, rival),
+            assessment=Assessment(algorithmic_regret, ENV, antagonist),
         )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "score", [pytest.param(s, marks=[pytest.mark.slow] * (s != "regret")) for s in SCORES]
 )
-def test_whoever_lives_on_a_level_of_the_buffer_has_it_in_use(score):
+def test_exactly_the_levels_of_agents_are_in_use(score):
     learner = make(score=SCORES[score])
     hypers = groove.hypers(curriculum=Replay(replay_prob=0.7))
     state, hypers, step = start(learner, hypers)
@@ -179,7 +172,7 @@ def test_whoever_lives_on_a_level_of_the_buffer_has_it_in_use(score):
 
 
 def test_every_life_that_ends_is_scored():
-    """All at once, and more than there are slots; one whose agent diverged is not kept."""
+    """They end all at once, and are more than there are slots."""
     learner = make(lifetime=2, capacity=100)
     hypers = groove.hypers(curriculum=Replay(replay_prob=0.0))
     state, hypers, step = start(learner, hypers)
@@ -195,7 +188,7 @@ def options(out, **settings):
 
 def test_resumed_equals_uninterrupted(tmp_path):
     who = populate(seeds(1), groove.hypers(), ())
-    learner = make(axis_name="agents")
+    learner = make()
     whole = run(learner, who, 8, options(tmp_path / "whole"), horizon=8)
     run(learner, who, 4, options(tmp_path / "parts"), horizon=8)
     parts = run(learner, who, 8, options(tmp_path / "parts", resume=True), horizon=8)
@@ -204,9 +197,9 @@ def test_resumed_equals_uninterrupted(tmp_path):
 
 
 @pytest.mark.slow
-def test_over_devices_the_curriculum_is_the_same(tmp_path):
+def test_the_curriculum_does_not_depend_on_the_number_of_devices(tmp_path):
     who = populate(seeds(1), groove.hypers(learning_rate=0.0), ())
-    learner = make(axis_name="agents")
+    learner = make()
     one, two = (
         run(learner, who, 6, options(tmp_path / str(n)), devices=jax.devices()[:n]).member(0)
         for n in (1, 2)
@@ -226,12 +219,17 @@ def test_bad_settings_are_named(field, value):
         replace(CONFIG, **{field: value})
 
 
+def test_antagonists_without_hyperparameters_are_refused():
+    with pytest.raises(ValueError, match=r"Hypers\.antagonist: None is not valid"):
+        make().init(jax.random.key(0), groove.hypers(antagonist=None), None)
+
+
 def test_a_curriculum_that_reads_scores_needs_an_assessment_and_no_other_has_one():
     arguments = dict(init_theta=None, insert=None, sample_lifetime=None)
-    rival = Assessment(algorithmic_regret, ENV)
-    for curriculum, assessment in ((replay(ENV.sample_level), None), (uniform(None), rival)):
+    antagonist = Assessment(algorithmic_regret, ENV)
+    for curriculum, assessment in ((replay(ENV.sample_level), None), (uniform(None), antagonist)):
         with pytest.raises(ValueError, match="assessment: there must be one"):
             gradient.make(
-                CONFIG.learner, lpg.make(AGENT, ENV), None, curriculum=curriculum,
+                CONFIG, lpg.make(AGENT, ENV), None, curriculum=curriculum,
                 assessment=assessment, **arguments,
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""LPG: rules made by hand against closed forms, and what a rule may and may not see."""
+"""LPG: hand-made rules against closed forms, and what a rule reads."""
 
 import dataclasses
 
@@ -9,7 +9,6 @@ import pytest
 
 import envs
 from algos import a2c, lpg
-from algos.rules import load_rule, load_rules, save_rule
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Task, make_train
@@ -35,14 +34,14 @@ def returns_to_go(reward, done, gamma):
 
 
 class Reinforce:
-    """A rule by hand: π̂ is the return to go, ŷ what the agent predicts already."""
+    """A hand-made rule: π̂ is the return to go, ŷ the agent's own prediction."""
 
     def apply(self, _, x: lpg.RuleInputs) -> lpg.Target:
         return lpg.Target(returns_to_go(x.reward, x.done, x.gamma), jnp.log(x.prediction))
 
 
 class TemporalDifference:
-    """A rule by hand: ŷ is a mixture of "now" (the reward) and the discounted next prediction."""
+    """A hand-made rule: ŷ mixes a reward term with the discounted next prediction."""
 
     def apply(self, _, x: lpg.RuleInputs) -> lpg.Target:
         now = jnp.stack([x.reward, 1 - x.reward, 0 * x.reward], -1) * 0.5 + 0.1
@@ -52,7 +51,7 @@ class TemporalDifference:
 
 
 def one_update(rule):
-    """An agent before and after an update, and what it learned from, as NumPy."""
+    """Parameters before and after one update, and its experience, as NumPy."""
     inner = lpg.make(SMALL, ENV, rule=rule)
     hypers = lpg.Hypers(learning_rate=RATE, gamma=GAMMA)
     state = inner.init(jax.random.key(0), hypers, TASK)
@@ -74,7 +73,7 @@ def logits(table, obs):
     return table["rows"][obs.row] + obs.time[..., None] * table["time"]
 
 
-def test_fed_returns_it_is_reinforce():
+def test_with_returns_for_pi_hat_it_is_reinforce():
     (actor, predictor), (after, predictor_after), seen = one_update(Reinforce())
     done = seen.terminated | seen.truncated
     assert done[:-1].any() and not done.all() and seen.reward.any()
@@ -92,7 +91,7 @@ def test_fed_returns_it_is_reinforce():
     np.testing.assert_allclose(predictor_after["rows"], predictor["rows"], atol=1e-6)
 
 
-def test_fed_bootstrapped_targets_it_is_td():
+def test_with_bootstrapped_targets_for_y_hat_it_is_td():
     (actor, y_table), (actor_after, after), seen = one_update(TemporalDifference())
     y, next_y = softmax(logits(y_table, seen.obs)), softmax(logits(y_table, seen.final_obs))
     expected = y_table["rows"].astype(np.float64)
@@ -107,7 +106,7 @@ def test_fed_bootstrapped_targets_it_is_td():
 
 
 def test_the_next_prediction_is_of_the_true_next_observation():
-    """At a cut episode it is the final observation's, not the one after the reset."""
+    """Where an episode is cut, that is the final observation, not the one after the reset."""
     read = []
 
     class Spy(Reinforce):
@@ -157,7 +156,7 @@ def inputs(seed=0, steps=6):
     )
 
 
-def test_the_rule_looks_ahead_but_not_past_an_episodes_end():
+def test_the_rule_reads_later_steps_of_the_same_episode_only():
     rule, params = SMALL.make_rule(), lpg.init_rule(jax.random.key(1), SMALL)
     x = inputs()
     later = x._replace(reward=x.reward.at[4].add(1.0))
@@ -168,7 +167,7 @@ def test_the_rule_looks_ahead_but_not_past_an_episodes_end():
     assert (a.pi != b.pi)[3:5].all()
 
 
-def test_the_rule_is_told_of_termination_and_not_of_time_limits():
+def test_the_rule_reads_terminations_but_no_time_limits():
     def terminated_read(level):
         read = []
 
@@ -190,7 +189,7 @@ def test_the_rule_is_told_of_termination_and_not_of_time_limits():
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "Catch-bsuite", "chain-short", "garnet"])
-def test_agents_of_networks_and_of_indices_learn_by_a_rule(name):
+def test_agents_with_networks_or_tables_learn_by_a_rule(name):
     env, env_params = envs.make(name)
     if name == "Catch-bsuite":
         from purejaxrl.parts.wrappers import FlattenObservation
@@ -209,51 +208,37 @@ def test_continuous_actions_are_refused():
         lpg.make(SMALL, env)
 
 
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (None, "None is not valid; it must be a tree of params/Dense_0/bias"),
+        ({"x": jnp.zeros(3)}, "a tree of x is not valid"),
+        (
+            dataclasses.replace(SMALL, rule_width=5),
+            r"shape \(5, 1\) is not .* \(8, 1\)",
+        ),
+        (dataclasses.replace(SMALL, num_predictions=4), r"shape \(4, 4\) is not .* \(3, 4\)"),
+    ],
+    ids=["none", "another tree", "another width", "another number of predictions"],
+)
+def test_a_rule_that_is_not_the_configs_is_refused(rule, expected):
+    if isinstance(rule, lpg.Config):
+        rule = lpg.init_rule(jax.random.key(0), rule)
+    agent = lpg.make(SMALL, ENV)
+    with pytest.raises(ValueError, match=rf"Hypers\.rule: .*{expected}"):
+        agent.init(jax.random.key(0), lpg.Hypers(rule=rule), TASK)
+
+
+def test_a_frozen_rule_that_is_not_the_configs_is_refused():
+    other = dataclasses.replace(SMALL, num_predictions=4)
+    frozen = lpg.Frozen(other, lpg.init_rule(jax.random.key(0), other))
+    with pytest.raises(ValueError, match=r"rule: .* is not valid; it must have shape"):
+        lpg.make(SMALL, ENV, rule=frozen)
+    with pytest.raises(ValueError, match=r"params: .* is not valid; it must have shape"):
+        lpg.Frozen(SMALL, frozen.params)
+
+
 def test_the_rule_has_the_published_number_of_parameters():
     """204,714 with γ among the inputs; the published code has 768 fewer, without it."""
     shapes = jax.eval_shape(lambda: lpg.init_rule(jax.random.key(0), lpg.Config()))
     assert sum(x.size for x in jax.tree.leaves(shapes)) == 204_714
-
-
-class TestFile:
-    """A rule on disk."""
-
-    params = lpg.init_rule(jax.random.key(0), SMALL)
-
-    def test_it_comes_back_as_it_was(self, tmp_path):
-        save_rule(tmp_path / "rule.npz", SMALL, self.params)
-        config, params = load_rule(tmp_path / "rule.npz")
-        assert config == SMALL
-        jax.tree.map(np.testing.assert_array_equal, params, self.params)
-
-    def test_a_folder_comes_in_order_of_name(self, tmp_path):
-        for i in (2, 0, 1):
-            save_rule(tmp_path / f"rule-{i}.npz", SMALL, {"x": jnp.float32(i)})
-        assert [float(params["x"]) for _, params in load_rules(tmp_path)] == [0, 1, 2]
-        with pytest.raises(ValueError, match="holds no rule"):
-            load_rules(tmp_path.parent)
-
-    def test_an_unknown_name_is_an_error(self):
-        with pytest.raises(ValueError, match="unknown rule 'gpl'"):
-            load_rule("gpl")
-
-    def test_a_missing_file_is_an_error(self, tmp_path):
-        with pytest.raises(ValueError, match="does not exist"):
-            load_rule(tmp_path / "none.npz")
-
-    @pytest.mark.parametrize("flipped", [60, 2_000])
-    def test_a_damaged_file_is_an_error(self, tmp_path, flipped):
-        path = tmp_path / "rule.npz"
-        save_rule(path, SMALL, self.params)
-        data = bytearray(path.read_bytes())
-        data[flipped] ^= 16
-        path.write_bytes(data)
-        with pytest.raises(ValueError, match="damaged"):
-            load_rule(path)
-
-    def test_another_version_is_an_error(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("algos.rules.VERSION", 2)
-        save_rule(tmp_path / "rule.npz", SMALL, self.params)
-        monkeypatch.undo()
-        with pytest.raises(ValueError, match="format version 2; this code reads 1"):
-            load_rule(tmp_path / "rule.npz")

@@ -1,4 +1,4 @@
-"""LPO, DPO and TA-LPO: what makes a drift a drift, and that PPO is one of them."""
+"""LPO, DPO and TA-LPO: the properties of a drift, and PPO as a special case."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ floats = st.floats(-3, 3, width=32)
 
 
 def random_drift(algorithm, seed, scale):
-    """A drift network whose parameters are anything."""
+    """A drift network with random parameters."""
     config = algorithm.Config(**SIZES, drift_width=16)
     start = lpo.init_drift(jax.random.key(0), config)
     leaves, tree = jax.tree.flatten(start)
@@ -36,8 +36,8 @@ def random_drift(algorithm, seed, scale):
     a=floats,
     age=st.floats(0, 1),
 )
-def test_whatever_the_network_the_drift_is_one(name, seed, scale, x, a, age):
-    """Never negative; zero, with zero gradient, at the old policy."""
+def test_every_network_is_a_drift(name, seed, scale, x, a, age):
+    """A drift is never negative; its value and gradient are 0 at the old policy."""
     network, params = random_drift(FAMILY[name], seed, scale)
 
     def drift(log_ratio):
@@ -50,7 +50,7 @@ def test_whatever_the_network_the_drift_is_one(name, seed, scale, x, a, age):
 
 @settings(max_examples=200, deadline=None)
 @given(x=floats, a=floats)
-def test_dpos_drift_is_one_and_is_its_closed_form(x, a):
+def test_dpos_drift_is_a_drift_and_equals_its_closed_form(x, a):
     log_ratio, advantage = jnp.float32(x), jnp.float32(a)
     found = dpo.drift(log_ratio, advantage, 2.0, 0.6)
     gain, loss = (np.exp(x) - 1) * a, x * a
@@ -60,7 +60,7 @@ def test_dpos_drift_is_one_and_is_its_closed_form(x, a):
     assert found >= 0 and value == 0 and slope == 0
 
 
-def test_its_loss_is_the_objective_of_mirror_learning():
+def test_dpos_loss_is_the_objective_of_mirror_learning():
     rng = np.random.default_rng(0)
     log_ratio, advantage = (jnp.float32(rng.normal(size=50)) for _ in range(2))
     found = dpo.policy_loss(log_ratio, advantage, dpo.Hypers())
@@ -82,7 +82,7 @@ def test_with_ppos_clip_for_a_drift_lpo_is_ppo_step_for_step():
 
 @pytest.mark.parametrize("clip", [0.1, 0.2, np.inf])
 @pytest.mark.parametrize("name", FAMILY)
-def test_a_drift_that_has_learned_nothing_clips_as_ppo_does_but_for_the_margin(name, clip):
+def test_an_untrained_drift_clips_as_ppo_does_up_to_the_margin(name, clip):
     config = FAMILY[name].Config(**SIZES, drift_width=16, drift_clip=clip)
     network, params = config.make_drift(), lpo.init_drift(jax.random.key(0), config)
     log_ratio = jnp.linspace(-1, 1, 41)
@@ -94,7 +94,7 @@ def test_a_drift_that_has_learned_nothing_clips_as_ppo_does_but_for_the_margin(n
         np.testing.assert_allclose(found, jnp.maximum(expected - lpo.MARGIN, 0), atol=1e-6)
 
 
-def test_only_the_drift_that_knows_of_time_depends_on_it():
+def test_only_the_drift_of_ta_lpo_depends_on_age():
     x, a = jnp.linspace(-1, 1, 11), jnp.full(11, 0.7)
     for name, differs in (("lpo", False), ("ta_lpo", True)):
         network, params = random_drift(FAMILY[name], 3, 1.0)
@@ -102,14 +102,14 @@ def test_only_the_drift_that_knows_of_time_depends_on_it():
         assert bool((early != late).any()) == differs
 
 
-def test_at_the_start_of_life_a_drift_that_knows_of_time_reads_what_lpo_reads():
+def test_at_age_0_ta_lpo_reads_what_lpo_reads():
     x = lpo.features(jnp.linspace(-1, 1, 11), jnp.ones(11))
     network = ta_lpo.Drift(4, 0.2)
-    np.testing.assert_array_equal(network.about_time(x, 0.0)[:, 8:], 0)
-    np.testing.assert_array_equal(network.about_time(x, 0.25)[:, 8:], 0.25 * x)
+    np.testing.assert_array_equal(network.time_features(x, 0.0)[:, 8:], 0)
+    np.testing.assert_array_equal(network.time_features(x, 0.25)[:, 8:], 0.25 * x)
 
 
-def test_the_age_is_the_part_of_life_that_is_over():
+def test_the_age_is_the_fraction_of_updates_done():
     seen = []
 
     def drift(_, log_ratio, advantage, age):
@@ -126,7 +126,7 @@ def test_the_age_is_the_part_of_life_that_is_over():
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_drifts_of_a_population_are_as_alone(name):
+def test_vmapped_over_drifts_equals_looped(name):
     algorithm = FAMILY[name]
     train = make_train(algorithm.make(algorithm.Config(**SIZES, drift_width=16), ENV), 3)
     drifts = [random_drift(algorithm, seed, 1.0)[1] for seed in range(2)]
@@ -139,8 +139,8 @@ def test_drifts_of_a_population_are_as_alone(name):
         np.testing.assert_allclose(x[1], y, rtol=1e-4, atol=1e-6)
 
 
-def test_dpo_learns_as_ppo_does_at_first():
-    """A first epoch at the old policy has the same gradient."""
+def test_dpos_first_step_equals_ppos():
+    """At the old policy both have the same gradient."""
     sizes = SIZES | {"num_epochs": 1, "num_minibatches": 1}
     a, _ = make_train(dpo.make(ppo.Config(**sizes), ENV), 1)(
         jax.random.key(0), dpo.Hypers(), ENV_PARAMS
@@ -153,7 +153,7 @@ def test_dpo_learns_as_ppo_does_at_first():
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_a_drift_comes_back_from_its_file(name, tmp_path):
+def test_a_saved_drift_is_loaded_unchanged(name, tmp_path):
     config = FAMILY[name].Config(**SIZES, drift_width=16, drift_clip=np.inf)
     _, params = random_drift(FAMILY[name], 7, 1.0)
     save_rule(tmp_path / "drift.npz", config, params)
@@ -162,6 +162,14 @@ def test_a_drift_comes_back_from_its_file(name, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 
-def test_a_clip_range_of_nothing_is_an_error():
+def test_a_clip_range_of_0_is_refused():
     with pytest.raises(ValueError, match=r"Config\.drift_clip: 0\.0 is not valid"):
         lpo.Config(drift_clip=0.0)
+
+
+@pytest.mark.parametrize("drift", [None, lpo.Config(**SIZES, drift_width=8)])
+def test_a_drift_that_is_not_the_configs_is_refused(drift):
+    params = drift and lpo.init_drift(jax.random.key(0), drift)
+    algorithm = lpo.make(lpo.Config(**SIZES, drift_width=16), ENV)
+    with pytest.raises(ValueError, match=r"Hypers\.drift: .* is not valid; it must"):
+        algorithm.init(jax.random.key(0), lpo.Hypers(drift=params), Task(ENV_PARAMS, 4))

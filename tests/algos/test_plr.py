@@ -32,12 +32,12 @@ def mutate(key, level):
     return maze_levels.mutate(key, level, 3)
 
 
-def make_plr(score=positive_value_loss, student=STUDENT, config=CONFIG, capacity=16):
-    return plr.make(plr.Config(config, capacity), student, ENV, SAMPLE, score)
+def make_plr(score=positive_value_loss, student=STUDENT, capacity=16):
+    return plr.make(plr.Config(capacity), student, ENV, SAMPLE, score)
 
 
 def make_accel():
-    return accel.make(accel.Config(CONFIG, 16), STUDENT, ENV, EMPTY, mutate)
+    return accel.make(accel.Config(16), STUDENT, ENV, EMPTY, mutate)
 
 
 def life(algorithm, hypers, num_updates=60):
@@ -57,7 +57,7 @@ def replayed():
     return life(make_plr(), plr.Hypers(HYPERS))
 
 
-def test_there_is_no_gradient_on_exploratory_levels(replayed):
+def test_nothing_is_learned_on_new_levels(replayed):
     states, found = replayed
     for before, after, metrics in zip(states, states[1:], found, strict=False):
         learned = bool(metrics["learned"])
@@ -71,7 +71,7 @@ def test_there_is_no_gradient_on_exploratory_levels(replayed):
         assert np.isfinite(metrics["return"])
 
 
-def test_replayed_levels_are_the_buffers_and_new_ones_enter_it(replayed):
+def test_replayed_levels_come_from_the_buffer_and_new_ones_enter_it(replayed):
     states, found = replayed
     learned = 0
     for before, after, metrics in zip(states, states[1:], found, strict=False):
@@ -89,32 +89,32 @@ def test_replayed_levels_are_the_buffers_and_new_ones_enter_it(replayed):
     assert 10 < learned < 50
 
 
-def test_it_explores_until_the_buffer_is_filled_as_far_as_told():
+def test_nothing_is_replayed_before_the_buffer_is_filled_to_min_fill():
     hypers = plr.Hypers(HYPERS, Replay(replay_prob=1.0, min_fill=0.5))
     _, found = life(make_plr(), hypers, 6)
     assert [bool(m["learned"]) for m in found] == [False, False, True, True, True, True]
 
 
-def test_scores_are_of_the_student_as_it_was_on_the_level():
-    """Against the formula, from the trajectory, by a student that learns nothing."""
+def test_levels_are_scored_before_the_student_learns():
+    """The scores equal the formula on the student's trajectory."""
     algorithm = make_plr()
     hypers = plr.Hypers(HYPERS)
     state = algorithm.init(jax.random.key(3), hypers, TASK)
-    state, visit = algorithm.collect(state, hypers)
-    found = STUDENT.estimate(state.student, HYPERS, visit.trajectory)
-    after, _ = algorithm.learn(state, hypers, visit)
+    state, seen = algorithm.collect(state, hypers)
+    found = STUDENT.estimate(state.student, HYPERS, seen.student)
+    after, _ = algorithm.learn(state, hypers, seen)
     expected = np.clip(found.advantage, 0, None).mean(0)
     np.testing.assert_allclose(after.buffer.score[:NUM_ENVS], expected, rtol=1e-5)
 
 
-def test_what_it_learns_from_replayed_levels_is_what_the_student_learns():
+def test_an_update_on_replayed_levels_is_the_students_own():
     algorithm, hypers = make_plr(), plr.Hypers(HYPERS, Replay(replay_prob=1.0, min_fill=0.2))
     state = algorithm.init(jax.random.key(0), hypers, TASK)
     state, _ = update(algorithm, state, hypers)
-    state, visit = algorithm.collect(state, hypers)
-    assert visit.choice.learns
-    after, metrics = algorithm.learn(state, hypers, visit)
-    alone, expected = STUDENT.learn(state.student, HYPERS, visit.trajectory)
+    state, seen = algorithm.collect(state, hypers)
+    assert seen.choice.learns
+    after, metrics = algorithm.learn(state, hypers, seen)
+    alone, expected = STUDENT.learn(state.student, HYPERS, seen.student)
     assert_equal(after.params, alone.params)
     assert metrics["policy_loss"] == expected["policy_loss"]
 
@@ -126,7 +126,7 @@ def test_any_score_fills_the_buffer_with_numbers(score):
     assert buffer.filled.any() and np.isfinite(buffer.score).all()
 
 
-def test_accel_edits_what_was_just_replayed_and_does_not_learn_from_it():
+def test_accel_edits_the_levels_that_were_just_replayed_and_does_not_learn_from_them():
     states, found = life(make_accel(), accel.hypers(HYPERS))
     edited = 0
     for before, after, metrics in zip(states, states[1:], found, strict=False):
@@ -178,18 +178,18 @@ def test_resumed_equals_uninterrupted_and_members_are_as_alone(kind, tmp_path):
     assert_equal(alone.member(0), whole.member(1))
 
 
-def test_a_student_with_memory_forgets_on_a_new_level():
+def test_the_memory_of_a_student_is_cleared_on_a_new_level():
     config = ppo_rnn.Config(num_envs=4, num_steps=8, num_minibatches=2, hidden=(8,), memory_size=4)
     student = ppo_rnn.make(config, ENV)
-    states, _ = life(make_plr(student=student, config=config), plr.Hypers(HYPERS), 4)
+    states, _ = life(make_plr(student=student), plr.Hypers(HYPERS), 4)
     assert (states[-1].student.memory != 0).any()
-    _, visit = make_plr(student=student, config=config).collect(states[-1], plr.Hypers(HYPERS))
-    assert visit.trajectory.transitions.first[0].all()
+    _, seen = make_plr(student=student).collect(states[-1], plr.Hypers(HYPERS))
+    assert seen.student.transitions.first[0].all()
 
 
 def test_bad_settings_are_named():
     with pytest.raises(ValueError, match=r"Config\.capacity: 3 is not valid; .* num_envs = 4"):
-        plr.Config(CONFIG, 3)
+        make_plr(capacity=3)
     with pytest.raises(ValueError, match=r"Replay\.temperature: 0\.0 is not valid"):
         hypers = plr.Hypers(HYPERS, Replay(temperature=0.0))
         populate(seeds(1), hypers, ())

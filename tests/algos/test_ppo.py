@@ -18,7 +18,7 @@ FAST = ppo.Hypers(learning_rate=1e-2, learning_rate_end=1.0)
 
 
 def value_of(algorithm_state, config, env, obs):
-    critic = ppo.networks.Critic(ppo.networks.torso("mlp", config.hidden, config.activation))
+    critic = ppo.networks.ValueNetwork(ppo.networks.torso("mlp", config.hidden, config.activation))
     return critic.apply(algorithm_state.params.critic, obs)
 
 
@@ -127,7 +127,7 @@ def test_it_trains_on_images(torso):
     assert np.isfinite(metrics["value_loss"]).all()
 
 
-def test_a_forked_policy_loss_is_what_is_trained():
+def test_a_forks_policy_loss_is_minimised():
     env = Probe(lambda state, action: jnp.where(action == (state.cue > 0), 1, -1))
 
     def backwards(log_ratio, advantage, hypers):

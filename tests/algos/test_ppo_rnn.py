@@ -24,7 +24,7 @@ def final_return(algorithm, hypers, updates=100):
     return metrics["return"][-5:].mean()
 
 
-def test_it_remembers_what_a_policy_without_memory_cannot():
+def test_it_solves_what_a_policy_without_memory_cannot():
     env = Probe(match_cue_at_the_end, show_always=False)
     assert final_return(ppo_rnn.make(CONFIG, env), HYPERS) > 0.9
     blind = ppo.Config(num_envs=16, num_steps=16, num_minibatches=2, hidden=(16,))
@@ -44,8 +44,8 @@ def test_memory_is_cleared_before_a_first_observation_and_only_then():
     params = net.init(jax.random.key(2), memory, obs, first)
     _, _, value = net.apply(params, memory, obs, first)
     _, _, fresh = net.apply(params, jnp.zeros((2, 4)), obs[3:], first[3:])
-    np.testing.assert_allclose(value[3:, 0], fresh[:, 0], atol=1e-6)  # env 0: nothing remembered
-    assert np.abs(value[3:, 1] - fresh[:, 1]).min() > 1e-6  # env 1: everything is
+    np.testing.assert_allclose(value[3:, 0], fresh[:, 0], atol=1e-6)  # env 0: cleared
+    assert np.abs(value[3:, 1] - fresh[:, 1]).min() > 1e-6  # env 1: not cleared
 
 
 def test_stepping_equals_running_over_time():
@@ -62,7 +62,7 @@ def test_stepping_equals_running_over_time():
 
 
 def test_the_network_is_reset_at_the_step_after_a_done():
-    """The off-by-one of several peers: `first` at t is the done of t - 1."""
+    """`first` at t is the done of t - 1; several other codebases are off by one here."""
     env = Probe(match_cue_at_the_end, show_always=False)
     algorithm = ppo_rnn.make(CONFIG, env)
     task = Task(Params(max_steps_in_episode=9, length=3), jnp.int32(4))

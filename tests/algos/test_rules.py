@@ -1,24 +1,205 @@
-"""What is shipped: every rule and drift loads, fits its config, and has a card that says so."""
+"""Rules on disk: the shipped ones fit their configs, and damaged or hostile files are refused."""
 
 import importlib
+import json
+import random
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algos import lpo
-from algos.rules import FOLDER, load_rule, load_rules
+from algos import lpg, lpo, ppo, ta_lpg
+from algos.rules import FOLDER, load_rule, load_rules, save_rule
 
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.npz"))
+CONFIG = lpg.Config(num_envs=2, num_predictions=3, rule_width=4, rule_embedding=4)
+RULE = lpg.init_rule(jax.random.key(0), CONFIG)
+INPUTS = "params/inputs"
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A sound file of a small rule."""
+    save_rule(tmp_path / "rule.npz", CONFIG, RULE)
+    return tmp_path / "rule.npz"
+
+
+def read(path):
+    with np.load(path) as archive:
+        return {key: archive[key] for key in archive.files}
+
+
+def describe(edit):
+    """A damage to the description: `edit(about)` changes it or returns another."""
+
+    def damage(path):
+        entries = read(path)
+        about = json.loads(str(entries["about"]))
+        about = edit(about) or about
+        np.savez(
+            path, **entries | {"about": about if isinstance(about, str) else json.dumps(about)}
+        )
+
+    return damage
+
+
+def without(name):
+    return lambda path: np.savez(path, **{k: x for k, x in read(path).items() if k != name})
+
+
+def with_array(name, array):
+    return lambda path: np.savez(path, **read(path) | {name: array})
+
+
+def with_value(value):
+    weights = np.array(RULE["params"]["inputs"])
+    weights[0, 0] = value
+    return with_array(INPUTS, weights)
+
+
+def truncate(size):
+    return lambda path: path.write_bytes(path.read_bytes()[:size])
+
+
+def write_one_array(path):
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+
+
+def configure(**fields):
+    return describe(lambda about: about["config"].update(fields))
+
+
+DAMAGES = {
+    "empty": (truncate(0), "damaged, or no archive"),
+    "truncated": (truncate(2_000), "damaged, or no archive"),
+    "text": (lambda path: path.write_text("a rule"), "damaged, or no archive"),
+    "one plain array": (write_one_array, "it is one array"),
+    "pickled array": (with_array(INPUTS, np.array([{}])), "damaged, or no archive .*pickle"),
+    "no description": (without("about"), "no entry 'about'"),
+    "description is not JSON": (describe(lambda about: "{"), "'about' must be JSON"),
+    "description is a list": (describe(lambda about: [1]), "'version' in 'about' is None"),
+    "no version": (describe(lambda about: about.pop("version") and None), "'version' .* is None"),
+    "another version": (describe(lambda about: about | {"version": 2}), "version 2 is not known"),
+    "no algorithm": (describe(lambda about: about.pop("algorithm") and None), "'algorithm'"),
+    "unknown algorithm": (
+        describe(lambda about: about | {"algorithm": "algos.gpl"}),
+        "algorithm 'algos.gpl' is not known; it must be one of algos.lpg, ",
+    ),
+    "no config": (describe(lambda about: about.pop("config") and None), "'config' .* is None"),
+    "unknown config field": (configure(depth=2), "field 'depth'; it must be one of num_envs, "),
+    "config value out of range": (configure(num_envs=0), "Config.num_envs: 0 is not valid"),
+    "config value of another type": (configure(rule_width="4"), "it must be of type int"),
+    "nested config value": (configure(hidden=["4"]), "is not valid"),
+    "config of a wider rule": (configure(rule_width=5), r"has shape \(.*\); its config needs"),
+    "config of a gigantic rule": (configure(rule_width=10**12), "its config describes no rule"),
+    "array missing": (without(INPUTS), f"missing: {INPUTS}"),
+    "array too many": (with_array("extra", np.ones(2)), "not of this config: extra"),
+    "array of another shape": (with_array(INPUTS, np.ones((2, 2))), r"has shape \(2, 2\)"),
+    "array of strings": (with_array(INPUTS, np.full((6, 12), "1")), "it must be of floats"),
+    "NaN": (with_value(np.nan), f"array {INPUTS} holds NaN or infinity"),
+    "infinity": (with_value(np.inf), f"array {INPUTS} holds NaN or infinity"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_refused_by_name(path, damage):
+    damage, message = DAMAGES[damage]
+    damage(path)
+    with pytest.raises(ValueError, match=message) as error:
+        load_rule(path)
+    assert str(error.value).startswith(f"rule: {path}")
+
+
+def test_a_file_cannot_have_code_imported(path, tmp_path, monkeypatch):
+    (tmp_path / "hostile.py").write_text("raise SystemExit('code of a downloaded file ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    describe(lambda about: about | {"algorithm": "hostile"})(path)
+    with pytest.raises(ValueError, match="algorithm 'hostile' is not known"):
+        load_rule(path)
+    assert "hostile" not in sys.modules
+
+
+def test_flipped_bits_are_refused_or_without_effect(path):
+    """The archive's checksums cover its entries; the rest of it may differ, the rule may not."""
+    sound, rng = path.read_bytes(), random.Random(0)
+    for _ in range(200):
+        data = bytearray(sound)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+        try:
+            config, rule = load_rule(path)
+        except ValueError:
+            continue
+        assert config == CONFIG
+        jax.tree.map(np.testing.assert_array_equal, rule, RULE)
+
+
+def test_a_rule_comes_back_as_it_was(path):
+    config, rule = load_rule(path)
+    assert config == CONFIG
+    jax.tree.map(np.testing.assert_array_equal, rule, RULE)
+
+
+def test_config_fields_that_a_file_lacks_have_their_defaults(path):
+    """So that files stay readable when a config gets another field."""
+    describe(lambda about: about["config"].pop("optimizer") and None)(path)
+    assert load_rule(path)[0] == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("config", "params", "message"),
+    [
+        (ppo.Config(), RULE, "unknown algorithm of a rule 'algos.ppo'"),
+        (ta_lpg.Config(), RULE, "its config needs"),
+        (CONFIG, jax.tree.map(lambda x: x * jnp.nan, RULE), "holds NaN"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved(tmp_path, config, params, message):
+    with pytest.raises(ValueError, match=message):
+        save_rule(tmp_path / "rule.npz", config, params)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rule_of_another_kind_is_refused():
+    assert isinstance(load_rule("ta_lpg", lpg.Config)[0], ta_lpg.Config)
+    with pytest.raises(ValueError, match=r"lpo.npz .* it must be of algos.lpg or algos.ta_lpg"):
+        load_rule("lpo", lpg.Config)
+    with pytest.raises(ValueError, match=r"lpg.npz .* it must be of algos.lpo or algos.ta_lpo"):
+        load_rules("lpg", lpo.Config)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("gpl", "unknown rule 'gpl'; did you mean: lpg"), ("none.npz", "does not exist")],
+)
+def test_an_unknown_name_is_an_error(name, message):
+    with pytest.raises(ValueError, match=message):
+        load_rule(name)
+
+
+def test_a_folder_comes_in_order_of_name(tmp_path):
+    for seed in (2, 0, 1):
+        rule = lpg.init_rule(jax.random.key(seed), CONFIG)
+        save_rule(tmp_path / f"rule-{seed}.npz", CONFIG, rule)
+    for seed, (_, rule) in enumerate(load_rules(tmp_path)):
+        expected = lpg.init_rule(jax.random.key(seed), CONFIG)
+        jax.tree.map(np.testing.assert_array_equal, rule, expected)
+    with pytest.raises(ValueError, match="holds no rule"):
+        load_rules(tmp_path.parent)
 
 
 def test_four_learned_algorithms_are_shipped():
     assert SHIPPED == ["lpg", "lpo", "ta_lpg", "ta_lpo"]
+    assert [type(config).__module__ for config, _ in load_rules(FOLDER)] == [
+        f"algos.{name}" for name in SHIPPED
+    ]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_it_loads_fits_its_config_and_has_a_card(name):
+def test_a_shipped_rule_fits_its_config_and_has_a_card(name):
     config, params = load_rule(name)
     algorithm = importlib.import_module(f"algos.{name}")
     assert type(config) is algorithm.Config
@@ -32,8 +213,8 @@ def test_it_loads_fits_its_config_and_has_a_card(name):
 
 
 @pytest.mark.parametrize("name", ["lpo", "ta_lpo"])
-def test_a_drift_learned_from_nothing_holds_good_actions_back(name):
-    """Where PPO clips, it costs something to make a good action more likely at the end of life."""
+def test_a_drift_that_began_without_a_clip_restrains_large_ratios(name):
+    """At the end of life a good action costs something where its ratio is 1.5, as with PPO."""
     config, params = load_rule(name)
     assert config.drift_clip == np.inf
     drift = config.make_drift().apply(params, jnp.log(jnp.array([1.5])), jnp.ones(1), 1.0)
@@ -41,9 +222,3 @@ def test_a_drift_learned_from_nothing_holds_good_actions_back(name):
         lpo.init_drift(jax.random.key(0), config), jnp.log(jnp.array([1.5])), jnp.ones(1), 1.0
     )
     assert start == 0 and drift > 0.1
-
-
-def test_a_folder_of_rules_is_all_of_them():
-    assert [type(config).__module__ for config, _ in load_rules(FOLDER)] == [
-        f"algos.{name}" for name in SHIPPED
-    ]

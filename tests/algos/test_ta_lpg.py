@@ -1,4 +1,4 @@
-"""TA-LPG: what the rule is told of time, and that it is LPG otherwise."""
+"""TA-LPG: what the rule reads about age; otherwise it is LPG."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ ENV = GridWorld(LEVELS["small"].sample)
 
 
 class Clock:
-    """A rule by hand, whose π̂ is one of its inputs."""
+    """A hand-made rule whose π̂ is one of its inputs."""
 
     def __init__(self, read):
         self.read = read
@@ -26,23 +26,23 @@ class Clock:
         return lpg.Target(self.read(x) + 0 * x.reward, jnp.log(x.prediction))
 
 
-def heard_over_a_life(read, horizon):
+def inputs_over_a_life(read, horizon):
     algorithm = ta_lpg.make(CONFIG, ENV, Clock(read))
     state = algorithm.init(
         jax.random.key(0), lpg.Hypers(), Task(ENV.default_params, jnp.int32(horizon))
     )
-    step, heard = jax.jit(lambda s: update(algorithm, s, lpg.Hypers())), []
+    step, seen = jax.jit(lambda s: update(algorithm, s, lpg.Hypers())), []
     for _ in range(horizon):
         state, metrics = step(state)
-        heard.append(float(metrics["pi_hat_square"]) ** 0.5)
-    return heard
+        seen.append(float(metrics["pi_hat_square"]) ** 0.5)
+    return seen
 
 
-def test_it_is_told_which_part_of_life_is_over_and_how_long_life_is():
+def test_the_rule_reads_the_fraction_of_updates_done_and_their_number():
     rule = CONFIG.make_rule()
-    age = heard_over_a_life(lambda x: rule.about_time(x)[0], 5)
+    age = inputs_over_a_life(lambda x: rule.time_features(x)[0], 5)
     np.testing.assert_allclose(age, [0, 0.2, 0.4, 0.6, 0.8], atol=1e-6)
-    log_length = heard_over_a_life(lambda x: jnp.log(ta_lpg.MIDDLE) + rule.about_time(x)[1], 5)
+    log_length = inputs_over_a_life(lambda x: jnp.log(ta_lpg.MIDDLE) + rule.time_features(x)[1], 5)
     np.testing.assert_allclose(log_length, np.log(5), rtol=1e-6)
 
 
@@ -56,7 +56,7 @@ def inputs(age, horizon):
     )  # fmt: skip
 
 
-def test_its_rule_depends_on_both_and_lpgs_on_neither():
+def test_its_rule_depends_on_age_and_horizon_and_lpgs_on_neither():
     for config, differs in ((CONFIG, True), (lpg.Config(**SIZES), False)):
         params = lpg.init_rule(jax.random.key(1), config)
         apply = config.make_rule().apply
@@ -67,15 +67,15 @@ def test_its_rule_depends_on_both_and_lpgs_on_neither():
         assert bool((start != longer).any()) == differs
 
 
-def test_with_those_inputs_unread_it_is_lpg():
+def test_with_zero_weights_on_those_inputs_it_is_lpg():
     params = ta_lpg.init_rule(jax.random.key(1), CONFIG)
     plain = jax.tree.map(jnp.copy, params)
     weights = plain["params"]["inputs"]
     assert weights.shape == (8, 18)
     plain["params"]["inputs"] = weights[:6]
-    deaf = jax.tree.map(jnp.copy, params)
-    deaf["params"]["inputs"] = weights.at[6:].set(0)
-    a = CONFIG.make_rule().apply(deaf, inputs(0.3, 50))
+    blind = jax.tree.map(jnp.copy, params)
+    blind["params"]["inputs"] = weights.at[6:].set(0)
+    a = CONFIG.make_rule().apply(blind, inputs(0.3, 50))
     b = lpg.Config(**SIZES).make_rule().apply(plain, inputs(0.3, 50))
     np.testing.assert_allclose(a.pi, b.pi, rtol=1e-5, atol=1e-6)
 

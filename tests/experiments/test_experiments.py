@@ -1,10 +1,12 @@
-"""Every experiment, from its command line to its files, at the smallest scale."""
+"""Every experiment, from its command line to the files that it promises, at the smallest scale."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -14,18 +16,19 @@ PPO = "--agent.num-envs 2 --agent.num-steps 8 --agent.num-minibatches 2 --total-
 LPG = "--agent.num-envs 2 --agent.rule-width 4 --seeds 2"
 MAZE = "--total-steps 40000 --seeds 1"
 CLIP = (
-    "--agent.num-envs 2 --agent.num-steps 8 --agent.drift-width 4 --config.num-pairs 4 "
-    "--config.max-steps 50 --total-steps 64 --generations 2 --seeds 2"
+    "--agent.num-envs 2 --agent.num-steps 8 --agent.drift-width 4 --learner.num-pairs 4 "
+    "--learner.max-steps 50 --total-steps 64 --generations 2 --seeds 2"
 )
+RUN = ("run.json", "metrics", "checkpoints", "curves.png", "curves.csv")
+COMPARISON = ("scores.csv", "table.csv")
 
 COMMANDS = {
-    "groove_meta_train": "--config.agent.num-envs 2 --config.agent.rule-width 4 --seeds 2 "
-    "--config.learner.num-agents 8 --config.capacity 16 --meta-steps 3",
+    "groove_meta_train": f"{LPG} --learner.num-agents 8 --learner.capacity 16 --meta-steps 3",
     "groove_vs_lpg": "--curricula uniform regret --envs gridworld-small --meta-steps 2 --seeds 1 "
     "--on-levels.num-agents 4 --on-levels.num-tuning 2 --on-levels.num-updates 20",
     "horizon_generalisation": "--rules lpg --horizons 2 4 --num-levels 4 --num-episodes 2",
     "lpg_meta_test": "--env gridworld-small --num-agents 4 --num-tuning 2 --num-updates 6",
-    "lpg_meta_train": f"{LPG} --config.num-agents 4 --meta-steps 3",
+    "lpg_meta_train": f"{LPG} --learner.num-agents 4 --meta-steps 3",
     "lpo_meta_train": CLIP,
     "maze_accel": MAZE,
     "maze_dr": MAZE,
@@ -35,10 +38,26 @@ COMMANDS = {
     "ppo_rnn_memory": f"{PPO} --seeds 2",
     "ppo_vs_lpo": "--envs Catch-bsuite --total-steps 4096 --seeds 4 --num-tuning 2",
     "quickstart": f"{PPO} --seeds 2",
-    "ta_lpg_meta_train": f"{LPG} --config.num-pairs 4 --lifetimes all_shortlife --generations 2",
+    "ta_lpg_meta_train": f"{LPG} --learner.num-pairs 4 --lifetimes all_shortlife --generations 2",
     "ta_lpg_vs_lpg": "--meta-steps 2 --generations 2 --seeds 1 --num-envs 2 --rule-width 4 "
     "--horizons 2 4 --num-levels 4",
     "ta_lpo_meta_train": CLIP,
+}
+PROMISED = {  # files besides those of a run; where there is no entry, those are all
+    "groove_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
+    "groove_vs_lpg": (*COMPARISON, "generalisation.png"),
+    "horizon_generalisation": (*COMPARISON, "horizons.png"),
+    "lpg_meta_test": tuple(f"gridworld-small/{x}" for x in (*COMPARISON, "curves.png")),
+    "lpg_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
+    "lpo_meta_train": (*RUN, "drift-0.npz", "drift-1.npz"),
+    "maze_accel": (*RUN, "held_out.csv", "held_out.png"),
+    "maze_dr": (*RUN, "held_out.csv", "held_out.png"),
+    "maze_plr": (*RUN, "held_out.csv", "held_out.png"),
+    "objective_atlas": ("rules.png", "rules.csv", "lpo.png", "ta_lpo.png"),
+    "ppo_vs_lpo": (*COMPARISON, "scores.png", "Catch-bsuite/curves.png"),
+    "ta_lpg_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
+    "ta_lpg_vs_lpg": ("LPG-gradient-*/rule-0.npz", "horizons/horizons.png", "atlas/rules.png"),
+    "ta_lpo_meta_train": (*RUN, "drift-0.npz", "drift-1.npz"),
 }
 HELPERS = {"maze_held_out"}
 
@@ -47,13 +66,44 @@ def test_there_is_a_command_for_every_experiment():
     assert {path.stem for path in FOLDER.glob("*.py")} == COMMANDS.keys() | HELPERS
 
 
+def run_as_script(name: str, words: list[str], monkeypatch) -> None:
+    """Run an experiment as `python experiments/NAME.py` does, in this process."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *words])
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setenv("PUREJAXRL_CPU_DEVICES", str(jax.config.jax_num_cpu_devices))
+    runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+
+
+QUICK = {  # the cheapest command of an experiment of every family
+    "horizon_generalisation": "--rules lpg --horizons 2 --num-levels 2 --num-episodes 2",
+    "lpg_meta_train": "--agent.num-envs 2 --agent.num-steps 4 --agent.rule-width 4 "
+    "--learner.num-agents 2 --learner.num-updates 1 --meta-steps 2 --seeds 2",
+    "lpo_meta_train": "--env Catch-bsuite --agent.num-envs 2 --agent.num-steps 8 --seeds 2 "
+    "--agent.drift-width 4 --learner.num-pairs 1 --learner.max-steps 10 "
+    "--learner.num-episodes 2 --total-steps 16 --generations 2",
+    "maze_dr": "--agent.num-envs 2 --agent.num-steps 16 --agent.num-minibatches 1 "
+    "--agent.num-epochs 1 --agent.hidden 8 --agent.memory-size 4 --total-steps 64 --seeds 1",
+    "objective_atlas": "--objectives lpo ta_lpo",
+}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_an_experiment_of_every_family_writes_its_files(name, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run_as_script(name, [*QUICK[name].split(), "--out", str(out)], monkeypatch)
+    rules_only = {"rules.png", "rules.csv"} if name == "objective_atlas" else set()
+    for pattern in {*PROMISED[name]} - rules_only:
+        assert list(out.glob(pattern)), pattern
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
-def test_it_runs_to_its_end_and_leaves_what_it_says(name, tmp_path):
+def test_an_experiment_runs_to_its_end(name, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, FOLDER / f"{name}.py", *COMMANDS[name].split(), "--out", out]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert list(out.rglob("*.png")), "an experiment draws"
+    for pattern in PROMISED.get(name, RUN):
+        assert list(out.glob(pattern)), pattern

@@ -11,7 +11,8 @@ import pytest
 import envs
 from algos import ppo
 from purejaxrl.algorithm import Task, update
-from purejaxrl.launch import launch, parse
+from purejaxrl.launch import launch
+from purejaxrl.running.commandline import parse
 
 with mock.patch("purejaxrl.running.devices.use_cpu_cores"):  # the tests have their own devices
     from experiments import ppo as experiment

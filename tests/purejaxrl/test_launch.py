@@ -10,7 +10,7 @@ import pytest
 
 import envs
 from algos import ppo
-from purejaxrl.launch import Experiment, Job, RunFlags, command, launch, parse
+from purejaxrl.launch import Experiment, Job, RunFlags, command, launch, updates_for
 from purejaxrl.running.runner import RunOptions
 from tests.helpers import CONFIG
 
@@ -23,28 +23,29 @@ class Settings(Experiment):
     """Environment."""
     seeds: int = 2
     """Agents."""
-    config: ppo.Config = CONFIG
+    agent: ppo.Config = CONFIG
     """Static settings."""
     hypers: ppo.Hypers = ppo.Hypers()
     """Hyperparameters."""
+    total_steps: float = 32
+    """Environment steps."""
     run: RunFlags = RunOptions(progress=False)
+
+    @property
+    def title(self) -> str:
+        return f"PPO on {self.env} {{}} [/b]"  # braces and markup are text
 
 
 def build(settings: Settings) -> Job:
     env, env_params = envs.make(settings.env)
-    return Job(ppo.make(settings.config, env), env_params, 2)
-
-
-def test_lists_on_the_command_line_become_every_combination():
-    words = ["--hypers.gamma", "0.9,0.99", "--config.num-envs=2,4", "--seeds", "3"]
-    found = [(s.hypers.gamma, s.config.num_envs, s.seeds) for s in parse(Settings, words)]
-    assert found == [(0.9, 2, 3), (0.9, 4, 3), (0.99, 2, 3), (0.99, 4, 3)]
+    num_updates = updates_for(settings.total_steps, settings.agent.batch_size)
+    return Job(ppo.make(settings.agent, env), env_params, num_updates, env)
 
 
 def test_floats_are_members_of_one_run_and_the_rest_is_looped_over(tmp_path):
-    words = ["--hypers.gamma", "0.9,0.99", "--config.num-envs", "2,4", "--out", str(tmp_path)]
+    words = ["--hypers.gamma", "0.9,0.99", "--agent.num-envs", "2,4", "--out", str(tmp_path)]
     outcomes = launch(Settings, build, words)
-    assert [o.settings.config.num_envs for o in outcomes] == [2, 4]
+    assert [o.settings.agent.num_envs for o in outcomes] == [2, 4]
     for outcome, folder in zip(outcomes, ("num_envs=2", "num_envs=4"), strict=True):
         rows = [(row["gamma"], row["seed"]) for row in outcome.result.population.rows]
         assert rows == [(0.9, 0), (0.9, 1), (0.99, 0), (0.99, 1)]
@@ -59,6 +60,13 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, capsys):
     assert "32 environment steps each" in said
 
 
+def test_a_dry_run_of_several_settings_adds_them_up(tmp_path, capsys):
+    words = ["--agent.num-envs", "2,4", "--dry-run", "--total-steps", "64"]
+    launch(Settings, build, [*words, "--out", str(tmp_path / "out")])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 runs, one after the other" in said
+
+
 def test_help_is_the_docstring_of_the_file_with_a_line_for_each_command(capsys):
     with pytest.raises(SystemExit) as ended:
         launch(Settings, build, ["--help"])
@@ -69,10 +77,53 @@ def test_help_is_the_docstring_of_the_file_with_a_line_for_each_command(capsys):
     assert "$ python tests/purejaxrl/test_launch.py --seeds 3" in lines
 
 
+def test_what_was_learned_is_saved_before_anything_is_drawn(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("no picture today")
+
+    monkeypatch.setattr("purejaxrl.study.plots.learning_curves", fail)
+    saved = []
+    with pytest.raises(SystemExit):
+        launch(Settings, build, ["--out", str(tmp_path)], save=saved.append)
+    assert saved[0].result.out == tmp_path
+
+
+def test_resume_repeats_the_command_line_and_extends_the_run(tmp_path):
+    words = ["--hypers.gamma", "0.9,0.99", "--out", str(tmp_path)]
+    launch(Settings, build, words)
+    (longer,) = launch(Settings, build, ["--resume", "--total-steps", "64", "--out", str(tmp_path)])
+    assert longer.result.metrics["update"].max() == 4
+    (again,) = launch(Settings, build, ["--resume", "--out", str(tmp_path)])
+    assert again.result.metrics["update"].max() == 4
+
+
+def test_members_that_diverged_are_counted_and_not_scored(tmp_path, capsys):
+    words = ["--hypers.learning-rate", "1e-3,1e38", "--out", str(tmp_path), "--seeds", "3"]
+    with pytest.warns(UserWarning, match="is frozen"):
+        launch(Settings, build, words)
+    said = capsys.readouterr().err
+    assert "all diverged" in said and "3 (3 diverged)" in said
+
+
+def test_several_settings_end_in_one_table(tmp_path, capsys):
+    launch(Settings, build, ["--env", "CartPole-v1,Acrobot-v1", "--out", str(tmp_path)])
+    assert "env=Acrobot-v1" in capsys.readouterr().err.rpartition("setting")[2]
+
+
+def test_ctrl_c_while_starting_ends_in_words(capsys):
+    def interrupted(settings):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        launch(Settings, interrupted, [])
+    assert ended.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--config.num-envs", "0"], "num_envs"),
+        (["--agent.num-envs", "0"], "num_envs"),
         (["--hypers.gamma", "1.5"], "gamma"),
         (["--env", "CartPool-v1"], "CartPool-v1"),
     ],

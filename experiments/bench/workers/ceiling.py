@@ -1,4 +1,4 @@
-"""The ceiling: stepping the same environments with random actions, nothing learned."""
+"""An upper bound for PPO: step the same environments with random actions, and learn nothing."""
 
 from purejaxrl.running.devices import layout, use_cpu_cores
 

@@ -1,4 +1,4 @@
-"""Random actions in Craftax, laid over the cores as ours are."""
+"""Step Craftax with random actions, divided among the cores as ours are."""
 
 import os
 

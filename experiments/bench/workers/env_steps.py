@@ -1,6 +1,7 @@
-"""Random actions in one of our environments, a level for each; argument 5 is what to step with.
+"""Step one of our environments with random actions; each copy has its own level.
 
-`step` is with auto-reset, `step_env` without.
+Argument 5 names the function that steps: `step` has auto-reset, `step_env` has not. More arguments,
+such as `size=8 objects=3`, choose a grid-world.
 """
 
 from purejaxrl.running.devices import layout, use_cpu_cores
@@ -40,7 +41,7 @@ def play(key):
         return state, reward
 
     state, rewards = jax.lax.scan(step, state, jax.random.split(key, num_steps))
-    return state, rewards.sum()  # with the state, lest physics that no reward reads be left out
+    return state, rewards.sum()  # without the state, XLA would drop physics that no reward needs
 
 
 plan = layout(num_envs, group=-(-num_envs // jax.device_count()))

@@ -1,10 +1,14 @@
-"""One meta-step of LPG or GROOVE on `all_shortlife`, or a part of it alone.
+"""Time meta-steps on `all_shortlife`, or a part of a meta-step alone.
 
-Arguments: what; agents, environments, steps, K, width of the rule, repeats; capacity of a buffer.
-`step` is LPG, `remat` the same recomputing in the backward pass, `groove` with level buffer and
-antagonists; `evolution` a generation of TA-LPG, with as many candidates as there are agents, at
-horizons of 10 to 250 updates; `arithmetic` the rule's recurrent products alone; `buffer` what a
-meta-step does with its buffer when one life ends.
+Arguments: kind, agents, environments, steps, K, width of the rule, repeats, capacity of the buffer.
+
+- `step`: a meta-step of LPG.
+- `remat`: the same, recomputing updates in the backward pass.
+- `groove`: a meta-step of GROOVE, with its level buffer and its antagonists.
+- `evolution`: a generation of TA-LPG with lives of 10 to 250 updates; the number of agents is the
+  number of candidates.
+- `arithmetic`: only the matrix products of the rule's recurrent network.
+- `buffer`: only the work that a meta-step of GROOVE does with its buffer when one life ends.
 """
 
 from purejaxrl.running.devices import CPU_GROUP, use_cpu_cores
@@ -24,8 +28,8 @@ from envs import gridworld_levels
 from envs.gridworld import GridWorld
 from purejaxrl.meta import evolution, gradient
 from purejaxrl.parts import networks
+from purejaxrl.running import chunk
 from purejaxrl.running.population import populate, seeds
-from purejaxrl.running.runner import Carry, RunOptions, _chunk, _start, plan_for
 from purejaxrl.ued.buffer import NOT_KEPT, Visits
 from purejaxrl.ued.curriculum import Replay, replay, uniform
 
@@ -56,8 +60,8 @@ def lpg_learner(config: lpg.Config, settings: gradient.Config):
 
 
 def groove_learner(config: lpg.Config, settings: gradient.Config, capacity: int):
-    whole = groove.Config(settings, config, capacity)
-    learner = groove.make(whole, ENV, LEVELS.sample, LEVELS.sample_lifetime)
+    whole = groove.Config(**vars(settings), capacity=capacity)
+    learner = groove.make(whole, config, ENV, LEVELS.sample, LEVELS.sample_lifetime)
     return learner, groove.hypers()
 
 
@@ -76,28 +80,25 @@ def evolution_learner(envs: int, steps: int, width: int, candidates: int):
 
 
 def meta_step(learner, hypers):
-    """A compiled chunk of the runner, as a function without arguments, compile time and memory."""
+    """Compile a chunk of the runner; return a function that runs it, compile seconds, and MB."""
     population = populate(seeds(1), hypers, ())
-    plan = plan_for(learner, population, RunOptions())
-    state = plan.place(_start(learner, population), Carry(learner.partition, None))
-    hypers = plan.place(population.hypers)
+    plan = chunk.plan_for(learner, population)
+    carry = chunk.place(learner, plan, chunk.start(learner, population), META_STEPS)
     began = time.perf_counter()
-    chunk = plan.jit(_chunk, static_argnums=(0, 1, 2), donate_argnums=4)
-    length = jnp.int32(META_STEPS)
-    compiled = chunk.lower(learner, plan, META_STEPS, length, state, hypers).compile()
+    program = chunk.compile_chunk(learner, population, plan, META_STEPS, carry)
     compile_s = time.perf_counter() - began
 
     def run():
-        nonlocal state
-        state, metrics = compiled(length, state, hypers)
-        jax.block_until_ready(state)
+        nonlocal carry
+        carry, metrics = program(META_STEPS, carry)
+        jax.block_until_ready(carry)
         return float(metrics["env_steps"][0].mean())
 
-    return run, compile_s, planned_mb(compiled)
+    return run, compile_s, planned_mb(program.chunk)
 
 
 def arithmetic(agents: int, envs: int, steps: int, updates: int, width: int):
-    """The products h W, dh Wᵀ and hᵀ dh of all steps and updates, on every device."""
+    """Compile the products h W, dh Wᵀ and hᵀ dh of all steps and updates; return as `meta_step`."""
     share = agents // jax.device_count()
     rows = min(share, CPU_GROUP) * envs
     times = META_STEPS * share * envs * steps * updates // rows
@@ -126,7 +127,7 @@ def arithmetic(agents: int, envs: int, steps: int, updates: int, width: int):
 
 
 def buffer_alone(agents: int, capacity: int):
-    """Probabilities, a draw for every agent, one report: of a full buffer, in place."""
+    """Compile a full buffer's work in place: probabilities, draws, one report; as `meta_step`."""
     curriculum = replay(LEVELS.sample, capacity)
     level = ENV.default_params
     buffer = curriculum.init()

@@ -1,4 +1,4 @@
-"""Random actions in NAVIX, laid over the cores as ours are."""
+"""Step NAVIX with random actions, divided among the cores as ours are."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Our PPO: `make_train`, laid over all devices as the runner does."""
+"""Train with our PPO: `make_train`, mapped over all devices as the runner does."""
 
 from purejaxrl.running.devices import layout, use_cpu_cores
 

@@ -1,7 +1,7 @@
-"""PureJaxRL's PPO, from a checkout on PYTHONPATH, in an environment with gymnax 0.0.9.
+"""Train with PureJaxRL's PPO, from a checkout on PYTHONPATH, with gymnax 0.0.9.
 
-Two imports that its wrappers make but PPO does not need (brax, navix) are stubbed, and the
-orthogonal initialiser is replaced: with it, a vmapped start deadlocks on CPU.
+Its wrappers import brax and navix, which PPO does not need: both are stubbed. The orthogonal
+initialiser is replaced, because under vmap it can deadlock on CPU.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""rejax's PPO, in an environment of its own (it needs gymnax 0.0.9)."""
+"""Train with rejax's PPO, in its own virtual environment: it needs gymnax 0.0.9."""
 
 import jax
 from rejax import PPO

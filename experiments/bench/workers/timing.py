@@ -1,4 +1,4 @@
-"""Time a compiled training function; imported by every worker, whatever environment it runs in."""
+"""Time a compiled function; every worker imports this, so it needs nothing but JAX."""
 
 import json
 import resource
@@ -10,12 +10,12 @@ from jax.sharding import AxisType, PartitionSpec
 
 
 def measure(function, args, env_steps: int, repeats: int) -> None:
-    """Compile, run once to warm up, then time; print one JSON line.
+    """Compile, run once to warm up, then time; print the result as one JSON line.
 
     Args:
-        function: jitted.
+        function: what to time, jitted.
         args: its arguments.
-        env_steps: environment steps that one call makes, over all members.
+        env_steps: environment steps that one call makes, all members together.
         repeats: timed calls.
     """
     began = time.perf_counter()
@@ -33,11 +33,12 @@ def measure(function, args, env_steps: int, repeats: int) -> None:
 
 
 def measure_over_cores(play, num_envs: int, num_steps: int, repeats: int) -> None:
-    """Time a peer's environments, laid over the cores as ours are.
+    """Time a peer's environments, divided among the cores as ours are.
 
     Args:
-        play: of keys `[n]`, that many environments for `num_steps`; returns `[n, ...]`.
-        num_envs, num_steps: how many in all, and how long.
+        play: steps n environments, `num_steps` times each, from keys `[n]`; returns `[n, ...]`.
+        num_envs: environments on all cores together.
+        num_steps: steps of each environment in one call.
         repeats: timed calls.
     """
     mesh = jax.make_mesh((jax.device_count(),), ("envs",), axis_types=(AxisType.Auto,))

@@ -1,4 +1,4 @@
-"""Random actions in XLand-MiniGrid, laid over the cores as ours are."""
+"""Step XLand-MiniGrid with random actions, divided among the cores as ours are."""
 
 import os
 

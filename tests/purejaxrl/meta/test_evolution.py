@@ -1,4 +1,4 @@
-"""Evolution on agents made by hand, whose fitness is known, against NumPy."""
+"""Evolution on hand-made agents with known fitness, against NumPy."""
 
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from tests.helpers import assert_equal, planned_memory
 DIMS = 3
 GOAL = jnp.array([1.0, -0.5, 0.25])
 ENV = Probe(lambda state, action: action[0], continuous=True)  # one step, which pays its action
-CONFIG = evolution.Config(num_pairs=8, batch_size=4, num_episodes=1)
+CONFIG = evolution.Config(num_pairs=8, group=4, num_episodes=1)
 HYPERS = evolution.Hypers(std=0.1)
 
 
@@ -39,7 +39,7 @@ class Settings(NamedTuple):
 
 
 def by_hand(worth) -> Algorithm:
-    """Agents that do nothing but grow older, and earn `worth(θ, task, age)`."""
+    """Agents that only count their updates, and earn `worth(θ, task, updates)`."""
 
     def learn(state, hypers, _):
         return state._replace(step=state.step + 1), {}
@@ -67,7 +67,7 @@ def lifetime(key):
 
 
 def descent(config, hypers, theta):
-    """The strategy with plain descent, so that its step is its gradient."""
+    """The strategy with plain gradient descent, so that its step is its gradient."""
     return Open_ES(
         2 * config.num_pairs,
         theta,
@@ -77,7 +77,7 @@ def descent(config, hypers, theta):
     )
 
 
-def make(worth=quadratic, config=CONFIG, axis_name=None, **options):
+def make(worth=quadratic, config=CONFIG, **options):
     return evolution.make(
         config,
         by_hand(worth),
@@ -87,7 +87,6 @@ def make(worth=quadratic, config=CONFIG, axis_name=None, **options):
             "insert": lambda theta, hypers: theta,
             "sample_level": level,
             "sample_lifetime": lifetime,
-            "axis_name": axis_name,
         }
         | options,
     )
@@ -100,7 +99,7 @@ def generation(learner, hypers=HYPERS, seed=0):
 
 
 def candidates_of(state, config=CONFIG, hypers=HYPERS):
-    """What the generation drew, by its key."""
+    """Draw again what the generation drew from its key."""
     ask_key, _, level_key, life_key, _, _ = jax.random.split(state.key, 6)
     es = descent(config, hypers, state.params)
     drawn, _ = es.ask(ask_key, state.strategy, es.default_params)
@@ -108,10 +107,10 @@ def candidates_of(state, config=CONFIG, hypers=HYPERS):
     return np.array(drawn), jax.vmap(level)(split(level_key)), jax.vmap(lifetime)(split(life_key))
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 16])
-def test_every_candidate_gets_the_fitness_of_its_own_life(batch_size):
-    """It depends on the candidate, its pair's level and its pair's horizon: against NumPy."""
-    config = evolution.Config(num_pairs=8, batch_size=batch_size, num_episodes=1)
+@pytest.mark.parametrize("group", [1, 4, 16])
+def test_every_candidate_gets_the_fitness_of_its_own_life(group):
+    """Fitness depends on the candidate, and on the level and the horizon of its pair."""
+    config = evolution.Config(num_pairs=8, group=group, num_episodes=1)
 
     def worth(theta, task, age):
         return theta @ GOAL + 0.01 * age + 0.001 * task.env_params.length
@@ -128,7 +127,7 @@ def test_every_candidate_gets_the_fitness_of_its_own_life(batch_size):
     assert metrics["env_steps"] == 2 * horizons.sum()
 
 
-def test_a_life_of_n_updates_makes_exactly_n():
+def test_a_life_of_n_updates_makes_exactly_n_updates():
     learner = make(lambda theta, task, age: 1.0 * age)
     state, _, metrics = generation(learner)
     _, _, horizons = candidates_of(state)
@@ -137,7 +136,7 @@ def test_a_life_of_n_updates_makes_exactly_n():
 
 
 def test_the_gradient_estimate_is_unbiased_on_a_quadratic():
-    """Over many generations from one θ, against the quadratic's own gradient."""
+    """Average many generations from one θ, and compare with the quadratic's gradient."""
     theta = jnp.array([0.3, 0.2, -0.4])
     learner = make(strategy=descent, shape=lambda fitness: fitness, init_theta=lambda key: theta)
     state = learner.init(jax.random.key(0), HYPERS, None)
@@ -149,21 +148,21 @@ def test_the_gradient_estimate_is_unbiased_on_a_quadratic():
     assert (error < 0.05).all()
 
 
-def test_both_of_a_pair_see_the_same_level_and_randomness():
-    """With candidates that are equal, fitness is equal within a pair, to the last bit."""
+def test_both_candidates_of_a_pair_see_the_same_level_and_randomness():
+    """If the candidates of a pair are equal, so is their fitness, to the last bit."""
     env = GridWorld(LEVELS["small"].sample)
     seen = []
 
-    def remember(fitness):
+    def record(fitness):
         seen.append(fitness)
-        return evolution.within_pair(fitness)
+        return evolution.rank_within_pair(fitness)
 
     learner = evolution.make(
         CONFIG, a2c.make(a2c.Config(num_envs=4, num_steps=5), env), env,
         init_theta=lambda key: jnp.float32(0.1),
         insert=lambda theta, hypers: hypers.replace(learning_rate=jnp.abs(theta)),
         sample_level=LEVELS["small"].sample, sample_lifetime=lifetime,
-        shape=remember, axis_name=None,
+        shape=record,
     )  # fmt: skip
     hypers = evolution.Hypers(agent=a2c.Hypers(), std=1e-12)
     state = learner.init(jax.random.key(0), hypers, None)
@@ -175,23 +174,18 @@ def test_both_of_a_pair_see_the_same_level_and_randomness():
     theta, fitness = jax.jit(once)(state)
     np.testing.assert_array_equal(fitness[0], fitness[1])
     assert len(np.unique(fitness[0])) > CONFIG.num_pairs // 2
-    assert theta == state.params  # nobody was better
+    assert theta == state.params  # no candidate was better
 
 
 def test_ranks():
     fitness = jnp.array([[1.0, 5.0, 2.0], [0.0, 7.0, 2.0]])
     np.testing.assert_array_equal(
-        evolution.within_pair(fitness), [[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]]
+        evolution.rank_within_pair(fitness), [[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]]
     )
-    ranks = evolution.across_population(jnp.array([[1.0, 5.0], [0.0, 7.0]]))
-    np.testing.assert_allclose(ranks, np.array([[1, 2], [0, 3]]) / 3 - 0.5, rtol=1e-6)
-    standard = evolution.standardised(fitness)
-    np.testing.assert_allclose([standard.mean(), standard.std()], [0, 1], atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [evolution.within_pair, evolution.across_population])
-def test_it_climbs(shape):
-    learner = make(shape=shape)
+def test_it_climbs_to_the_optimum():
+    learner = make()
     hypers = evolution.Hypers(learning_rate=0.05, std=0.1)
     state, step = learner.init(jax.random.key(0), hypers, None), jax.jit(learner.learn)
     for _ in range(150):
@@ -208,14 +202,24 @@ def test_a_candidate_that_diverges_is_ranked_last_and_counted():
     state, after, metrics = generation(learner, hypers)
     assert 0 < metrics["unsound"] < 16 and np.isfinite(metrics["return"])
     assert after.params[0] < state.params[0]
-    everyone = make(lambda *_: jnp.nan)
-    _, after, metrics = generation(everyone)
+    _, after, metrics = generation(make(lambda *_: jnp.nan))
     assert metrics["unsound"] == 16 and np.isfinite(after.params).all()
 
 
-def test_lives_are_batched_by_length():
-    """Under 20 % is computed only to be masked, at 64 pairs with horizons from 10 to 250."""
-    config = evolution.Config(num_pairs=64, batch_size=8, num_episodes=1)
+def test_generations_without_a_sound_candidate_end_the_evolution():
+    learner = make(lambda *_: jnp.nan)
+    state, step = learner.init(jax.random.key(0), HYPERS, None), jax.jit(learner.learn)
+    finite = []
+    for _ in range(3):
+        state, metrics = step(state, HYPERS, ())
+        vital = jax.tree.leaves(learner.vital(state, metrics))
+        finite.append(all(np.isfinite(x).all() for x in vital))
+    assert finite == [True, True, False]
+
+
+def test_candidates_are_grouped_by_the_length_of_their_lives():
+    """Under 20 % of the updates are masked, at 64 pairs with horizons from 10 to 250."""
+    config = evolution.Config(num_pairs=64, group=8, num_episodes=1)
     lifetimes = LEVELS["all_vrandlife"].sample_lifetime
     learner = make(config=config, sample_lifetime=lifetimes)
     masked = [generation(learner, seed=seed)[2]["masked"] for seed in range(5)]
@@ -241,7 +245,7 @@ def options(out, **settings):
 
 
 def test_resumed_equals_uninterrupted_on_any_number_of_devices(tmp_path):
-    learner, who = make(axis_name="agents"), populate(seeds(2), HYPERS, ())
+    learner, who = make(), populate(seeds(2), HYPERS, ())
     whole = run(learner, who, 6, options(tmp_path / "whole"), devices=jax.devices()[:1])
     run(learner, who, 4, options(tmp_path / "parts"), devices=jax.devices()[:4])
     resume = options(tmp_path / "parts", resume=True)
@@ -250,7 +254,7 @@ def test_resumed_equals_uninterrupted_on_any_number_of_devices(tmp_path):
     assert (whole.state.params[0] != whole.state.params[1]).any()
 
 
-def test_its_step_size_decays_to_the_least():
+def test_the_step_size_decays_to_its_minimum():
     hypers = evolution.Hypers(learning_rate=0.1, decay=0.5, least_learning_rate=0.01)
     learner = make(lambda theta, task, age: theta.sum())
     state, step = learner.init(jax.random.key(0), hypers, None), jax.jit(learner.learn)
@@ -264,18 +268,17 @@ def test_its_step_size_decays_to_the_least():
 
 
 @pytest.mark.slow
-def test_a_batch_bounds_its_memory():
-    """Planned memory grows with the candidates of a batch; without, only by their parameters."""
+def test_memory_grows_with_a_group_and_not_with_the_generation():
     env, params = envs.make("CartPole-v1")
     agent = lpo.Config(num_envs=16, num_steps=64, drift_width=8)
 
-    def memory(num_pairs, batch_size):
+    def memory(num_pairs, group):
         learner = evolution.make(
-            evolution.Config(num_pairs=num_pairs, batch_size=batch_size),
+            evolution.Config(num_pairs=num_pairs, group=group),
             lpo.make(agent, env), env,
             init_theta=lambda key: lpo.init_drift(key, agent), insert=lpo.with_drift,
             sample_level=lambda key: params,
-            sample_lifetime=lambda key: jnp.int32(5), axis_name=None,
+            sample_lifetime=lambda key: jnp.int32(5),
         )  # fmt: skip
         return planned_memory(learner, evolution.Hypers(agent=lpo.Hypers()))
 
@@ -286,16 +289,16 @@ def test_a_batch_bounds_its_memory():
 
 @pytest.mark.slow
 def test_the_same_code_tunes_ppo():
-    """Its learning rate rises where it was set too low."""
+    """PPO's learning rate rises when it starts too low."""
     env = Probe(lambda state, action: jnp.where(action == (state.cue > 0), 1, -1))
     config = ppo.Config(num_envs=8, num_steps=8, num_epochs=1, num_minibatches=2, hidden=(8,))
     learner = evolution.make(
-        evolution.Config(num_pairs=8, batch_size=8, num_episodes=32),
+        evolution.Config(num_pairs=8, group=8, num_episodes=32),
         ppo.make(config, env), env,
         init_theta=lambda key: jnp.log(1e-3),
         insert=lambda theta, hypers: hypers.replace(learning_rate=jnp.exp(theta)),
         sample_level=lambda key: Params(length=2, max_steps_in_episode=2),
-        sample_lifetime=lambda key: jnp.int32(10), axis_name=None,
+        sample_lifetime=lambda key: jnp.int32(10),
     )  # fmt: skip
     hypers = evolution.Hypers(agent=ppo.Hypers(), learning_rate=0.2, std=0.5)
     state, step, returns = learner.init(jax.random.key(0), hypers, None), jax.jit(learner.learn), []
@@ -311,11 +314,17 @@ def test_the_same_code_tunes_ppo():
     [
         ({"num_pairs": 0}, r"Config\.num_pairs: 0 is not valid"),
         (
-            {"num_pairs": 8, "batch_size": 3},
-            r"Config\.batch_size: 3 is not valid; .* divisor .* 16",
+            {"num_pairs": 8, "group": 3},
+            r"Config\.group: 3 is not valid; .* divisor .* 16",
         ),
     ],
 )
 def test_bad_settings_are_named(settings, expected):
     with pytest.raises(ValueError, match=expected):
         evolution.Config(**settings)
+
+
+@pytest.mark.parametrize("life", [jnp.int32(0), jnp.float32(2.5), jnp.ones(2, jnp.int32)])
+def test_a_life_that_is_not_one_or_more_updates_is_refused(life):
+    with pytest.raises(ValueError, match=r"sample_lifetime: .* is not valid; .* one integer >= 1"):
+        make(sample_lifetime=lambda key: life)

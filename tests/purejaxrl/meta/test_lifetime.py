@@ -1,4 +1,4 @@
-"""Lives: staggered beginnings, and replacement that costs as much as there is to replace."""
+"""Lives: their final return, staggered first lives, and the replacement of finished agents."""
 
 import jax
 import jax.numpy as jnp
@@ -8,40 +8,41 @@ import pytest
 import envs
 from algos import a2c
 from purejaxrl.algorithm import Task, make_train
-from purejaxrl.meta.lifetime import for_finished, live, replace_each, staggered
+from purejaxrl.meta.lifetime import map_finished, replace_each, stagger_horizon, train_and_evaluate
 from purejaxrl.running.evaluate import evaluate
 
 
-def test_a_life_earns_what_its_last_policy_earns():
+def test_the_return_of_a_life_is_that_of_its_last_policy():
     env, params = envs.make("gridworld-small")
     agent = a2c.make(a2c.Config(num_envs=2, num_steps=5), env)
     key, hypers = jax.random.key(3), a2c.Hypers(learning_rate=0.1)
-    init_key, exam_key = jax.random.split(key)
+    init_key, evaluation_key = jax.random.split(key)
 
     @jax.jit
-    def earned(horizon):
-        return live(agent, env, key, hypers, Task(params, horizon), num_episodes=8, max_steps=300)
+    def final_return(horizon):
+        task = Task(params, horizon)
+        return train_and_evaluate(agent, env, key, hypers, task, num_episodes=8, max_steps=300)
 
     for horizon in (1, 4):  # one program for all
         state, _ = jax.jit(make_train(agent, horizon))(init_key, hypers, params)
         found = evaluate(
-            agent, env, exam_key, agent.policy(state), params,
+            agent, env, evaluation_key, agent.policy(state), params,
             num_episodes=8, greedy=False, max_steps=300,
         )  # fmt: skip
-        np.testing.assert_allclose(earned(jnp.int32(horizon)), found.ret.mean(), rtol=1e-6)
+        np.testing.assert_allclose(final_return(jnp.int32(horizon)), found.ret.mean(), rtol=1e-6)
 
 
-def test_first_lives_end_evenly():
-    ends = [int(staggered(jnp.int32(100), jnp.int32(i), 4)) for i in range(4)]
+def test_first_lives_end_at_even_intervals():
+    ends = [int(stagger_horizon(jnp.int32(100), jnp.int32(i), 4)) for i in range(4)]
     assert ends == [25, 50, 75, 100]
 
 
-def test_a_first_life_is_never_empty():
-    assert int(staggered(jnp.int32(3), jnp.int32(0), 50)) == 1
+def test_a_first_life_has_at_least_one_update():
+    assert int(stagger_horizon(jnp.int32(3), jnp.int32(0), 50)) == 1
 
 
 @pytest.mark.parametrize("finished", [[0, 0, 0, 0], [0, 1, 0, 1], [1, 1, 1, 1], [0, 0, 0, 1]])
-def test_whoever_is_finished_is_replaced_and_nobody_else(finished):
+def test_finished_agents_are_replaced_and_no_others(finished):
     agents = {"key": jax.random.split(jax.random.key(0), 4), "x": jnp.arange(8.0).reshape(4, 2)}
     finished = np.array(finished, bool)
     replacement = lambda agent, i: {"key": jax.random.split(agent["key"])[0], "x": -agent["x"] - 1}  # noqa: E731
@@ -54,9 +55,9 @@ def test_whoever_is_finished_is_replaced_and_nobody_else(finished):
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 8])
 @pytest.mark.parametrize("finished", [[0, 0, 0, 0, 0], [0, 1, 0, 1, 1], [1, 1, 1, 1, 1]])
-def test_all_who_are_finished_are_judged_however_many_slots_there_are(slots, finished):
+def test_every_finished_agent_is_mapped_whatever_the_number_of_slots(slots, finished):
     finished, x = np.array(finished, bool), jnp.arange(10.0).reshape(5, 2)
-    judge = jax.jit(lambda x, f: for_finished(lambda x: (x.sum(), x), x, f, slots))
-    total, same = judge(x, finished)
+    mapped = jax.jit(lambda x, f: map_finished(lambda x: (x.sum(), x), x, f, slots))
+    total, same = mapped(x, finished)
     np.testing.assert_array_equal(total, np.where(finished, x.sum(1), np.nan))
     np.testing.assert_array_equal(same, np.where(finished[:, None], x, np.nan))

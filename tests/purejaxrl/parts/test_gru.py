@@ -1,4 +1,4 @@
-"""The unit against flax's, its gradient against automatic differentiation of a plain scan."""
+"""The unit against flax's, and its gradient against that of a plain scan."""
 
 import flax.linen as nn
 import jax
@@ -39,7 +39,7 @@ def plain(weights, inputs, reset):
     return jax.lax.scan(step, jnp.zeros((BATCH, H)), (inputs, reset))[1]
 
 
-def test_without_resets_it_is_flaxs():
+def test_without_resets_it_equals_flaxs():
     weights, inputs, reset = draw()
     gates = lambda x: jnp.split(x, 3, axis=-1)  # noqa: E731
     params = {}

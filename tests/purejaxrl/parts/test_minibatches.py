@@ -12,14 +12,14 @@ SIZE, EPOCHS = 12, 5
 epochs = jax.jit(minibatch_epochs, static_argnums=(1, 4, 5))
 
 
-def remember(carry, minibatch):
+def keep(carry, minibatch):
     return carry, minibatch
 
 
 def visits(key, num_minibatches=3, batch=None):
     """Every minibatch in the order of the visits: `[EPOCHS, num_minibatches, size, ...]`."""
     batch = jnp.arange(SIZE) if batch is None else batch
-    seen = epochs(key, remember, (), batch, EPOCHS, num_minibatches)[1]
+    seen = epochs(key, keep, (), batch, EPOCHS, num_minibatches)[1]
     return jax.tree.map(lambda x: x.reshape(EPOCHS, num_minibatches, *x.shape[1:]), seen)
 
 
@@ -64,7 +64,7 @@ def test_the_carry_passes_through_every_step_in_order():
     assert int(carry) == expected
 
 
-def test_every_item_falls_on_every_place_alike():
+def test_every_item_is_equally_likely_at_every_place():
     size, times = 6, 12_000
     orders = np.asarray(shuffled(jax.random.key(0), size, times))
     assert (np.sort(orders, axis=1) == np.arange(size)).all()
@@ -81,3 +81,9 @@ def test_any_size_is_shuffled_whole(size):
 def test_a_size_without_room_for_random_bits_is_refused():
     with pytest.raises(ValueError, match="size: 16777217 is not valid"):
         shuffled(jax.random.key(0), 2**24 + 1, 1)
+
+
+@pytest.mark.parametrize("num_minibatches", [0, 5])
+def test_a_number_of_minibatches_that_does_not_divide_the_batch_is_refused(num_minibatches):
+    with pytest.raises(ValueError, match=rf"num_minibatches: {num_minibatches} is not valid"):
+        visits(jax.random.key(0), num_minibatches)

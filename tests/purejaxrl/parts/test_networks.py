@@ -14,9 +14,9 @@ from purejaxrl.parts import networks
 from purejaxrl.parts.networks import (
     CNN,
     MLP,
-    Actor,
-    Critic,
     PolicyHead,
+    PolicyNetwork,
+    ValueNetwork,
     check_torso,
     dense,
     orthogonal,
@@ -57,8 +57,8 @@ def test_initialising_under_two_vmaps_equals_looped():
 
 MANY = """
 import jax, jax.numpy as jnp
-from purejaxrl.parts.networks import MLP, Critic
-critic = Critic(MLP((64, 64, 32)))
+from purejaxrl.parts.networks import MLP, ValueNetwork
+critic = ValueNetwork(MLP((64, 64, 32)))
 for members in (64, 256):
     keys = jax.random.split(jax.random.key(0), members)
     params = jax.jit(jax.vmap(lambda key: critic.init(key, jnp.zeros(8))))(keys)
@@ -87,8 +87,8 @@ def test_torsos_and_critics_keep_leading_axes(batch):
     for network, obs_shape, out_shape in [
         (MLP((8, 6)), (8,), (6,)),
         (CNN((8, 6)), (5, 5, 1), (6,)),
-        (Critic(MLP((8,))), (8,), ()),
-        (Critic(CNN((8,))), (5, 5, 1), ()),
+        (ValueNetwork(MLP((8,))), (8,), ()),
+        (ValueNetwork(CNN((8,))), (5, 5, 1), ()),
     ]:
         out, _ = jax.eval_shape(network.init_with_output, KEY, jnp.ones((*batch, *obs_shape)))
         assert out.shape == (*batch, *out_shape)
@@ -110,7 +110,7 @@ def test_an_mlp_is_the_chain_of_its_layers(activation):
     np.testing.assert_allclose(out, x, rtol=1e-5, atol=1e-6)
 
 
-def test_a_cnn_looks_at_every_place():
+def test_a_cnn_reads_every_pixel():
     cnn = CNN((8,))
     image = jnp.zeros((5, 5, 1))
     params = cnn.init(KEY, image)
@@ -141,7 +141,7 @@ def test_a_torso_that_does_not_suit_the_observations_is_refused(kind, shape):
 
 
 def test_a_discrete_space_gets_a_categorical_policy_near_uniform_at_the_start():
-    actor = Actor(MLP((8,)), spaces.Discrete(3))
+    actor = PolicyNetwork(MLP((8,)), spaces.Discrete(3))
     obs = jax.random.normal(KEY, (2, 5, 8))
     pi, _ = actor.init_with_output(KEY, obs)
     assert pi.logits.shape == (2, 5, 3)
@@ -151,8 +151,8 @@ def test_a_discrete_space_gets_a_categorical_policy_near_uniform_at_the_start():
 
 
 def gaussian(log_std):
-    """An actor over two actions whose deviations are set; (pi, mean as the network's own)."""
-    actor = Actor(MLP((8,)), spaces.Box(-1.0, 1.0, (2,)))
+    """A Gaussian policy over two action dimensions with these log-deviations."""
+    actor = PolicyNetwork(MLP((8,)), spaces.Box(-1.0, 1.0, (2,)))
     obs = jax.random.normal(KEY, (3, 8))
     params = actor.init(KEY, obs)
     np.testing.assert_array_equal(params["params"]["PolicyHead_0"]["log_std"], np.zeros(2))
@@ -189,8 +189,8 @@ def test_a_gaussian_policy_samples_with_its_own_mean_and_deviation():
 def test_actor_and_critic_on_one_torso_have_their_own_parameters():
     torso, obs = MLP((8,)), jnp.ones((3, 8))
     actor_key, critic_key = jax.random.split(KEY)
-    actor = Actor(torso, spaces.Discrete(3)).init(actor_key, obs)["params"]
-    critic = Critic(torso).init(critic_key, obs)["params"]
+    actor = PolicyNetwork(torso, spaces.Discrete(3)).init(actor_key, obs)["params"]
+    critic = ValueNetwork(torso).init(critic_key, obs)["params"]
     assert actor["torso"]["Dense_0"]["kernel"].shape == (8, 8)
     assert not np.array_equal(
         actor["torso"]["Dense_0"]["kernel"], critic["torso"]["Dense_0"]["kernel"]

@@ -68,7 +68,7 @@ def go(params: Any, actions, num_steps=T, key=0):
 
 @pytest.fixture(scope="module")
 def played():
-    """By one the limit of 3 steps comes first; by two the count reaches 4 first."""
+    """Counting by one, the limit of 3 steps comes first; by two, the count of 4."""
     return go(CounterParams(), BY_ONE_AND_TWO)
 
 
@@ -112,12 +112,12 @@ def test_rewards_are_of_the_step_before_the_reset(played):
     )
 
 
-def test_actions_and_extras_are_remembered(played):
+def test_actions_and_extras_are_recorded(played):
     np.testing.assert_array_equal(played[-1].action, [[1, 2]] * T)
     np.testing.assert_array_equal(played[-1].extras["before"], np.stack([np.arange(7)] * 2, axis=1))
 
 
-def test_it_returns_where_the_environments_stand(played):
+def test_it_returns_the_current_states_of_the_environments(played):
     env_state, obs, first, memory, _ = played
     np.testing.assert_array_equal(env_state.count, [1, 2])
     np.testing.assert_array_equal(env_state.time, [1, 1])
@@ -149,7 +149,7 @@ def test_every_step_acts_with_a_key_of_its_own(played):
     )
 
 
-def test_final_observations_take_no_room_where_nobody_reads_them():
+def test_final_observations_that_nothing_reads_take_no_memory():
     def bytes_of(read):
         program = jax.jit(lambda: read(go(CounterParams(), BY_ONE_AND_TWO, num_steps=10_000)[-1]))
         memory = program.lower().compile().memory_analysis()

@@ -1,4 +1,4 @@
-"""Evaluation on whole episodes, and policies saved and loaded."""
+"""Evaluation on whole episodes; saving and loading policies."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ import pytest
 
 from algos import ppo, ppo_rnn
 from purejaxrl.algorithm import Task
+from purejaxrl.running import checkpoint
 from purejaxrl.running.checkpoint import CheckpointError
 from purejaxrl.running.evaluate import evaluate, evaluate_members, load_policy, save_policy
 from tests.algos.probes import Params, Probe
@@ -54,21 +55,21 @@ def test_greedy_repeats_itself_and_sampling_does_not():
 def test_a_loaded_policy_acts_like_the_one_saved(tmp_path):
     state = fresh(PPO, ENV_PARAMS, ppo.Hypers())
     save_policy(tmp_path / "policy", PPO, state)
-    actor = load_policy(tmp_path / "policy", PPO, ppo.Hypers(), ENV_PARAMS)
+    policy = load_policy(tmp_path / "policy", PPO, ppo.Hypers(), ENV_PARAMS)
     for seed in range(5):
         obs = jax.random.normal(jax.random.key(seed), (4,))
         expected, _ = PPO.act(PPO.policy(state), (), obs[None], None, jax.random.key(0), True)
-        assert actor(obs)[0] == expected[0]
+        assert policy(obs)[0] == expected[0]
 
 
 def test_a_recurrent_policy_carries_its_memory(tmp_path):
     env = Probe(lambda state, action: jnp.float32(0))
     algorithm = ppo_rnn.make(ppo_rnn.Config(hidden=(8,), memory_size=4), env)
     save_policy(tmp_path / "p", algorithm, fresh(algorithm, Params(), ppo_rnn.Hypers()))
-    actor = load_policy(tmp_path / "p", algorithm, ppo_rnn.Hypers(), Params())
-    _, memory = actor(jnp.ones(2))
-    _, later = actor(jnp.ones(2), memory, first=False)
-    _, restarted = actor(jnp.ones(2), memory, first=True)
+    policy = load_policy(tmp_path / "p", algorithm, ppo_rnn.Hypers(), Params())
+    _, memory = policy(jnp.ones(2))
+    _, later = policy(jnp.ones(2), memory, first=False)
+    _, restarted = policy(jnp.ones(2), memory, first=True)
     assert np.abs(later - memory).max() > 0
     np.testing.assert_array_equal(restarted, memory)
 
@@ -80,3 +81,25 @@ def test_a_policy_of_another_config_is_refused(tmp_path):
         load_policy(tmp_path / "policy", other, ppo.Hypers(), ENV_PARAMS)
     with pytest.raises(CheckpointError, match="has no readable manifest"):
         load_policy(tmp_path / "nowhere", PPO, ppo.Hypers(), ENV_PARAMS)
+
+
+def test_a_checkpoint_of_a_run_is_refused_as_a_policy(tmp_path):
+    checkpoint.save(tmp_path / "c", {"x": jnp.zeros(1)}, {"update": 4})
+    with pytest.raises(CheckpointError, match="c: is a checkpoint of a run and not a policy"):
+        load_policy(tmp_path / "c", PPO, ppo.Hypers(), ENV_PARAMS)
+
+
+def test_a_policy_can_be_kept_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_policy("~/my [best] policy", PPO, fresh(PPO, ENV_PARAMS, ppo.Hypers()))
+    assert (tmp_path / "my [best] policy").is_dir()
+    load_policy("~/my [best] policy", PPO, ppo.Hypers(), ENV_PARAMS)
+
+
+@pytest.mark.parametrize("invalid", [{"num_episodes": 0}, {"num_episodes": 2.5}, {"max_steps": 0}])
+def test_the_number_of_episodes_and_steps_is_checked(invalid):
+    [(name, value)] = invalid.items()
+    policy = PPO.policy(fresh(PPO, ENV_PARAMS, ppo.Hypers()))
+    options = {"num_episodes": 1, "greedy": True, "max_steps": 1, **invalid}
+    with pytest.raises(ValueError, match=f"evaluate: {name}: {value} is not valid"):
+        evaluate(PPO, ENV, jax.random.key(0), policy, ENV_PARAMS, **options)

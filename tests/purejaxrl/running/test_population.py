@@ -1,3 +1,7 @@
+import functools
+import json
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,10 +32,52 @@ def test_seeds_are_consecutive():
     assert seeds(2, start=5) == ({"seed": 5}, {"seed": 6})
 
 
-@pytest.mark.parametrize("count", [0, -1])
+@pytest.mark.parametrize("count", [0, -1, 2.5, True])
 def test_there_is_at_least_one_seed(count):
     with pytest.raises(ValueError, match=f"seeds: {count} is not valid"):
         seeds(count)
+
+
+@pytest.mark.parametrize(("count", "start"), [(3, -1), (1, 2**32), (2, 2**32 - 1), (1, 0.5)])
+def test_seeds_are_those_that_give_different_keys(count, start):
+    with pytest.raises(ValueError, match=f"start: {start} is not valid"):
+        seeds(count, start=start)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**70, 2.0, np.int64(-1), True])
+def test_a_row_with_an_invalid_seed_is_refused(seed):
+    with pytest.raises(ValueError, match=r"seed: .* is not valid; .* >= 0 and < 2\*\*32"):
+        populate([{"seed": seed}], Hypers(), None)
+
+
+def test_large_seeds_have_the_keys_that_jax_gives_them():
+    for seed in (2**31, 2**32 - 1):
+        assert populate(seeds(1, start=seed), Hypers(), None).keys[0] == jax.random.key(seed)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.float32(0.1), np.array(0.1, np.float32), jnp.float32(0.1), np.float32([0.1])],
+    ids=["numpy scalar", "numpy array", "jax scalar", "one entry"],
+)
+def test_values_become_python_numbers_of_equal_value(value):
+    [row] = grid(gamma=[value])
+    assert type(row["gamma"]) is float
+    assert row["gamma"] == np.float32(0.1)
+    [row] = populate([{"gamma": value, "seed": np.int64(3)}], Hypers(), None).rows
+    assert json.loads(json.dumps(row)) == {"gamma": float(np.float32(0.1)), "seed": 3}
+
+
+@pytest.mark.parametrize("value", [np.zeros(2), jnp.zeros((1, 2)), "0.1", None, [0.1], Critic()])
+def test_a_value_that_is_not_one_number_is_refused_by_name(value):
+    with pytest.raises(ValueError, match=r"gamma: .* is not valid; a row needs one number"):
+        grid(gamma=[value])
+
+
+def test_a_field_that_is_not_one_number_cannot_be_set_by_a_row():
+    for hypers in (Hypers(), Hypers(critic=jnp.zeros(3))):
+        with pytest.raises(ValueError, match="critic: is not one number"):
+            populate(grid(critic=[0.5]), hypers, None)
 
 
 def test_a_grid_is_every_combination():
@@ -121,7 +167,11 @@ def test_without_a_seed_it_is_zero():
 
 def test_no_rows_are_refused():
     with pytest.raises(ValueError, match="no rows"):
-        populate(grid(gamma=[]), Hypers(), None)
+        populate([], Hypers(), None)
+    with pytest.raises(ValueError, match="gamma: no values"):
+        grid(gamma=[])
+    with pytest.raises(ValueError, match="count: 0 is not valid"):
+        log_uniform(0, gamma=(0.1, 1))
 
 
 def test_two_members_of_one_name_are_refused():
@@ -148,6 +198,27 @@ def test_an_invalid_value_is_refused_by_member_field_value_and_range():
     assert "Hypers.gamma: 1.5 is not valid" in message
     assert ">= 0 and <= 1" in message
     assert "seed=7,gamma=1.5" in message
+
+
+def test_all_members_are_stacked_as_one_by_one():
+    """`jnp.stack` on 4,096 scalars took more than a minute; values, dtypes and weak types stay."""
+    hypers = Hypers(learning_rate=jnp.float32(1e-3))
+    rows = grid(gamma=[0.5, 1.0]) + grid(learning_rate=[1, 0.1]) + seeds(1)
+    members = [
+        functools.reduce(lambda member, name: with_field(member, name, row[name]),
+                         (name for name in row if name != "seed"), hypers) for row in rows
+    ]  # fmt: skip
+    one_by_one = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(v) for v in x]), *members)
+    together = populate(rows, hypers, None).hypers
+    for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(one_by_one), strict=True):
+        assert (a.dtype, a.weak_type) == (b.dtype, b.weak_type)
+        np.testing.assert_array_equal(a, b)
+
+
+def test_many_members_do_not_take_long():
+    began = time.process_time()
+    populate(seeds(4096), Hypers(), Level())
+    assert time.process_time() - began < 5  # 0.1 s; it was 27 s
 
 
 def test_with_field_replaces_only_that_field():
@@ -183,6 +254,24 @@ def test_a_selection_keeps_whole_members(population, keep, index):
     assert (kept.keys == population.keys[np.array(index)]).all()
     np.testing.assert_array_equal(kept.hypers.gamma, population.hypers.gamma[np.array(index)])
     assert kept.env_params.gravity.shape == (len(index), 3)
+
+
+@pytest.mark.parametrize(("part", "index"), [("seed=1", 1), ("gamma=1,seed=0", 2), ("gamma=1", 2)])
+def test_the_parts_of_a_name_that_one_member_has_are_enough(part, index):
+    rows = seeds(2) * grid(gamma=[0.5]) + seeds(1) * grid(gamma=[1.0]) + seeds(1, start=12)
+    population = populate(rows, Hypers(), None)
+    assert population.select(part).rows == (rows[index],)
+
+
+def test_the_parts_of_a_name_that_several_members_have_are_refused(population):
+    with pytest.raises(ValueError, match="member 'seed=1' is not valid; 2 members fit it"):
+        population.select("seed=1")
+
+
+@pytest.mark.parametrize("keep", [[4], [-1], [1.0], [True], [0, 0], np.array([0, 0])])
+def test_an_index_that_is_out_of_range_or_given_twice_is_refused(population, keep):
+    with pytest.raises(ValueError, match=r"index: \S+ is (not valid|given twice)"):
+        population.select(keep)
 
 
 def test_a_selection_of_an_unknown_member_gets_a_suggestion(population):

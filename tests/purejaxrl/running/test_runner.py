@@ -16,11 +16,14 @@ import pytest
 
 import envs
 from algos import a2c, ppo
+from purejaxrl.algorithm import Task, update
 from purejaxrl.parts.wrappers import Wrapper
 from purejaxrl.running import runner
 from purejaxrl.running.checkpoint import CheckpointError
+from purejaxrl.running.metrics import MetricsStore, read_metrics
 from purejaxrl.running.population import grid, populate, seeds
 from purejaxrl.running.runner import RunOptions, run
+from purejaxrl.study.stats import final_scores
 from tests.helpers import CONFIG, ENV, ENV_PARAMS, PPO, assert_equal, population, train
 
 REPO = Path(__file__).parents[3]
@@ -57,9 +60,10 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
     )
     out = tmp_path / "killed"
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
-    for parts in (5, 40):
+    stored = MetricsStore(out / "metrics")
+    for reached in (10, 80):
         process = subprocess.Popen([sys.executable, "-c", script, str(out)], env=environment)
-        while len(list((out / "metrics").glob("part-*"))) < parts and process.poll() is None:
+        while stored.last_update() < reached and process.poll() is None:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -70,13 +74,37 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
     compare_metrics(whole.metrics, resumed.metrics)
 
 
-def test_a_signal_finishes_the_chunk_and_saves(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_finishes_the_chunk_and_saves(tmp_path, number):
     def interrupt(table, first_update):
         if first_update == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     with pytest.raises(runner.Stopped, match="stopped at update 4 of 10"):
         train(tmp_path / "run", 10, sinks=(interrupt,), checkpoint_every=100)
+    resumed = train(tmp_path / "run", 10, resume=True)
+    assert_equal(train(tmp_path / "whole", 10).state, resumed.state)
+
+
+def test_a_signal_that_the_process_ignores_stays_ignored(tmp_path):
+    """As under nohup, when the terminal is closed."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        hang_up = lambda table, first_update: os.kill(os.getpid(), signal.SIGHUP)  # noqa: E731
+        assert train(tmp_path / "run", 4, sinks=(hang_up,)).alive.all()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_interrupt_stops_at_once_and_loses_nothing_saved(tmp_path):
+    def interrupt_twice(table, first_update):
+        if first_update == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", 10, sinks=(interrupt_twice,))
     resumed = train(tmp_path / "run", 10, resume=True)
     assert_equal(train(tmp_path / "whole", 10).state, resumed.state)
 
@@ -128,8 +156,31 @@ def test_a_member_that_fails_is_frozen_and_the_others_are_unchanged(tmp_path):
     for member in (0, 2):
         assert_equal(whole.member(member), broken.member(member))
     frozen = broken.metrics[broken.metrics["member"] == 1]
-    assert not frozen["alive"].iloc[-1]
+    dead = frozen[~frozen["alive"]]
+    assert len(dead) and dead["return"].isna().all() and (dead["episodes"] == 0).all()
     assert frozen["env_steps"].iloc[-1] == broken.state.step[1] * CONFIG.batch_size
+    assert np.isnan(final_scores(broken.metrics, fraction=1.0)[1])
+
+
+@pytest.mark.parametrize("name", ["[brackets]", "two words", "Übung", "a*b?"])
+def test_a_folder_of_any_name_is_trained_into_and_resumed(tmp_path, name):
+    train(tmp_path / name, 2)
+    assert train(tmp_path / name, 4, resume=True).metrics["update"].max() == 4
+
+
+def test_the_home_folder_can_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert train("~/run", 2).out == tmp_path / "run"
+    assert len(read_metrics("~/run")) == 8
+
+
+@pytest.mark.parametrize("length", [0, -4, 2.5, True])
+def test_lengths_that_are_no_counts_are_refused(tmp_path, length):
+    with pytest.raises(ValueError, match=rf"num_updates: {length} is not valid"):
+        train(tmp_path / "run", length)
+    with pytest.raises(ValueError, match=rf"horizon: {length} is not valid"):
+        train(tmp_path / "run", 2, horizon=length)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_can_be_extended(tmp_path):
@@ -144,10 +195,10 @@ def test_a_finished_run_can_be_extended(tmp_path):
 def test_keys_are_never_reused():
     def lives(algorithm):
         key, hypers = jax.random.key(0), ppo.Hypers()
-        task = runner.Task(ENV_PARAMS, jax.numpy.int32(4))
+        task = Task(ENV_PARAMS, jax.numpy.int32(4))
         with jax.debug_key_reuse(True):
             state = jax.jit(algorithm.init)(key, hypers, task)
-            step = jax.jit(lambda state: runner.update(algorithm, state, hypers)[0])
+            step = jax.jit(lambda state: update(algorithm, state, hypers)[0])
             return step(step(state)).step
 
     assert lives(PPO) == 2
@@ -163,14 +214,14 @@ def test_keys_are_never_reused():
 
 def test_memory_does_not_grow_with_the_number_of_updates(tmp_path):
     options = runner.RunOptions(str(tmp_path), chunk=4)
-    short = runner.estimate(PPO, population(), 10, options).bytes
-    assert runner.estimate(PPO, population(), 10_000, options).bytes == short
+    short = runner.estimate(PPO, population(), 10, options).num_bytes
+    assert runner.estimate(PPO, population(), 10_000, options).num_bytes == short
 
 
 def test_a_used_folder_is_not_touched_without_resume(tmp_path):
     train(tmp_path / "run", 2)
     before = sorted(p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*"))
-    with pytest.raises(ValueError, match="already holds a run; resume it, or choose another"):
+    with pytest.raises(ValueError, match="already holds a run; continue it with --resume"):
         train(tmp_path / "run", 4)
     assert sorted(p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")) == before
 
@@ -179,7 +230,7 @@ def test_another_setting_is_refused_by_name(tmp_path):
     train(tmp_path / "run", 2)
     with pytest.raises(ValueError, match=r"hypers\.gamma\[0\] was 0\.99.*, now 0\.5"):
         train(tmp_path / "run", 4, resume=True, population=population(4, gamma=0.5))
-    with pytest.raises(ValueError, match="num_updates: 1 is not valid; the run in .* did 2"):
+    with pytest.raises(ValueError, match="num_updates: 1 is not valid; the run .* made 2"):
         train(tmp_path / "run", 1, resume=True)
 
 
@@ -216,7 +267,7 @@ def test_a_full_disk_keeps_what_was_saved_and_says_so(tmp_path, monkeypatch):
     train(tmp_path / "run", 4, horizon=8)
     write = pq.write_table
 
-    def full(table, path):
+    def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pq, "write_table", full)
@@ -228,7 +279,7 @@ def test_a_full_disk_keeps_what_was_saved_and_says_so(tmp_path, monkeypatch):
 
 def test_an_unwritable_folder_is_refused_before_compiling(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr(runner, "_start", lambda *_: pytest.fail("started before checking"))
+    monkeypatch.setattr(runner, "start", lambda *_: pytest.fail("started before checking"))
     with pytest.raises(ValueError, match="out: .*file/run cannot be written"):
         train(tmp_path / "file" / "run", 2)
 

@@ -1,6 +1,3 @@
-import sys
-from types import SimpleNamespace
-
 import jax
 import numpy as np
 import pytest
@@ -10,8 +7,19 @@ import envs
 from algos import ppo
 from purejaxrl.algorithm import Task
 from purejaxrl.parts.wrappers import Wrapper
-from purejaxrl.study.watch import Episodes, Settings, captions, frame, main, play, watch
-from tests.helpers import ENV, ENV_PARAMS, PPO, population, train
+from purejaxrl.running import commandline
+from purejaxrl.running.runner import RunOptions
+from purejaxrl.study.watch import (
+    Episodes,
+    Settings,
+    captions,
+    frame,
+    load_member,
+    main,
+    play,
+    watch,
+)
+from tests.helpers import ENV, ENV_PARAMS, PPO, assert_equal, population, train
 
 STEPS = 30
 
@@ -78,28 +86,36 @@ def test_an_environment_that_cannot_draw_itself_is_refused_by_name(tmp_path):
         watch(PPO, env, None, params, tmp_path / "x")
 
 
-@pytest.fixture
-def out(tmp_path, monkeypatch):
-    train(tmp_path / "run", 2, members=2)
-    job = SimpleNamespace(algorithm=PPO, env_params=ENV_PARAMS, env=ENV)
-    plan = SimpleNamespace(job=job, population=population(2))
-    fake = SimpleNamespace(rebuild=lambda out: plan)
-    monkeypatch.setitem(sys.modules, "purejaxrl.running.commandline", fake)
-    monkeypatch.setattr("purejaxrl.running.commandline", fake, raising=False)
-    return tmp_path / "run"
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    train(out, 2, members=2)
+    job = commandline.Job(PPO, ENV_PARAMS, 2, ENV)
+    return commandline.Plan(None, job, population(2), RunOptions(str(out)), ())
 
 
-def test_the_command_writes_a_gif_of_the_member(out):
-    main(Settings(out, member="seed=1", steps=5))
-    with Image.open(out / "watch-seed=1.gif") as picture:
+def test_the_command_writes_a_gif_of_the_member(plan, monkeypatch):
+    monkeypatch.setattr(commandline, "rebuild", lambda out: plan)
+    main(Settings(plan.options.folder, member="seed=1", steps=5))
+    with Image.open(plan.options.folder / "watch-seed=1.gif") as picture:
         assert picture.n_frames == 5
 
 
-def test_an_unknown_member_is_refused_with_a_suggestion(out, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(Settings(out, member="seed=7"))
-    assert ended.value.code == 2
-    assert "unknown member 'seed=7'; did you mean: seed=" in capsys.readouterr().err
+def test_a_member_is_loaded_from_the_checkpoint(plan):
+    result = train(plan.options.folder, 2, members=2, resume=True)
+    assert_equal(load_member(plan, "seed=1"), result.member(1))
+
+
+def test_an_unknown_member_is_refused_with_a_suggestion(plan):
+    with pytest.raises(ValueError, match="unknown member 'seed=7'; did you mean: seed="):
+        load_member(plan, "seed=7")
+
+
+def test_a_run_without_an_environment_cannot_be_watched(plan, monkeypatch):
+    blind = plan._replace(job=plan.job._replace(env=None))
+    monkeypatch.setattr(commandline, "rebuild", lambda out: blind)
+    with pytest.raises(ValueError, match="without an environment to watch"):
+        main(Settings(plan.options.folder))
 
 
 def test_steps_are_positive():

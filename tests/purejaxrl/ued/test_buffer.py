@@ -1,4 +1,4 @@
-"""The level buffer against a plain Python one, and its chances against their formulas."""
+"""The level buffer against one in plain Python, and its chances against their formulas."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ CAPACITY, BATCH = 5, 4
 
 
 def level(name):
-    """Levels that differ in one leaf or the other."""
+    """Levels that differ in at least one leaf."""
     name = np.asarray(name)
     walls = (name[..., None] // 2 ** np.arange(3)) % 2 == 1
     return {"walls": jnp.asarray(walls), "worth": jnp.asarray(name // 8, jnp.float32)}
@@ -25,7 +25,7 @@ def name_of(levels, i):
     return int((levels["walls"][i] * 2 ** np.arange(3)).sum() + 8 * levels["worth"][i])
 
 
-report, take, draw = map(jax.jit, (buffers.report, buffers.take, buffers.draw))
+report, mark_in_use = map(jax.jit, (buffers.report, buffers.mark_in_use))
 draw = jax.jit(buffers.draw, static_argnums=2)
 
 
@@ -92,7 +92,7 @@ rounds = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(rounds)
 def test_it_does_what_a_plain_python_buffer_does(rounds):
-    """Students come, go to levels drawn or new ones, and report when their visit is over."""
+    """Students visit drawn levels or new ones, and report when a visit is finished."""
     buffer, model = buffers.empty(jax.tree.map(lambda x: x[0], level([0])), CAPACITY), Model()
     slot, names = np.full(BATCH, NOT_KEPT), np.arange(BATCH)
     for seed, visits in rounds:
@@ -115,9 +115,9 @@ def test_it_does_what_a_plain_python_buffer_does(rounds):
             assert model.slots[i] and not model.slots[i][4]
         idle = sum(bool(kept) and not kept[4] for kept in model.slots)
         assert len(kept) == min(idle, BATCH)
-        # those whose visit is over go on, every second one to a drawn level
+        # every second student whose visit is finished moves to a drawn level
         goes_to = np.where(over & (np.arange(BATCH) % 2 == 0), drawn, NOT_KEPT)
-        buffer = take(buffer, jnp.int32(goes_to))
+        buffer = mark_in_use(buffer, jnp.int32(goes_to))
         model.take(goes_to)
         slot = np.where(over, goes_to, slot)
         new = np.array([v[0] for v in visits])
@@ -140,7 +140,7 @@ def filled(score, last_visit=None, in_use=None, clock=10) -> Buffer:
     )
 
 
-def test_by_rank_the_chances_are_those_of_the_paper():
+def test_chances_by_rank_are_those_of_the_paper():
     buffer = filled([0.1, 5.0, -2.0, 0.3], last_visit=[10, 4, 8, 10])
     by_rank = np.array([3, 1, 4, 2]) ** (-1 / 0.3)
     waited = np.array([0, 6, 2, 0])
@@ -148,7 +148,7 @@ def test_by_rank_the_chances_are_those_of_the_paper():
     np.testing.assert_allclose(buffers.probabilities(buffer, 0.3, 0.2), expected, rtol=1e-5)
 
 
-def test_in_proportion_they_are_powers_of_the_scores():
+def test_chances_in_proportion_are_powers_of_the_scores():
     buffer = filled([0.5, 2.0, -2.0, 0.25])
     weight = np.array([0.5, 2.0, 0.0, 0.25]) ** (1 / 0.5)
     found = buffers.probabilities(buffer, 0.5, 0.0, buffers.in_proportion)
@@ -168,13 +168,13 @@ def test_levels_in_use_and_empty_slots_have_no_chance():
     )
 
 
-def test_without_any_priority_all_are_alike():
+def test_without_any_priority_chances_are_uniform():
     buffer = filled([-1.0, -2.0, 0.0])
     chances = buffers.probabilities(buffer, 0.3, 0.5, buffers.in_proportion)
     np.testing.assert_allclose(chances, 1 / 3, rtol=1e-6)
 
 
-def test_draws_come_as_often_as_their_chances_say():
+def test_levels_are_drawn_as_often_as_their_chances_say():
     """The first draw, and the second given the first: never a deterministic top-k."""
     chances = jnp.array([0.5, 0.3, 0.15, 0.05, 0.0])
     keys = jax.random.split(jax.random.key(0), 20_000)
@@ -212,7 +212,7 @@ def test_a_fingerprint_alone_does_not_make_levels_equal():
     assert name_of(after.levels, 0) == 7 and after.score.tolist() == [1.5, 2.0]
 
 
-def test_vmapped_it_is_as_alone():
+def test_vmapped_equals_looped():
     buffer = filled([1.0, 2.0, 3.0], in_use=[True, False, True])
     visits = [
         Visits(

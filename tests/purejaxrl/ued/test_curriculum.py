@@ -1,4 +1,4 @@
-"""Curricula: what they draw, and that they hand on what they are told."""
+"""Curricula: which levels they draw, and what they do with reports."""
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +20,6 @@ def sample_level(key):
     return {"x": jax.random.uniform(key), "n": jnp.int32(0)}
 
 
-def edit(key, level):
-    return {"x": level["x"], "n": level["n"] + 1}
-
-
 def with_levels(curriculum, scores):
     """A buffer with levels x = 0, 1, 2, … of these scores."""
     count = len(scores)
@@ -35,22 +31,22 @@ def with_levels(curriculum, scores):
     return curriculum.report(curriculum.init(), visits)
 
 
-def everyone(count=BATCH):
+def full(count=BATCH):
     return jnp.ones(count, bool)
 
 
-def test_uniform_levels_are_all_new_and_differ():
+def test_uniform_levels_are_new_and_differ():
     curriculum = curricula.uniform(sample_level)
-    state, drawn = curriculum.sample(jax.random.key(0), curriculum.init(), None, everyone())
+    state, drawn = curriculum.sample(jax.random.key(0), curriculum.init(), None, full())
     assert state == () and not curriculum.reads_scores
     assert (drawn.slot == NOT_KEPT).all() and len(np.unique(drawn.levels["x"])) == BATCH
     assert (drawn.best_return == -jnp.inf).all()
 
 
-def test_a_fixed_set_is_drawn_from_uniformly():
+def test_fixed_levels_are_drawn_uniformly():
     levels = {"x": jnp.arange(5.0)}
     curriculum = curricula.fixed(levels)
-    _, drawn = curriculum.sample(jax.random.key(0), curriculum.init(), None, everyone(5000))
+    _, drawn = curriculum.sample(jax.random.key(0), curriculum.init(), None, full(5000))
     counts = np.bincount(np.array(drawn.levels["x"], int))
     assert stats.chisquare(counts).pvalue > 1e-3
 
@@ -58,12 +54,12 @@ def test_a_fixed_set_is_drawn_from_uniformly():
 def test_an_empty_buffer_replays_nothing():
     curriculum = curricula.replay(sample_level, CAPACITY)
     sure = Replay(replay_prob=1.0)
-    buffer, drawn = curriculum.sample(jax.random.key(0), curriculum.init(), sure, everyone())
+    buffer, drawn = curriculum.sample(jax.random.key(0), curriculum.init(), sure, full())
     assert (drawn.slot == NOT_KEPT).all() and len(np.unique(drawn.levels["x"])) == BATCH
     assert not buffer.in_use.any()
 
 
-def test_what_is_replayed_is_what_the_buffer_has_and_in_use_from_then_on():
+def test_replayed_levels_come_from_the_buffer_and_are_in_use_afterwards():
     curriculum = curricula.replay(sample_level, CAPACITY)
     buffer = with_levels(curriculum, [1.0, 2.0, 3.0, 4.0])
     wanted = jnp.array([True, False, True, True, False, True])
@@ -74,50 +70,37 @@ def test_what_is_replayed_is_what_the_buffer_has_and_in_use_from_then_on():
     np.testing.assert_array_equal(drawn.best_return[wanted], 10 + drawn.slot[wanted])
     assert after.in_use.tolist() == [True] * 4 + [False] * 4
     # nothing is left to replay
-    _, again = curriculum.sample(jax.random.key(1), after, Replay(replay_prob=1.0), everyone())
+    _, again = curriculum.sample(jax.random.key(1), after, Replay(replay_prob=1.0), full())
     assert (again.slot == NOT_KEPT).all()
 
 
-def test_it_replays_as_often_as_told():
+def test_replay_prob_is_the_fraction_of_replayed_levels():
     curriculum = curricula.replay(sample_level, 4000)
     buffer = with_levels(curriculum, list(range(4000)))
-    _, drawn = curriculum.sample(jax.random.key(0), buffer, Replay(replay_prob=0.3), everyone(2000))
+    _, drawn = curriculum.sample(jax.random.key(0), buffer, Replay(replay_prob=0.3), full(2000))
     assert stats.binomtest(int((drawn.slot != NOT_KEPT).sum()), 2000, 0.3).pvalue > 1e-3
 
 
-def test_it_waits_until_the_buffer_is_filled():
+def test_nothing_is_replayed_before_the_buffer_is_filled_to_min_fill():
     curriculum = curricula.replay(sample_level, CAPACITY)
     buffer = with_levels(curriculum, [1.0, 2.0, 3.0])
     for least, replayed in ((0.5, 0), (0.375, 3)):
         hypers = Replay(replay_prob=1.0, min_fill=least)
-        _, drawn = curriculum.sample(jax.random.key(0), buffer, hypers, everyone())
+        _, drawn = curriculum.sample(jax.random.key(0), buffer, hypers, full())
         assert (drawn.slot != NOT_KEPT).sum() == replayed
 
 
-def test_mutation_edits_levels_of_the_buffer_instead_of_new_ones():
-    curriculum = curricula.replay_and_mutate(sample_level, edit, CAPACITY)
-    buffer = with_levels(curriculum, [1.0, 2.0, 3.0, 4.0])
-    _, drawn = curriculum.sample(jax.random.key(3), buffer, Replay(), everyone())
-    new = np.array(drawn.slot == NOT_KEPT)
-    assert 0 < new.sum() < BATCH
-    np.testing.assert_array_equal(drawn.levels["n"], new)
-    assert set(np.array(drawn.levels["x"])) <= {0.0, 1.0, 2.0, 3.0}
-    # and where there is nothing to edit, new ones
-    _, drawn = curriculum.sample(jax.random.key(3), curriculum.init(), Replay(), everyone())
-    assert (drawn.levels["n"] == 0).all() and len(np.unique(drawn.levels["x"])) == BATCH
-
-
-def test_it_says_what_it_keeps():
+def test_metrics_count_the_levels_and_average_their_scores():
     curriculum = curricula.replay(sample_level, CAPACITY)
-    about = curriculum.about(with_levels(curriculum, [1.0, 2.0, 6.0]))
-    assert about["levels_kept"] == 3 and about["score_kept"] == 3.0
-    assert jnp.isnan(curriculum.about(curriculum.init())["score_kept"])
+    metrics = curriculum.metrics(with_levels(curriculum, [1.0, 2.0, 6.0]))
+    assert metrics["levels_kept"] == 3 and metrics["score_kept"] == 3.0
+    assert jnp.isnan(curriculum.metrics(curriculum.init())["score_kept"])
 
 
 def test_a_capacity_below_the_batch_is_refused():
     curriculum = curricula.replay(sample_level, BATCH - 1)
     with pytest.raises(ValueError, match="capacity: 5 is not valid; .* >= 6"):
-        curriculum.sample(jax.random.key(0), curriculum.init(), Replay(), everyone())
+        curriculum.sample(jax.random.key(0), curriculum.init(), Replay(), full())
 
 
 @pytest.mark.parametrize(
@@ -129,8 +112,8 @@ def test_bad_settings_are_named(field, value):
         check_hypers(Replay(**{field: value}))
 
 
-def test_nothing_is_lost_and_nothing_kept_twice_over_many_rounds():
-    """Students that come and go: each level drawn is released, each new one kept at most once."""
+def test_over_many_rounds_no_level_is_lost_and_none_is_kept_twice():
+    """Every drawn level is released when its visit ends, and every new one is kept at most once."""
     curriculum = curricula.replay(sample_level, 50)
 
     def visit(carry, key):
@@ -146,7 +129,7 @@ def test_nothing_is_lost_and_nothing_kept_twice_over_many_rounds():
         )
         return (buffer, drawn), (buffer.in_use == in_use).all()
 
-    start = curriculum.sample(jax.random.key(0), curriculum.init(), Replay(), everyone())
+    start = curriculum.sample(jax.random.key(0), curriculum.init(), Replay(), full())
     (buffer, _), agrees = jax.jit(lambda keys: jax.lax.scan(visit, start, keys))(
         jax.random.split(jax.random.key(1), 500)
     )

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl.ued.scores import SCORES, Outcome, episode_returns
+from purejaxrl.ued.scores import SCORES, LevelOutcome, episode_returns
 
 RNG = np.random.default_rng(0)
-OUTCOME = Outcome(
+OUTCOME = LevelOutcome(
     advantage=RNG.normal(size=(7, 3)).astype(np.float32),
     value=RNG.normal(size=(7, 3)).astype(np.float32),
     returns=np.array([0.5, np.nan, 0.0, 0.25, -1.0, np.nan, 0.1], np.float32),
@@ -32,17 +32,17 @@ def test_a_score_is_its_formula(name):
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_randomness_decides_nothing(name):
+def test_a_score_does_not_depend_on_the_key(name):
     scores = [SCORES[name](jax.random.key(seed), OUTCOME) for seed in range(2)]
     assert scores[0] == scores[1]
 
 
-def test_the_random_score_is_random_alone():
+def test_the_random_score_depends_only_on_the_key():
     scores = jnp.stack([SCORES["random"](jax.random.key(i), OUTCOME) for i in range(100)])
     assert len(np.unique(scores)) == 100 and 0.4 < scores.mean() < 0.6
 
 
-def test_what_is_always_or_never_solved_has_no_learnability():
+def test_a_level_that_is_always_or_never_solved_has_no_learnability():
     for rate in (0.0, 1.0):
         outcome = OUTCOME._replace(returns=jnp.full(5, rate))
         assert SCORES["learnability"](jax.random.key(0), outcome) == 0
@@ -51,7 +51,7 @@ def test_what_is_always_or_never_solved_has_no_learnability():
 def test_without_a_finished_episode_there_is_no_learnability_and_no_regret():
     outcome = OUTCOME._replace(returns=jnp.full(5, jnp.nan))
     assert SCORES["learnability"](jax.random.key(0), outcome) == 0
-    assert jnp.isnan(SCORES["regret"](jax.random.key(0), outcome))  # the buffer passes it over
+    assert jnp.isnan(SCORES["regret"](jax.random.key(0), outcome))  # the buffer ignores it
 
 
 def test_returns_of_episodes_are_those_of_a_loop():

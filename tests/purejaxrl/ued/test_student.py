@@ -1,4 +1,4 @@
-"""An environment with a level of its own in each is as those environments alone."""
+"""Environments that each have a level equal separate environments on those levels."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from algos import ppo
 from envs import maze, maze_levels
 from purejaxrl.algorithm import Task
 from purejaxrl.parts.wrappers import FlattenObservation
-from purejaxrl.ued.student import OwnLevel, send
+from purejaxrl.ued.student import OwnLevel, move_to_levels
 from tests.helpers import assert_equal
 
 NUM_ENVS = 5
@@ -36,10 +36,10 @@ def test_each_environment_is_on_its_level_through_resets():
         _, state = inner.reset(keys[0, i], level)
         alone = play(lambda *args: inner.step(*args, level), state, keys[:, i], actions[:, i])  # noqa: B023
         assert_equal(jax.tree.map(lambda x: x[i], together), alone)  # noqa: B023
-        assert any(seen[3] for seen in alone)  # the time limit was met, and it went on
+        assert any(seen[3] for seen in alone)  # the time limit was reached
 
 
-def test_environments_that_draw_on_reset_keep_their_level_too():
+def test_environments_with_random_resets_keep_their_level():
     inner, params = envs.make("chain-long")
     env = OwnLevel(inner)
     level = params.replace(min_length=jnp.int32(2), max_length=jnp.int32(2))
@@ -51,18 +51,18 @@ def test_environments_that_draw_on_reset_keep_their_level_too():
     assert ends == [False, True] * 3
 
 
-def test_a_student_is_sent_to_other_levels():
+def test_a_student_is_moved_to_other_levels():
     env = OwnLevel(FlattenObservation(maze.Maze()))
     student = ppo.make(ppo.Config(num_envs=NUM_ENVS, num_steps=4), env)
     task = Task(maze.empty(), jnp.int32(10))
     state = student.init(jax.random.key(0), ppo.Hypers(), task)
     state, _ = student.collect(state, ppo.Hypers())
-    sent = send(jax.random.key(1), state, env, LEVELS)
-    assert_equal(sent.env_state.level, LEVELS)
-    np.testing.assert_array_equal(sent.env_state.inner.agent_pos, LEVELS.agent_pos)
-    assert sent.first.all() and (sent.episode.length == 0).all()
-    assert_equal(sent.params, state.params)
-    after, trajectory = student.collect(sent, ppo.Hypers())
+    moved = move_to_levels(jax.random.key(1), state, env, LEVELS)
+    assert_equal(moved.env_state.level, LEVELS)
+    np.testing.assert_array_equal(moved.env_state.inner.agent_pos, LEVELS.agent_pos)
+    assert moved.first.all() and (moved.episode.length == 0).all()
+    assert_equal(moved.params, state.params)
+    after, trajectory = student.collect(moved, ppo.Hypers())
     assert_equal(after.env_state.level, LEVELS)
-    expected = jax.vmap(maze.Maze().observe)(sent.env_state.inner, LEVELS).reshape(NUM_ENVS, -1)
+    expected = jax.vmap(maze.Maze().observe)(moved.env_state.inner, LEVELS).reshape(NUM_ENVS, -1)
     np.testing.assert_array_equal(trajectory.transitions.obs[0], expected)

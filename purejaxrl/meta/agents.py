@@ -1,0 +1,174 @@
+"""The agents of a meta-learner: how they begin, how their levels are scored, who replaces them."""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.meta import critic as critics
+from purejaxrl.meta.assessment import Assessment, assess
+from purejaxrl.meta.base import Insert, SampleLifetime, check_lifetime
+from purejaxrl.meta.critic import CriticState
+from purejaxrl.meta.lifetime import map_finished, replace_each, stagger_horizon
+from purejaxrl.meta.metrics import masked_mean
+from purejaxrl.meta.sharding import gather_agents, local_agents
+from purejaxrl.parts.returns import ValueEstimates
+from purejaxrl.ued.buffer import NOT_KEPT, Visits
+from purejaxrl.ued.curriculum import Curriculum, Draw
+from purejaxrl.validation import require
+
+
+class Agent(NamedTuple):
+    """An agent on its level, with its critic and its antagonist."""
+
+    state: Any
+    critic: CriticState
+    antagonist: Any  # its state, on the same level; () without one
+    slot: jax.Array  # int32, the slot of its level in the curriculum's buffer, or NOT_KEPT
+    best_return: jax.Array  # float32, the highest return known on its level when it began
+    late_return: jax.Array  # exponential average of its episodes' returns; NaN before the first
+
+
+class AgentSetup(NamedTuple):
+    """What agents are made of: the arguments of `gradient.make` by the same names."""
+
+    inner: Algorithm
+    critic: nn.Module
+    insert: Insert
+    curriculum: Curriculum
+    sample_lifetime: SampleLifetime
+    assessment: Assessment | None
+
+    @property
+    def antagonist(self) -> Algorithm | None:
+        """The algorithm of the antagonists, if there are any."""
+        return self.assessment.antagonist if self.assessment else None
+
+
+def check_setup(setup: AgentSetup) -> None:
+    """Raise a ValueError unless the parts fit each other."""
+    inner, antagonist = setup.inner, setup.antagonist
+    if inner.log_prob is None:
+        raise ValueError("inner: an algorithm without a log_prob is not valid")
+    if setup.curriculum.reads_scores != (setup.assessment is not None):
+        raise ValueError("assessment: there must be one if, and only if, the curriculum reads it")
+    if antagonist and antagonist.config.batch_size != inner.config.batch_size:
+        raise ValueError(
+            f"antagonist: {antagonist.config.batch_size} steps per update are not valid; it must "
+            f"have as many interactions as the agent, {inner.config.batch_size}"
+        )
+    check_lifetime(setup.sample_lifetime)
+
+
+def init_agent(setup: AgentSetup, key: jax.Array, theta: Any, hypers: Any, draw: Draw) -> Agent:
+    """Begin a life on a level that the curriculum drew; `hypers` are the meta-learner's."""
+    life_key, state_key, critic_key, antagonist_key = jax.random.split(key, 4)
+    task = Task(draw.levels, setup.sample_lifetime(life_key))
+    state = setup.inner.init(state_key, setup.insert(theta, hypers.agent), task)
+    critic = critics.init(setup.critic, critic_key, state.obs, hypers.critic_learning_rate)
+    antagonist = ()
+    if setup.antagonist:
+        antagonist = setup.antagonist.init(antagonist_key, hypers.antagonist, task)
+    return Agent(state, critic, antagonist, draw.slot, draw.best_return, jnp.float32(jnp.nan))
+
+
+def init_agents(
+    setup: AgentSetup,
+    levels_key: jax.Array,
+    agents_key: jax.Array,
+    theta: Any,
+    hypers: Any,
+    num_agents: int,
+) -> tuple[Any, Agent]:
+    """Begin all lives, the first of them cut short by `stagger_horizon`.
+
+    Returns:
+        The curriculum's state, and the agents, leaves `[num_agents, ...]`.
+
+    Raises:
+        ValueError: if hyperparameters of the agents or of their antagonists are missing.
+    """
+    require(hypers.agent is not None, hypers, "agent", "the inner algorithm's hyperparameters")
+    complete = setup.antagonist is None or hypers.antagonist is not None
+    require(complete, hypers, "antagonist", "the antagonist's hyperparameters")
+    curriculum_state, draws = setup.curriculum.sample(
+        levels_key, setup.curriculum.init(), hypers.curriculum, jnp.ones(num_agents, bool)
+    )
+
+    def init_staggered(inputs: tuple[jax.Array, jax.Array, Draw]) -> Agent:
+        agent_key, index, draw = inputs
+        agent = init_agent(setup, agent_key, theta, hypers, draw)
+
+        def stagger(state: Any) -> Any:
+            horizon = stagger_horizon(state.task.horizon, index, num_agents)
+            return state._replace(task=state.task._replace(horizon=horizon))
+
+        antagonist = stagger(agent.antagonist) if setup.antagonist else ()
+        return agent._replace(state=stagger(agent.state), antagonist=antagonist)
+
+    keys = jax.random.split(agents_key, num_agents)
+    inputs = keys, jnp.arange(num_agents), draws
+    return curriculum_state, jax.lax.map(init_staggered, inputs)
+
+
+def score_levels(
+    setup: AgentSetup, agents: Agent, estimates: ValueEstimates, finished: jax.Array
+) -> Visits:
+    """Score the levels of the agents whose life is over, on all devices."""
+
+    def score(inputs: tuple[Agent, ValueEstimates]) -> tuple[jax.Array, jax.Array]:
+        agent, estimates = inputs
+        return assess(
+            jax.random.fold_in(agent.state.key, 1), setup.assessment, setup.inner,
+            agent.state, agent.antagonist, estimates, agent.best_return,
+        )  # fmt: skip
+
+    scores, best = map_finished(score, (agents, estimates), finished, setup.assessment.slots)
+    levels = agents.state.task.env_params
+    return gather_agents(Visits(agents.slot, levels, scores, best, finished))
+
+
+def replace_finished(
+    setup: AgentSetup,
+    key: jax.Array,
+    curriculum_state: Any,
+    theta: Any,
+    hypers: Any,
+    agents: Agent,
+    estimates: ValueEstimates,
+    finished: jax.Array,
+) -> tuple[Any, Agent, Metrics]:
+    """Score the levels of finished agents, and begin new lives on levels of the curriculum.
+
+    Args:
+        setup: what agents are made of.
+        key: typed key, the same on all devices.
+        curriculum_state: the same on all devices.
+        theta: θ.
+        hypers: the meta-learner's.
+        agents: this device's, leaves `[n, ...]`.
+        estimates: values and advantages of their last experience.
+        finished: bool `[n]`, whose life is over.
+
+    Returns:
+        The curriculum's state, this device's agents, and metrics of the levels.
+    """
+    metrics, curriculum = {}, setup.curriculum
+    if setup.assessment:
+        visits = score_levels(setup, agents, estimates, finished)
+        curriculum_state = curriculum.report(curriculum_state, visits)
+        metrics["score"] = masked_mean(visits.score, visits.finished)
+        metrics["replayed"] = masked_mean(1.0 * (visits.slot != NOT_KEPT), visits.finished)
+    curriculum_state, draws = curriculum.sample(
+        key, curriculum_state, hypers.curriculum, gather_agents(finished)
+    )
+    draws = local_agents(draws, finished.shape[0])
+
+    def replacement(old: Agent, index: jax.Array) -> Agent:
+        draw = jax.tree.map(lambda x: x[index], draws)
+        return init_agent(setup, jax.random.fold_in(old.state.key, 0), theta, hypers, draw)
+
+    agents = replace_each(agents, finished, replacement)
+    return curriculum_state, agents, metrics | curriculum.metrics(curriculum_state)

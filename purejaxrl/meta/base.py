@@ -1,0 +1,53 @@
+"""What all meta-learners share: the types of their arguments, and when one counts as diverged."""
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+InitTheta = Callable[[jax.Array], Any]
+"""`(key) -> θ`, a pytree of floats."""
+Insert = Callable[[Any, Any], Any]
+"""`(θ, hypers) -> hypers`: puts θ in its place, bounded where it must be."""
+SampleLifetime = Callable[[jax.Array], jax.Array]
+"""`(key) -> int32 []`, the length of a life in updates, at least 1."""
+
+PATIENCE = 3
+"""A meta-learner has diverged after this many steps in a row without one sound agent."""
+
+
+def check_lifetime(sample_lifetime: SampleLifetime, num_draws: int = 8) -> None:
+    """Raise a ValueError unless a few sampled lives are whole numbers of updates, at least 1."""
+    for key in jax.random.split(jax.random.key(0), num_draws):
+        life = np.asarray(sample_lifetime(key))
+        if life.shape or not np.issubdtype(life.dtype, np.integer) or life < 1:
+            raise ValueError(
+                f"sample_lifetime: a life of {life} updates is not valid; it must be one integer "
+                ">= 1"
+            )
+
+
+def count_lost_steps(lost_steps: jax.Array, num_sound: jax.Array) -> jax.Array:
+    """Count the steps in a row without one sound agent: int32 [].
+
+    One such step may be bad luck, and new agents take the place of the unsound ones. If they fail
+    too, again and again, θ is at fault, and there is no gradient that could correct it.
+    """
+    return jnp.where(num_sound > 0, 0, lost_steps + 1).astype(jnp.int32)
+
+
+def nan_if_diverged(lost_steps: jax.Array) -> jax.Array:
+    """Return NaN after `PATIENCE` lost steps, 0 before: a leaf for `Algorithm.vital`."""
+    return jnp.where(lost_steps < PATIENCE, 0.0, jnp.nan)
+
+
+def collect_nothing(state: Any, hypers: Any) -> tuple[Any, tuple]:
+    """Be a meta-learner's `collect`: its agents collect their experience inside `learn`."""
+    return state, ()
+
+
+def refuse_to_act(*_: Any) -> NoReturn:
+    """Be a meta-learner's `act`."""
+    raise NotImplementedError("a meta-learner does not act: test what it learned on an agent")

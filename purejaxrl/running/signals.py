@@ -1,0 +1,39 @@
+"""Signals that ask a run to stop: Ctrl-C, SIGTERM, and SIGHUP (the terminal was closed)."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collect signals instead of dying of them; a second Ctrl-C raises `KeyboardInterrupt`.
+
+    Signals that the process ignores, as SIGHUP under nohup, stay ignored. Outside of the main
+    thread, where Python delivers no signals, the list stays empty.
+
+    Yields:
+        The numbers of the signals received so far.
+    """
+    received: list[int] = []
+
+    def receive(number: int, frame: object) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+        with contextlib.suppress(OSError):  # a closed terminal takes no message
+            print("\nstopping after this chunk; Ctrl-C again stops at once", file=sys.stderr)
+
+    before = {}
+    with contextlib.suppress(ValueError):  # not the main thread
+        for number in SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,42 @@
+"""A meta-gradient learner small enough for tests."""
+
+import jax
+import jax.numpy as jnp
+
+from algos import lpg
+from envs.gridworld import GridWorld
+from envs.gridworld_levels import LEVELS
+from purejaxrl.meta import gradient
+from purejaxrl.parts import networks
+from purejaxrl.ued.curriculum import uniform
+
+AGENT = lpg.Config(
+    num_envs=3, num_steps=5, num_predictions=3, rule_width=6, rule_embedding=4, optimizer="sgd"
+)
+ENV = GridWorld(LEVELS["small"].sample)
+INNER = lpg.make(AGENT, ENV)
+HYPERS = gradient.Hypers(
+    agent=lpg.Hypers(learning_rate=3.0, gamma=0.9),
+    regularizer=lpg.Regularizer(),
+    critic_learning_rate=0.01,
+)
+
+
+def make(
+    num_agents=2, num_updates=2, lifetime=10, inner=INNER, env=ENV, rule=AGENT,
+    **settings,
+):  # fmt: skip
+    return gradient.make(
+        gradient.Config(num_agents, num_updates, **settings),
+        inner,
+        networks.readout(env.observation_space(), None, 1),
+        init_theta=lambda key: lpg.init_rule(key, rule),
+        insert=lpg.with_rule,
+        curriculum=uniform(LEVELS["small"].sample),
+        sample_lifetime=lambda key: jnp.int32(lifetime),
+    )
+
+
+def first_gradient(state):
+    """Adam's first moment after its first step is a tenth of the gradient."""
+    return jax.tree.map(lambda mu: 10 * mu, state.opt_state[0].mu)

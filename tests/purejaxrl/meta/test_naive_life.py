@@ -1,0 +1,173 @@
+"""The meta-gradient against finite differences, and against a life written as plain loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from purejaxrl.parts.returns import generalized_advantage
+from tests.purejaxrl.meta.small import AGENT, HYPERS, INNER, first_gradient, make
+
+
+def dot(a, b):
+    return sum((x * y).sum() for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+class NaiveLife:
+    """Two updates and a meta-loss as plain loops over the recorded experience of a life at θ.
+
+    What the rule reads, the actions and the advantages are the recorded ones, whatever θ is.
+    """
+
+    def __init__(self, agent, theta):
+        hypers = HYPERS.agent.replace(rule=theta)
+        state, self.seen, self.inputs = agent.state, [], []
+        self.start = jax.tree.map(jnp.asarray, state.params)
+        for _ in range(2):
+            params = state.params
+            state, experience = INNER.collect(state, hypers)
+            seen = experience.transitions
+            probs = jax.nn.softmax(self.logits(params.actor, seen.obs))
+            self.inputs.append(
+                (
+                    jnp.take_along_axis(probs, seen.action[..., None], -1)[..., 0],
+                    jax.nn.softmax(self.logits(params.predictor, seen.obs)),
+                    jax.nn.softmax(self.logits(params.predictor, seen.final_obs)),
+                )
+            )
+            self.seen.append(seen)
+            state, _ = INNER.learn(state, hypers, experience)
+        _, experience = INNER.collect(state, hypers)
+        self.fresh = seen = experience.transitions
+        zero = jnp.zeros(seen.reward.shape)
+        self.advantage = generalized_advantage(
+            seen.reward, zero, zero, seen.terminated, seen.truncated, 0.99, 0.95
+        )
+
+    @staticmethod
+    def logits(params, obs):
+        table = params["params"]
+        one_hot = jax.nn.one_hot(obs.row, len(table["rows"]))
+        return one_hot @ table["rows"] + obs.time[..., None] * table["time"]
+
+    def rule(self, theta, seen, inputs):
+        """π̂ and ŷ, one step after the other from the end."""
+        p = theta["params"]
+        prob, y, next_y = inputs
+
+        def embed(y):
+            layers = p["Dense_0"], p["Dense_1"]
+            hidden = jnp.maximum(y @ layers[0]["kernel"] + layers[0]["bias"], 0)
+            return (hidden @ layers[1]["kernel"] + layers[1]["bias"])[:, 0]
+
+        width = AGENT.rule_width
+        h, outputs = jnp.zeros((AGENT.num_envs, width)), []
+        for t in reversed(range(AGENT.num_steps)):
+            h = jnp.where((seen.terminated[t] | seen.truncated[t])[:, None], 0, h)
+            gamma = jnp.full(AGENT.num_envs, HYPERS.agent.gamma)
+            d = 1.0 * seen.terminated[t]
+            x = jnp.stack(
+                [seen.reward[t], d, gamma, prob[t], embed(y[t]), embed(next_y[t])], axis=1
+            )
+            a, b = x @ p["inputs"] + p["inputs_bias"], h @ p["state"]
+            r = jax.nn.sigmoid(a[:, :width] + b[:, :width])
+            z = jax.nn.sigmoid(a[:, width : 2 * width] + b[:, width : 2 * width])
+            n = jnp.tanh(a[:, 2 * width :] + r * (b[:, 2 * width :] + p["state_bias"]))
+            h = (1 - z) * n + z * h
+            outputs.append(h)
+        h = jnp.stack(outputs[::-1])
+        pi_hat = (h @ p["Dense_2"]["kernel"] + p["Dense_2"]["bias"])[..., 0]
+        return pi_hat, jax.nn.softmax(h @ p["Dense_3"]["kernel"] + p["Dense_3"]["bias"])
+
+    def agent_loss(self, params, seen, pi_hat, y_hat):
+        log_pi = jax.nn.log_softmax(self.logits(params.actor, seen.obs))
+        log_prob = jnp.take_along_axis(log_pi, seen.action[..., None], -1)[..., 0]
+        y = jax.nn.softmax(self.logits(params.predictor, seen.obs))
+        return (0.5 * (y * jnp.log(y / y_hat)).sum(-1) - log_prob * pi_hat).mean()
+
+    def meta_loss(self, theta):
+        params, penalty, c = self.start, 0.0, HYPERS.regularizer
+        for seen, inputs in zip(self.seen, self.inputs, strict=True):
+            pi_hat, y_hat = self.rule(theta, seen, inputs)
+            grads = jax.grad(self.agent_loss)(params, seen, pi_hat, y_hat)
+            params = jax.tree.map(lambda p, g: p - HYPERS.agent.learning_rate * g, params, grads)
+            penalty += c.pi_hat * (pi_hat**2).mean() / 2
+            penalty += c.y_hat * (y_hat**2).sum(-1).mean() / 2
+        log_pi = jax.nn.log_softmax(self.logits(params.actor, self.fresh.obs))
+        log_y = jax.nn.log_softmax(self.logits(params.predictor, self.fresh.obs))
+        log_prob = jnp.take_along_axis(log_pi, self.fresh.action[..., None], -1)[..., 0]
+        penalty += c.entropy * (jnp.exp(log_pi) * log_pi).sum(-1).mean()
+        penalty += c.prediction_entropy * (jnp.exp(log_y) * log_y).sum(-1).mean()
+        return penalty - (log_prob * self.advantage).mean()
+
+
+@pytest.fixture(scope="module")
+def life():
+    """A life in float64, its naive version, and our meta-gradient; the critic stays at zero."""
+    with jax.enable_x64(True):
+        learner = make(num_agents=1)
+        hypers = HYPERS.replace(critic_learning_rate=0.0, max_grad_norm=jnp.inf)
+        state = learner.init(jax.random.key(5), hypers, None)
+        double = lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x  # noqa: E731
+        is_float = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
+        noise = np.random.default_rng(0)
+        agents = state.agents
+        params = jax.tree.map(
+            lambda x: jnp.asarray(noise.normal(size=x.shape)) if is_float(x) else x,
+            agents.state.params,
+        )
+        level = agents.state.task.env_params  # with many rewards, so that the return has a gradient
+        ones = jnp.ones_like(level.reward)
+        level = level.replace(
+            reward=ones,
+            respawn_prob=ones,
+            object_exists=jnp.ones_like(level.object_exists),
+            object_cell=level.object_cell.at[:, 0].set(level.start),
+        )
+        agents = agents._replace(
+            state=agents.state._replace(
+                params=params,
+                env_state=agents.state.env_state.replace(
+                    object_cell=jnp.repeat(level.object_cell[:, None], AGENT.num_envs, axis=1)
+                ),
+                task=agents.state.task._replace(env_params=level),
+            ),
+            critic=jax.tree.map(double, agents.critic),
+        )
+        theta = jax.tree.map(double, state.params)
+        state = state._replace(
+            params=theta, agents=agents, opt_state=jax.tree.map(double, state.opt_state)
+        )
+        agent = jax.tree.map(lambda x: x[0], agents)
+        naive = NaiveLife(agent, theta)
+        after, metrics = jax.jit(learner.learn)(state, hypers, ())
+        return theta, naive, first_gradient(after), metrics
+
+
+def test_the_meta_loss_equals_the_naive_one(life):
+    theta, naive, _, metrics = life
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(metrics["meta_loss"], naive.meta_loss(theta), rtol=1e-10)
+        assert abs(naive.advantage).max() > 1  # there is something to learn from
+
+
+def test_the_meta_gradient_equals_the_naive_one(life):
+    theta, naive, ours, _ = life
+    with jax.enable_x64(True):
+        theirs = jax.jit(jax.grad(naive.meta_loss))(theta)
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_meta_gradient_agrees_with_finite_differences(life, seed):
+    theta, naive, ours, _ = life
+    with jax.enable_x64(True):
+        rng, eps = np.random.default_rng(seed), 1e-6
+        direction = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), theta)
+        loss = jax.jit(naive.meta_loss)
+        plus, minus = (
+            loss(jax.tree.map(lambda x, d: x + sign * eps * d, theta, direction))  # noqa: B023
+            for sign in (1, -1)
+        )
+        np.testing.assert_allclose((plus - minus) / (2 * eps), dot(ours, direction), rtol=1e-6)

@@ -1,0 +1,343 @@
+"""Which changes make a run another run, so that it is not resumed, and which do not."""
+
+import dataclasses
+import functools
+import json
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from algos import a2c, accel, domain_randomization, groove, lpg, lpo, plr, ppo, ppo_rnn, ta_lpg
+from envs import maze_levels
+from envs.gridworld_levels import LEVELS
+from envs.maze import Maze
+from purejaxrl.meta import evolution, gradient
+from purejaxrl.parts import networks
+from purejaxrl.parts.wrappers import FlattenObservation, Wrapper
+from purejaxrl.running import record
+from purejaxrl.running.population import grid, populate, seeds
+from purejaxrl.ued import scores
+from purejaxrl.ued.curriculum import fixed, uniform
+from purejaxrl.ued.student import OwnLevel
+
+CART, CART_PARAMS = envs.make("CartPole-v1")
+GRID, _ = envs.make("gridworld-small")
+SIZES = dict(num_envs=4, num_steps=4)
+RULE = lpg.Config(**SIZES, rule_width=4)
+LPO = lpo.Config(**SIZES, num_minibatches=2, drift_width=4)
+
+
+def identity(algorithm, hypers, level=(), rows=None):
+    return record.identity(algorithm, populate(rows or seeds(2), hypers, level))
+
+
+def on_cart(*, loss=ppo.policy_loss, env=CART, level=CART_PARAMS, rows=None, hypers=None, **config):
+    agent = ppo.make(ppo.Config(**SIZES | config), env, loss)
+    return identity(agent, hypers or ppo.Hypers(), level, rows)
+
+
+def loss_with(coefficient):
+    """A loss with a coefficient."""
+
+    def loss(log_ratio, advantage, hypers):
+        return coefficient * log_ratio * advantage
+
+    return loss
+
+
+class Loss:
+    def __init__(self, coefficient):
+        self.coefficient = coefficient
+
+    def __call__(self, log_ratio, advantage, hypers):
+        return self.coefficient * log_ratio * advantage
+
+
+class Limited(Wrapper):
+    def __init__(self, env, max_steps):
+        super().__init__(env)
+        self.max_steps = max_steps
+
+
+def by_rule(fill):
+    rule = jax.tree.map(lambda x: x + fill, lpg.init_rule(jax.random.key(0), RULE))
+    return identity(lpg.make(RULE, GRID), lpg.Hypers(rule=rule), GRID.default_params)
+
+
+def frozen_rule(fill):
+    rule = jax.tree.map(lambda x: x + fill, lpg.init_rule(jax.random.key(0), RULE))
+    return identity(lpg.make(RULE, GRID, lpg.Frozen(RULE, rule)), lpg.Hypers(), GRID.default_params)
+
+
+def by_drift(fill):
+    drift = jax.tree.map(lambda x: x + fill, lpo.init_drift(jax.random.key(0), LPO))
+    return identity(lpo.make(LPO, CART), lpo.Hypers(drift=drift), CART_PARAMS)
+
+
+def put_rule(rule, hypers):
+    return hypers.replace(rule=rule)
+
+
+def life(key, length):
+    return jnp.int32(length)
+
+
+def meta(
+    *, curriculum=None, insert=lpg.with_rule, length=6, agent=RULE, env=GRID, hypers=None, **config
+):
+    learner = gradient.make(
+        gradient.Config(num_agents=4, **config),
+        lpg.make(agent, env),
+        networks.readout(GRID.observation_space(), None, 1),
+        init_theta=functools.partial(lpg.init_rule, config=agent),
+        insert=insert,
+        curriculum=curriculum or uniform(GRID.sample_level),
+        sample_lifetime=functools.partial(life, length=length),
+    )
+    return identity(learner, hypers or gradient.Hypers(agent=lpg.Hypers()))
+
+
+def evolved(
+    *, length=6, sample_level=GRID.sample_level, std=0.1, strategy=evolution.open_es, **config
+):
+    learner = evolution.make(
+        evolution.Config(num_pairs=4, **config),
+        lpg.make(RULE, GRID),
+        GRID,
+        init_theta=functools.partial(lpg.init_rule, config=RULE),
+        insert=lpg.with_rule,
+        sample_level=sample_level,
+        sample_lifetime=functools.partial(life, length=length),
+        strategy=strategy,
+    )
+    return identity(learner, evolution.Hypers(agent=lpg.Hypers(), std=std))
+
+
+def other_strategy(config, hypers, theta):
+    return evolution.open_es(config, hypers, theta)
+
+
+def grooved(score=scores.algorithmic_regret, levels="small", **config):
+    env, _ = envs.make(f"gridworld-{levels}")
+    settings = groove.Config(num_agents=4, **{"capacity": 8} | config)
+    lifetime = LEVELS[levels].sample_lifetime
+    return identity(
+        groove.make(settings, RULE, env, env.sample_level, lifetime, score), groove.hypers()
+    )
+
+
+def on_mazes(module=plr, walls=25, num_edits=5, score=scores.positive_value_loss, capacity=8):
+    env = OwnLevel(FlattenObservation(Maze(maze_levels.uniform(25))))
+    student = ppo_rnn.make(ppo_rnn.Config(**SIZES), env)
+    sampler = maze_levels.uniform(walls)
+    if module is domain_randomization:
+        return identity(module.make(student, env, sampler), ppo_rnn.Hypers())
+    more = [functools.partial(maze_levels.mutate, num_edits=num_edits)] if module is accel else []
+    algorithm = module.make(module.Config(capacity), student, env, sampler, *more, score)
+    hypers = accel.hypers(ppo_rnn.Hypers()) if module is accel else plr.Hypers(ppo_rnn.Hypers())
+    return identity(algorithm, hypers)
+
+
+def levels(seed):
+    return jax.vmap(GRID.sample_level)(jax.random.split(jax.random.key(seed), 3))
+
+
+OTHER_RUNS = {
+    "static setting": (on_cart, lambda: on_cart(num_epochs=2)),
+    "width of a layer": (on_cart, lambda: on_cart(hidden=(64, 32))),
+    "hyperparameter": (on_cart, lambda: on_cart(hypers=ppo.Hypers(gamma=0.98))),
+    "sweep": (on_cart, lambda: on_cart(rows=seeds(2) * grid(gamma=[0.9, 0.99]))),
+    "seeds": (on_cart, lambda: on_cart(rows=seeds(2, start=1))),
+    "order of members": (on_cart, lambda: on_cart(rows=seeds(2)[::-1])),
+    "more members": (on_cart, lambda: on_cart(rows=seeds(3))),
+    "environment": (
+        lambda: on_cart(level=()),
+        lambda: on_cart(env=envs.make("Acrobot-v1")[0], level=()),
+    ),
+    "level": (on_cart, lambda: on_cart(level=CART_PARAMS.replace(gravity=9.0))),
+    "wrapper": (on_cart, lambda: on_cart(env=FlattenObservation(CART))),
+    "wrapper's setting": (
+        lambda: on_cart(env=Limited(CART, 10)),
+        lambda: on_cart(env=Limited(CART, 20)),
+    ),
+    "wrapped environment": (
+        lambda: on_cart(env=Limited(CART, 10), level=()),
+        lambda: on_cart(env=Limited(envs.make("Acrobot-v1")[0], 10), level=()),
+    ),
+    "loss": (on_cart, lambda: on_cart(loss=loss_with(1.0))),
+    "coefficient in a closure": (
+        lambda: on_cart(loss=loss_with(1.0)),
+        lambda: on_cart(loss=loss_with(2.0)),
+    ),
+    "callable object": (lambda: on_cart(loss=Loss(1.0)), lambda: on_cart(loss=Loss(2.0))),
+    "lambda": (
+        lambda: on_cart(loss=lambda r, a, h: -r * a),
+        lambda: on_cart(loss=lambda r, a, h: -2 * r * a),
+    ),
+    "rule": (lambda: by_rule(0.0), lambda: by_rule(1e-3)),
+    "rule that is frozen": (lambda: frozen_rule(0.0), lambda: frozen_rule(1e-3)),
+    "drift": (lambda: by_drift(0.0), lambda: by_drift(1e-3)),
+    "observation": (
+        lambda: meta(),
+        lambda: meta(env=envs.make("gridworld-small", observation="one_hot")[0]),
+    ),
+    "sampler of levels": (
+        meta,
+        lambda: meta(curriculum=uniform(envs.make("gridworld-medium")[0].sample_level)),
+    ),
+    "fixed levels": (
+        lambda: meta(curriculum=fixed(levels(0))),
+        lambda: meta(curriculum=fixed(levels(1))),
+    ),
+    "length of lives": (meta, lambda: meta(length=7)),
+    "what is learned": (meta, lambda: meta(insert=put_rule)),
+    "knowledge of time": (meta, lambda: meta(agent=ta_lpg.Config(**SIZES, rule_width=4))),
+    "meta-gradient's K": (meta, lambda: meta(num_updates=2)),
+    "agents' hyperparameter": (
+        meta,
+        lambda: meta(hypers=gradient.Hypers(agent=lpg.Hypers(learning_rate=0.1))),
+    ),
+    "lives that evolve": (evolved, lambda: evolved(length=7)),
+    "levels that evolve": (
+        evolved,
+        lambda: evolved(sample_level=envs.make("gridworld-medium")[0].sample_level),
+    ),
+    "noise of evolution": (evolved, lambda: evolved(std=0.2)),
+    "evolution strategy": (evolved, lambda: evolved(strategy=other_strategy)),
+    "evaluation of candidates": (evolved, lambda: evolved(num_episodes=8)),
+    "GROOVE's score": (grooved, lambda: grooved(scores.positive_value_loss)),
+    "GROOVE's buffer": (grooved, lambda: grooved(capacity=16)),
+    "GROOVE's slots": (grooved, lambda: grooved(slots=4)),
+    "GROOVE's levels": (grooved, lambda: grooved(levels="medium")),
+    "walls of random mazes": (
+        lambda: on_mazes(domain_randomization),
+        lambda: on_mazes(domain_randomization, walls=60),
+    ),
+    "walls of replayed mazes": (on_mazes, lambda: on_mazes(walls=60)),
+    "score of mazes": (on_mazes, lambda: on_mazes(score=scores.max_monte_carlo)),
+    "edits of mazes": (lambda: on_mazes(accel), lambda: on_mazes(accel, num_edits=6)),
+    "buffer of mazes": (on_mazes, lambda: on_mazes(capacity=16)),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_RUNS)
+def test_another_run_is_told_apart_by_name(case):
+    before, now = (make() for make in OTHER_RUNS[case])
+    assert not record.first_difference(before, OTHER_RUNS[case][0]())
+    assert " was " in record.first_difference(before, now)
+
+
+EDITED = """
+def loss(log_ratio, advantage, hypers):
+    {docstring}
+    return -log_ratio * advantage
+
+def make(coefficient):
+    def inner(log_ratio, advantage, hypers):
+        {docstring}
+        return -coefficient * log_ratio * advantage  {comment}
+    return inner
+"""
+
+
+def module_with(docstring, comment):
+    text = EDITED.format(docstring=docstring, comment=comment)
+    found = {"__name__": "mine"}
+    exec(compile(textwrap.dedent(text), "mine.py", "exec"), found)
+    return found
+
+
+def edited(name, *args):
+    """The losses of a file before and after its words were edited."""
+    before, after = module_with('"""Old."""', ""), module_with('"""New words."""', "# a remark")
+    return [
+        lambda one=one: on_cart(loss=one[name](*args) if args else one[name])
+        for one in (before, after)
+    ]
+
+
+SAME_RUNS = {
+    "docstring of a function": edited("loss"),
+    "docstring of a closure": edited("make", 2.0),
+    "default said explicitly": (on_cart, lambda: on_cart(num_epochs=4)),
+    "equal closure made again": (
+        lambda: on_cart(loss=loss_with(2.0)),
+        lambda: on_cart(loss=loss_with(2.0)),
+    ),
+    "equal object made again": (lambda: on_cart(loss=Loss(2.0)), lambda: on_cart(loss=Loss(2.0))),
+    "layout of a lambda": (
+        lambda: on_cart(loss=lambda r, a, h: -r * a),
+        lambda: on_cart(
+            loss=lambda r, a, h: (
+                -r * a  # a remark
+            )
+        ),
+    ),
+    "environment made again": (on_cart, lambda: on_cart(env=envs.make("CartPole-v1")[0])),
+    "level of NumPy numbers": (
+        on_cart,
+        lambda: on_cart(level=jax.tree.map(np.asarray, CART_PARAMS)),
+    ),
+    "rows of NumPy numbers": (
+        lambda: on_cart(rows=grid(gamma=[0.5, 0.25])),
+        lambda: on_cart(rows=grid(gamma=np.array([0.5, 0.25], np.float32))),
+    ),
+    "infinite hyperparameter": (
+        lambda: on_cart(hypers=ppo.Hypers(clip_eps=np.inf)),
+        lambda: on_cart(hypers=ppo.Hypers(clip_eps=float("inf"))),
+    ),
+    "list for a tuple": (on_cart, lambda: on_cart(hidden=tuple([64, 64]))),
+    "equal levels drawn again": (
+        lambda: meta(curriculum=fixed(levels(0))),
+        lambda: meta(curriculum=fixed(jax.tree.map(jnp.array, levels(0)))),
+    ),
+    "equal sampler made again": (
+        lambda: on_mazes(domain_randomization),
+        lambda: on_mazes(domain_randomization),
+    ),
+    "record read back from disk": (on_cart, lambda: json.loads(json.dumps(on_cart(), indent=1))),
+}
+
+
+@pytest.mark.parametrize("case", SAME_RUNS)
+def test_the_same_run_is_recognised(case):
+    before, now = (make() for make in SAME_RUNS[case])
+    assert not record.first_difference(before, now)
+
+
+OTHER_WAYS = {
+    "longer run": dict(),
+    "other chunk": dict(chunk=3),
+    "other checkpoints": dict(checkpoint_every=5, keep_last=3),
+    "no progress": dict(progress=False),
+    "other group": dict(group=2),
+    "tensorboard": dict(tensorboard=True),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_WAYS)
+def test_how_a_run_is_run_is_no_part_of_what_it_is(case, tmp_path):
+    """A claim for any length and way to run is accepted, also where the folder has moved."""
+    from purejaxrl.running.runner import RunOptions
+
+    (tmp_path / "before").mkdir()
+    record.claim(tmp_path / "before", False, on_cart(), settings=dataclasses.asdict(RunOptions()))
+    moved = (tmp_path / "before").rename(tmp_path / "moved")
+    options = RunOptions(out=str(moved), resume=True, **OTHER_WAYS[case])
+    record.claim(moved, True, on_cart(), settings=dataclasses.asdict(options))
+    kept = json.loads((moved / record.FILE).read_text())
+    kept["versions"]["python"] = kept["versions"]["jax"] = "another"
+    (moved / record.FILE).write_text(json.dumps(kept))
+    record.claim(moved, True, on_cart())
+
+
+def test_an_antagonist_of_other_settings_is_another_run():
+    one, other = (a2c.make(a2c.Config(**SIZES, optimizer=kind), GRID) for kind in ("adam", "sgd"))
+    from purejaxrl.meta.assessment import Assessment
+
+    names = [Assessment(scores.algorithmic_regret, GRID, x).made_of for x in (one, other)]
+    assert names[0] != names[1]
