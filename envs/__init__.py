@@ -1,16 +1,17 @@
-"""Environments by name, all on the gymnax 1.x interface: ours, gymnax's, and Brax's.
+"""Environments by name: ours, gymnax's and Brax's, all on the gymnax 1.x interface.
 
-Ours are parameterised by a *level*, their `params`: a traced pytree that `env.sample_level(key)`
-draws, so that one compiled program trains agents on thousands of levels.
+The `params` of our environments are a *level*: a traced pytree that `env.sample_level(key)` draws,
+so one compiled program trains agents on thousands of levels.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import gymnax
 
-from envs import bandit, chain, gridworld, gridworld_levels, maze, maze_levels, tabular
+from envs import bandit, chain, gridworld, gridworld_levels, maze, maze_levels, rendering, tabular
 from purejaxrl.validation import require_known
 
 
@@ -21,44 +22,84 @@ def _grid(level: str, observation: str = "row") -> gridworld.GridWorld:
     return world(levels.sample, gridworld.OBSERVATIONS[observation])
 
 
-_OURS: dict[str, Callable[..., Any]] = {
-    **{f"gridworld-{name}": partial(_grid, name) for name in gridworld_levels.LEVELS},
-    "maze-25": partial(maze.Maze, maze_levels.uniform(25)),
-    "maze-60": partial(maze.Maze, maze_levels.uniform(60)),
-    "maze-perfect": partial(maze.Maze, maze_levels.perfect()),
-    "chain-short": chain.short,
-    "chain-short-noisy": chain.short_noisy,
-    "chain-long": chain.long,
-    "chain-long-noisy": chain.long_noisy,
-    "chain-distracted": chain.distracted,
-    "garnet": tabular.Garnet,
-    "bandit-bernoulli": bandit.BernoulliBandit,
-    "bandit-gaussian": bandit.GaussianBandit,
-    "bandit-contextual": bandit.ContextualBandit,
-    "bandit-nonstationary": bandit.NonStationaryBandit,
+def _brax(task: str, backend: str = "spring", **settings: Any) -> Any:
+    from envs.brax_adaptor import BraxEnvironment  # Brax takes seconds to import
+
+    return BraxEnvironment(task, backend, **settings)
+
+
+Factory = Callable[..., Any]
+
+
+def _gymnax(suffix: str) -> dict[str, Factory]:
+    """Find gymnax's environments whose names end in `suffix`."""
+    names = [name for name in gymnax.registered_envs if name.endswith(suffix)]
+    return {name: rendering.DRAWN.get(name, partial(_from_gymnax, name)) for name in names}
+
+
+def _from_gymnax(name: str, **settings: Any) -> Any:
+    return gymnax.make(name, **settings)[0]
+
+
+FAMILIES: dict[str, dict[str, Factory]] = {
+    "Grid-worlds": {f"gridworld-{name}": partial(_grid, name) for name in gridworld_levels.LEVELS},
+    "Mazes": {
+        "maze-25": partial(maze.Maze, maze_levels.uniform(25)),
+        "maze-60": partial(maze.Maze, maze_levels.uniform(60)),
+        "maze-perfect": partial(maze.Maze, maze_levels.perfect()),
+    },
+    "Chains and random MDPs": {
+        "chain-short": chain.short,
+        "chain-short-noisy": chain.short_noisy,
+        "chain-long": chain.long,
+        "chain-long-noisy": chain.long_noisy,
+        "chain-distracted": chain.distracted,
+        "garnet": tabular.Garnet,
+    },
+    "Bandits": {
+        "bandit-bernoulli": bandit.BernoulliBandit,
+        "bandit-gaussian": bandit.GaussianBandit,
+        "bandit-contextual": bandit.ContextualBandit,
+        "bandit-nonstationary": bandit.NonStationaryBandit,
+    },
+    "Classic control": _gymnax("-v0") | _gymnax("-v1"),
+    "MinAtar": _gymnax("-MinAtar"),
+    # MNISTBandit is left out because it downloads its data.
+    "bsuite": {k: v for k, v in _gymnax("-bsuite").items() if not k.startswith("MNIST")},
+    "Miscellaneous": _gymnax("-misc"),
+    # Brax's swimmer is left out because it passes jnp.clip an argument that JAX no longer takes.
+    "Brax": {
+        name: partial(_brax, name)
+        for name in (
+            "ant",
+            "halfcheetah",
+            "hopper",
+            "humanoid",
+            "humanoidstandup",
+            "inverted_double_pendulum",
+            "inverted_pendulum",
+            "pusher",
+            "reacher",
+            "walker2d",
+        )
+    },
 }
-# MNISTBandit downloads its data; it is left out.
-_GYMNAX = frozenset(gymnax.registered_envs) - {"MNISTBandit-bsuite"}
-# Brax's swimmer passes jnp.clip an argument that JAX no longer takes; it is left out, too.
-_BRAX = frozenset(
-    {
-        "ant",
-        "halfcheetah",
-        "hopper",
-        "humanoid",
-        "humanoidstandup",
-        "inverted_double_pendulum",
-        "inverted_pendulum",
-        "pusher",
-        "reacher",
-        "walker2d",
-    }
-)
+"""How to make every environment, by family and name."""
 
 
 def names() -> tuple[str, ...]:
-    """Return every name that `make` knows."""
-    return tuple(sorted(_GYMNAX | _BRAX | _OURS.keys()))
+    """Return every name that `make` knows, sorted."""
+    return tuple(sorted(name for members in FAMILIES.values() for name in members))
+
+
+def family(name: str) -> str:
+    """Return the family of an environment, a key of `FAMILIES`.
+
+    Raises:
+        ValueError: for an unknown name, with a suggestion.
+    """
+    require_known("environment", name, names())
+    return next(family for family, members in FAMILIES.items() if name in members)
 
 
 def make(name: str, **settings: Any) -> tuple[Any, Any]:
@@ -66,19 +107,23 @@ def make(name: str, **settings: Any) -> tuple[Any, Any]:
 
     Args:
         name: one of `names()`.
-        settings: what its constructor takes, such as Brax's `backend`, or `observation` ("row",
-            "one_hot" or "planes") for the grid-worlds.
+        settings: arguments of its constructor, such as Brax's `backend`, or the grid-worlds'
+            `observation` ("row", "one_hot" or "planes").
 
     Raises:
-        ValueError: for an unknown name, with a suggestion.
+        ValueError: for an unknown name, with a suggestion, or a setting that it does not take.
     """
-    require_known("environment", name, names())
-    if name in _GYMNAX:
-        return gymnax.make(name, **settings)
-    if name in _OURS:
-        env = _OURS[name](**settings)
-    else:
-        from envs.brax_adaptor import BraxEnvironment  # Brax takes seconds to import
-
-        env = BraxEnvironment(name, **settings)
+    factory = FAMILIES[family(name)][name]
+    try:
+        env = factory(**settings)
+    except TypeError as error:
+        valid = ", ".join(_settings_of(factory)) or "none"
+        raise ValueError(
+            f"environment {name!r}: settings {settings} are not valid ({error}); it takes: {valid}"
+        ) from error
     return env, env.default_params
+
+
+def _settings_of(factory: Factory) -> list[str]:
+    maker = type(factory()) if getattr(factory, "func", None) is _from_gymnax else factory
+    return [p.name for p in inspect.signature(maker).parameters.values() if p.kind != p.VAR_KEYWORD]

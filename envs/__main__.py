@@ -1,7 +1,7 @@
 """Show an environment: its spaces, its parameters, and a few of its levels.
 
-python -m envs                     # the names
-python -m envs gridworld-small     # one of them
+python -m envs                     # lists all environments
+python -m envs gridworld-small     # shows one
 """
 
 import sys
@@ -17,6 +17,7 @@ from rich.table import Table
 
 import envs
 from envs import gallery
+from purejaxrl.validation import require_count
 
 console = Console()
 
@@ -26,13 +27,33 @@ class Settings:
     """What to show."""
 
     name: Annotated[str, tyro.conf.Positional] = ""
-    """The environment; without it, all names."""
+    """Name of the environment; all names are listed by default."""
     levels: int = 8
-    """Levels to draw, where there are pictures of them."""
+    """How many levels to draw, if the environment draws itself."""
     seed: int = 0
-    """Of the levels."""
+    """Seeds the levels."""
     out: Path = Path("results/levels.png")
-    """Where the picture goes."""
+    """File of the picture."""
+
+    def __post_init__(self):
+        require_count(self, "levels")
+
+
+def show_names() -> None:
+    """Print the names of all environments by family."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for family, members in envs.FAMILIES.items():
+        table.add_row(f"[bold]{family}[/]", "  ".join(members))
+    console.print(table, highlight=False)
+
+
+def describe(value: np.ndarray) -> str:
+    """Describe the content of an array: its values if they are few, else their range."""
+    if value.size <= 8:
+        return str(value)
+    if value.dtype == bool:
+        return f"{value.sum()} of {value.size} true"
+    return f"from {value.min()} to {value.max()}"
 
 
 def show(settings: Settings) -> None:
@@ -51,9 +72,8 @@ def show(settings: Settings) -> None:
     table = Table("parameter", "shape", "type", "value")
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         value = np.asarray(leaf)
-        text = str(value) if value.size <= 8 else f"from {value.min()} to {value.max()}"
         name = jax.tree_util.keystr(path, simple=True, separator=".")
-        table.add_row(name, str(value.shape), str(value.dtype), text)
+        table.add_row(name, str(value.shape), str(value.dtype), describe(value))
     console.print(table)
     if hasattr(env, "sample_level") and hasattr(env, "render"):
         keys = jax.random.split(jax.random.key(settings.seed), settings.levels)
@@ -65,7 +85,7 @@ def show(settings: Settings) -> None:
 def main(settings: Settings) -> None:
     """List the names, or show one."""
     if not settings.name:
-        console.print("\n".join(envs.names()), highlight=False)
+        show_names()
         return
     try:
         show(settings)

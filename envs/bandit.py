@@ -1,15 +1,13 @@
-"""Bandits: a step is a pull, an episode a lifetime of pulls.
+"""Bandits: a step is a pull, and an episode is a fixed number of pulls.
 
-The observation is the index of the context, 0 where there is only one. No pull changes what comes
-after it.
+The observation is the index of the context, always 0 without contexts. A pull does not change what
+follows it.
 
-The time limit truncates. It belongs to the experiment and not to the problem: the time is not
-observed, and from any of these states the future is worth the same whatever was pulled. An agent
-that bootstraps over the limit adds the same to every arm there, as it does everywhere else; one
-that were told of termination would have to learn a value that depends on the unseen time.
+The time limit truncates, because it is not observed and no pull changes the value of the future: an
+agent that bootstraps at the limit adds the same value to every arm. With termination, the value
+would depend on the unobserved time.
 
-`optimal_return` is that of an oracle that knows the arms' means as they are at each pull; a learner
-can only approach it, and the difference is its regret.
+`optimal_return` is that of an oracle that knows the means at every pull; regret is measured by it.
 """
 
 import math
@@ -26,7 +24,7 @@ from purejaxrl.validation import require, require_count
 
 @struct.dataclass
 class Level:
-    """Arms."""
+    """The arms of a bandit."""
 
     means: jax.Array  # float32 [num_arms], expected rewards
     max_steps_in_episode: jax.Array  # int32, pulls
@@ -41,22 +39,22 @@ class GaussianLevel(Level):
 
 @struct.dataclass
 class ContextualLevel(GaussianLevel):
-    """Arms whose means `[num_contexts, num_arms]` depend on a context, drawn for every pull."""
+    """Arms with a mean for every context, `[num_contexts, num_arms]`; each pull draws a context."""
 
     context_prob: jax.Array  # float32 [num_contexts]
 
 
 @struct.dataclass
 class NonStationaryLevel(Level):
-    """Arms whose means, those of the first pull, change from one pull to the next."""
+    """Arms whose means change with every pull; `means` are those of the first pull."""
 
-    walk_std: jax.Array  # float32, of a Gaussian random walk in [0, 1], reflected at the ends
-    switch_prob: jax.Array  # float32, that an arm's mean is drawn anew, uniformly from [0, 1]
+    walk_std: jax.Array  # float32, standard deviation of a Gaussian walk reflected at 0 and 1
+    switch_prob: jax.Array  # float32, probability of a new mean, uniform in [0, 1]
 
 
 @struct.dataclass
 class BanditState:
-    """What the next pull meets."""
+    """The arms and the context of the next pull."""
 
     means: jax.Array  # float32 [num_arms]
     context: jax.Array  # int32
@@ -64,7 +62,7 @@ class BanditState:
 
 
 class Bandit(environment.Environment):
-    """What all bandits share; here arms stay as they are. Subclasses say how they are paid."""
+    """What all bandits share. Subclasses draw levels and rewards, and may change the arms."""
 
     num_contexts = 1
 
@@ -73,7 +71,7 @@ class Bandit(environment.Environment):
 
         Args:
             num_arms: number of actions.
-            max_steps_in_episode: pulls, of sampled levels.
+            max_steps_in_episode: pulls in an episode of a sampled level.
 
         Raises:
             ValueError: naming the setting that is not valid.
@@ -96,11 +94,11 @@ class Bandit(environment.Environment):
         raise NotImplementedError
 
     def begin(self, key: jax.Array, params: Level) -> tuple[jax.Array, jax.Array]:
-        """Means and context of the first pull."""
+        """Return means and context of the first pull."""
         return params.means, jnp.int32(0)
 
     def change(self, key: jax.Array, state: BanditState, params: Level):
-        """Means and context of the next pull."""
+        """Return means and context of the next pull."""
         return state.means, state.context
 
     def check(self, level: Level) -> Level:
@@ -110,14 +108,14 @@ class Bandit(environment.Environment):
             ValueError: naming the field that is not valid.
         """
         values = jax.tree.map(np.asarray, level)
-        shape = self.means_shape
-        require(values.means.shape == shape, values, "means", f"of shape {shape}")
+        is_shaped = values.means.shape == self.means_shape
+        require(is_shaped, values, "means", f"of shape {self.means_shape}")
         require(bool(np.isfinite(values.means).all()), values, "means", "finite")
         require(values.max_steps_in_episode >= 1, values, "max_steps_in_episode", "at least 1")
         return level
 
     def optimal_return(self, params: Level) -> jax.Array:
-        """Expected return of an episode of the oracle, undiscounted, float32."""
+        """Return the oracle's expected undiscounted return of an episode, float32."""
         return params.max_steps_in_episode * params.means.max()
 
     def optimal_action(self, state: BanditState, params: Level) -> jax.Array:
@@ -125,7 +123,7 @@ class Bandit(environment.Environment):
         return state.means.argmax().astype(jnp.int32)
 
     def reset_env(self, key: jax.Array, params: Level) -> tuple[jax.Array, BanditState]:
-        """Begin a lifetime."""
+        """Start an episode."""
         state = BanditState(*self.begin(key, params), time=jnp.int32(0))
         return self.observe(state, params), state
 
@@ -138,7 +136,7 @@ class Bandit(environment.Environment):
         return obs, state, reward, jnp.bool_(False), {}
 
     def is_truncated(self, state: BanditState, params: Level) -> jax.Array:
-        """Whether all pulls are made."""
+        """Whether time is up."""
         return state.time >= params.max_steps_in_episode
 
     def observe(self, state: BanditState, params: Level) -> jax.Array:
@@ -156,21 +154,18 @@ class Bandit(environment.Environment):
         return self.sample_level(jax.random.key(0))
 
     def action_space(self, params: Level | None = None) -> spaces.Discrete:
-        """One action an arm."""
+        """One action for each arm."""
         return spaces.Discrete(self.num_arms)
 
     def observation_space(self, params: Level | None = None) -> spaces.Discrete:
-        """Contexts."""
+        """One observation for each context."""
         return spaces.Discrete(self.num_contexts)
 
 
 class BernoulliBandit(Bandit):
     """Arms that pay 1 or 0; sampled levels have uniform means."""
 
-    @property
-    def name(self) -> str:
-        """Name of the environment."""
-        return "bernoulli_bandit"
+    name = "bernoulli_bandit"
 
     def sample_level(self, key: jax.Array) -> Level:
         """Draw means from [0, 1]."""
@@ -191,10 +186,7 @@ class BernoulliBandit(Bandit):
 class GaussianBandit(Bandit):
     """Arms with Gaussian rewards; sampled levels are the testbed of Sutton & Barto (2018, 2.3)."""
 
-    @property
-    def name(self) -> str:
-        """Name of the environment."""
-        return "gaussian_bandit"
+    name = "gaussian_bandit"
 
     def sample_level(self, key: jax.Array) -> GaussianLevel:
         """Draw standard normal means; the rewards' standard deviation is 1."""
@@ -205,10 +197,9 @@ class GaussianBandit(Bandit):
     def check(self, level: GaussianLevel) -> GaussianLevel:
         """Return a concrete level if it is valid."""
         values = jax.tree.map(np.asarray, super().check(level))
-        shape = (self.num_arms,)
-        require(values.std.shape == shape, values, "std", f"of shape {shape}")
-        valid = (values.std >= 0) & (values.std < math.inf)
-        require(bool(valid.all()), values, "std", "finite and >= 0")
+        require(values.std.shape == (self.num_arms,), values, "std", f"of shape {(self.num_arms,)}")
+        is_valid = (values.std >= 0) & (values.std < math.inf)
+        require(bool(is_valid.all()), values, "std", "finite and >= 0")
         return level
 
     def pay(self, key, mean: jax.Array, action: jax.Array, params: GaussianLevel) -> jax.Array:
@@ -217,7 +208,7 @@ class GaussianBandit(Bandit):
 
 
 class ContextualBandit(GaussianBandit):
-    """Gaussian arms whose means are looked up by a context, which is observed before the pull."""
+    """Gaussian arms whose means depend on a context, which is observed before the pull."""
 
     def __init__(self, num_contexts: int = 5, num_arms: int = 10, max_steps_in_episode: int = 100):
         """Make an environment.
@@ -225,7 +216,7 @@ class ContextualBandit(GaussianBandit):
         Args:
             num_contexts: number of observations.
             num_arms: number of actions.
-            max_steps_in_episode: pulls, of sampled levels.
+            max_steps_in_episode: pulls in an episode of a sampled level.
 
         Raises:
             ValueError: naming the setting that is not valid.
@@ -234,10 +225,7 @@ class ContextualBandit(GaussianBandit):
         self.num_contexts = num_contexts
         require_count(self, "num_contexts")
 
-    @property
-    def name(self) -> str:
-        """Name of the environment."""
-        return "contextual_bandit"
+    name = "contextual_bandit"
 
     @property
     def means_shape(self) -> tuple[int, int]:
@@ -254,9 +242,8 @@ class ContextualBandit(GaussianBandit):
         """Return a concrete level if it is valid."""
         values = jax.tree.map(np.asarray, super().check(level))
         shape, probs = (self.num_contexts,), values.context_prob
-        require(probs.shape == shape, values, "context_prob", f"of shape {shape}")
-        is_simplex = _are_probs(probs) and abs(probs.sum() - 1) < 1e-4
-        require(bool(is_simplex), values, "context_prob", ">= 0 and sum to 1")
+        is_simplex = probs.shape == shape and _are_probs(probs) and abs(probs.sum() - 1) < 1e-4
+        require(bool(is_simplex), values, "context_prob", f"of shape {shape}, >= 0 and sum to 1")
         return level
 
     def begin(self, key: jax.Array, params: ContextualLevel) -> tuple[jax.Array, jax.Array]:
@@ -269,15 +256,15 @@ class ContextualBandit(GaussianBandit):
         return self.begin(key, params)
 
     def optimal_return(self, params: ContextualLevel) -> jax.Array:
-        """Expected return of an episode of the best arm in every context, float32."""
+        """Return the expected return of the best arm in every context, float32."""
         return params.max_steps_in_episode * jnp.sum(params.context_prob * params.means.max(-1))
 
 
 class NonStationaryBandit(BernoulliBandit):
-    """Bernoulli arms whose means drift, switch, or both, each on its own.
+    """Bernoulli arms whose means drift, switch, or both, independently of each other.
 
-    The walk is reflected at 0 and 1: unlike a clipped one it does not stick to the ends, keeps the
-    uniform distribution that switches draw from, and has a known law at every time.
+    The walk is reflected at 0 and 1. Unlike a clipped walk it does not stick to the ends, it keeps
+    a uniform distribution uniform, and its distribution is known at every time.
     """
 
     def __init__(
@@ -291,7 +278,7 @@ class NonStationaryBandit(BernoulliBandit):
 
         Args:
             num_arms: number of actions.
-            max_steps_in_episode, walk_std, switch_prob: of sampled levels.
+            max_steps_in_episode, walk_std, switch_prob: see `NonStationaryLevel`.
 
         Raises:
             ValueError: naming the setting that is not valid.
@@ -301,13 +288,10 @@ class NonStationaryBandit(BernoulliBandit):
         require(0 <= walk_std < math.inf, self, "walk_std", "a finite number >= 0")
         require(0 <= switch_prob <= 1, self, "switch_prob", "in [0, 1]")
 
-    @property
-    def name(self) -> str:
-        """Name of the environment."""
-        return "non_stationary_bandit"
+    name = "non_stationary_bandit"
 
     def sample_level(self, key: jax.Array) -> NonStationaryLevel:
-        """Draw the first means from [0, 1]."""
+        """Draw the first means uniformly from [0, 1]."""
         arms, rates = super().sample_level(key), (self.walk_std, self.switch_prob)
         return NonStationaryLevel(arms.means, arms.max_steps_in_episode, *map(jnp.float32, rates))
 
@@ -319,7 +303,7 @@ class NonStationaryBandit(BernoulliBandit):
         return level
 
     def change(self, key: jax.Array, state: BanditState, params: NonStationaryLevel):
-        """Walk, and switch some."""
+        """Move all means, and replace some."""
         walk_key, switch_key, mean_key = jax.random.split(key, 3)
         walked = state.means + params.walk_std * jax.random.normal(walk_key, self.means_shape)
         walked = jnp.abs((walked + 1) % 2 - 1)  # reflected at 0 and 1
@@ -328,11 +312,11 @@ class NonStationaryBandit(BernoulliBandit):
         return jnp.where(switched, drawn, walked), state.context
 
     def optimal_return(self, params: NonStationaryLevel) -> jax.Array:
-        """Expected return of an episode of always pulling the arm that is best at the time.
+        """Return the expected return of always pulling the best arm, float32.
 
-        The sum over pulls of E[max mean] = ∫ 1 - Π_arm P(mean <= x) dx over [0, 1], by quadrature
-        between the first means, where the integrand may jump: exact to 1e-4 a pull, and mostly to
-        float32.
+        It is the sum over pulls of E[max mean] = ∫ 1 - Π_arm P(mean <= x) dx over [0, 1], by
+        quadrature between the first means, where the integrand may jump. The error is at most 1e-4
+        a pull, and mostly that of float32.
         """
         nodes, weights = np.polynomial.legendre.leggauss(64)
         ends = jnp.concatenate([jnp.zeros(1), jnp.sort(params.means), jnp.ones(1)])
@@ -350,10 +334,10 @@ class NonStationaryBandit(BernoulliBandit):
 def mean_cdf(level: NonStationaryLevel, time: jax.Array, x: jax.Array) -> jax.Array:
     """Probability that an arm's mean is at most x after `time` pulls: float32 `[num_arms, *x]`.
 
-    An arm that has switched is uniform, and stays so. The others have made a Gaussian walk, seen
-    through mirrors at 0 and 1: a sum over images, at distances of 2.
+    An arm that has switched is and stays uniform. The others have made a reflected Gaussian walk:
+    a sum over mirror images at distances of 2.
     """
-    # from a standard deviation of 2 on the walk is uniform to 1e-8, and needs no more images
+    # from a standard deviation of 2 on, the walk is uniform to 1e-8, so more images change nothing
     std = jnp.clip(level.walk_std * jnp.sqrt(time), 1e-6, 2.0)
     distance = 2 * jnp.arange(-6, 7) - level.means.reshape(-1, *[1] * (x.ndim + 1))
     upper, lower = (distance + sign * x[..., None] for sign in (1, -1))

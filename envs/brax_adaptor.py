@@ -1,28 +1,62 @@
 """Brax's environments on the gymnax 1.x interface.
 
-Brax's own wrappers mark truncation but lose the final observation. Here an episode's end is
-`terminated` (the body fell) or `truncated` (time is up), and `final_observation` is the body's,
-not the reset one's.
+Brax's own wrappers mark truncation but lose the final observation. Here an episode ends
+`terminated` (the body fell) or `truncated` (time is up), and `final_observation` is the observation
+before the reset.
 """
 
+import contextlib
+import io
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import brax.envs
 import jax
 import jax.numpy as jnp
+import mujoco
 from flax import struct
 from gymnax.environments import spaces
 
 from purejaxrl.parts.wrappers import Restarting
+from purejaxrl.validation import require_choice, require_known
+
+BACKENDS = ("generalized", "positional", "spring", "mjx")
+"""Brax's physics."""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide what Brax and MuJoCo say at every use: deprecations, and that warp is not installed."""
+
+    def warn(message: str) -> None:  # without it MuJoCo also writes a file, MUJOCO_LOG.TXT
+        if "is deprecated" not in message:
+            warnings.warn(f"MuJoCo: {message}", stacklevel=2)
+
+    printed, before = io.StringIO(), mujoco.get_mju_user_warning()
+    try:
+        mujoco.set_mju_user_warning(warn)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(printed):
+            warnings.filterwarnings("ignore", "Brax System", UserWarning)
+            yield
+    finally:
+        mujoco.set_mju_user_warning(before)
+        lines = printed.getvalue().splitlines(keepends=True)
+        sys.stdout.writelines(line for line in lines if not line.startswith("Failed to import"))
+
+
+with _quiet():
+    import brax.envs
+    import brax.io.html
 
 
 @struct.dataclass
 class BraxState:
-    """The simulation, where its episodes start, and steps in this one (int32)."""
+    """The simulation, where its episodes start, and the time."""
 
     brax: brax.envs.State
     start: brax.envs.State
-    time: jax.Array
+    time: jax.Array  # int32, steps since the reset
 
 
 @struct.dataclass
@@ -35,8 +69,8 @@ class BraxParams:
 class BraxEnvironment(Restarting):
     """A Brax task.
 
-    A reset of the simulation costs many steps, so an environment returns to the state of its
-    first reset (as Brax's own auto-reset does); different environments start differently.
+    A reset of the simulation costs many steps. Each environment therefore returns to the state of
+    its first reset, as with Brax's own auto-reset. Different environments start differently.
     """
 
     def __init__(self, task: str, backend: str = "spring", **settings: Any):
@@ -44,12 +78,18 @@ class BraxEnvironment(Restarting):
 
         Args:
             task: Brax's name for it, such as "ant".
-            backend: physics: "generalized", "positional", "spring" or "mjx".
-            settings: what the task's constructor takes.
+            backend: physics, one of `BACKENDS`.
+            settings: arguments of the task's constructor.
+
+        Raises:
+            ValueError: for an unknown task or backend.
         """
         super().__init__()
         self.task, self.backend = task, backend
-        self.brax = brax.envs.get_environment(task, backend=backend, **settings)
+        require_choice(self, "backend", BACKENDS)
+        require_known("Brax task", task, brax.envs._envs)
+        with _quiet():
+            self.brax = brax.envs.get_environment(task, backend=backend, **settings)
 
     @property
     def name(self) -> str:
@@ -66,7 +106,7 @@ class BraxEnvironment(Restarting):
         return state.start.obs, BraxState(state.start, state.start, jnp.int32(0))
 
     def step_env(self, key: jax.Array, state: BraxState, action: jax.Array, params: BraxParams):
-        """Step the simulation; actions beyond [-1, 1] are clipped, as everywhere in Brax."""
+        """Step the simulation; actions are clipped to [-1, 1], as everywhere in Brax."""
         stepped = self.brax.step(state.brax, jnp.clip(action, -1.0, 1.0))
         state = state.replace(brax=stepped, time=state.time + 1)
         obs, state = self._apply_transition_gradient_policy(stepped.obs, state)
@@ -84,3 +124,11 @@ class BraxEnvironment(Restarting):
     def observation_space(self, params: Any = None) -> spaces.Box:
         """Return an unbounded box."""
         return spaces.Box(-jnp.inf, jnp.inf, (self.brax.observation_size,))
+
+    def render_html(self, states: Sequence[BraxState]) -> str:
+        """Show states as a web page with Brax's viewer, which the browser downloads."""
+        return brax.io.html.render(
+            self.brax.sys.tree_replace({"opt.timestep": self.brax.dt}),
+            [state.brax.pipeline_state for state in states],
+            colab=False,
+        )

@@ -1,15 +1,15 @@
-"""Delayed chains, in which LPG was discovered among others (Oh et al. 2020, appendix A.3).
+"""Delayed chains, one of the environments of LPG's discovery (Oh et al. 2020, appendix A.3).
 
-The first of two actions decides what the end of the chain pays: +1 if it was the right one, else
--1. No later action changes anything. The credit is hard to assign where the chain is long, its
-length random, or a reward of ±1 at random comes with every step on the way.
+The first of two actions decides the reward at the end of the chain: +1 if it was right, else -1. No
+later action matters. Credit is hard to assign if the chain is long, if its length is random, or if
+every step before the last has a random reward of ±1.
 
-As secondary sources tell of it: lengths of 5 to 30 steps (`short`) or 5 to 50 (`long`), drawn once
-per lifetime; noise of ±1 (`short_noisy`, `long_noisy`); an observation in which 20 random bits hide
-the informative ones (`distracted`). Our reading, where they leave room: the right action, too, is
-drawn once per level (`one_is_right_prob` of 0 or 1; any other draws it anew for every episode); it
-is observed before the first action, so that in either case the process is Markov and the optimum
-is +1; noise comes with every step but the last.
+Secondary sources describe lengths of 5 to 30 steps (`short`) or 5 to 50 (`long`), drawn once per
+lifetime, noise of ±1 (`short_noisy`, `long_noisy`), and an observation in which 20 random bits hide
+the informative ones (`distracted`). They leave three things open, which are chosen here. The right
+action is drawn once per level too (`one_is_right_prob` of 0 or 1; other values draw it for every
+episode). It is observed before the first action, so the process is Markov and the optimum is +1.
+Every step but the last has noise.
 """
 
 import functools
@@ -28,30 +28,30 @@ NUM_DISTRACTORS = 20
 
 @struct.dataclass
 class Level:
-    """A chain. Its length is drawn for every episode, uniformly between two bounds."""
+    """A chain. Its length is drawn for every episode, uniformly from min_length to max_length."""
 
     min_length: jax.Array  # int32, steps
-    max_length: jax.Array  # int32, steps; equal to min_length where the delay is not random
-    one_is_right_prob: jax.Array  # float32, that an episode's right first action is 1, not 0
-    noise: jax.Array  # float32, size of the ± reward of every step but the last
+    max_length: jax.Array  # int32, steps; equal to min_length for a fixed delay
+    one_is_right_prob: jax.Array  # float32, probability that the right first action is 1, not 0
+    noise: jax.Array  # float32, size of the random reward of every step but the last
     max_steps_in_episode: jax.Array  # int32
 
 
 @struct.dataclass
 class ChainState:
-    """What was drawn for this episode, and what came of it."""
+    """The chain of this episode, and the agent's position on it."""
 
     length: jax.Array  # int32, steps
     right_action: jax.Array  # int32, 0 or 1
     chose_right: jax.Array  # bool; False before the first action
-    distractors: jax.Array  # bool [num_distractors], drawn anew with every step
+    distractors: jax.Array  # bool [num_distractors], drawn at every step
     time: jax.Array  # int32, steps since the reset
 
 
 class DelayedChain(environment.Environment):
     """A delayed chain with a tabular observation: int32, `2 * time + bit`.
 
-    Before the first action the bit tells which one is right, afterwards whether it was taken.
+    Before the first action the bit is the right action, afterwards whether it was taken.
     """
 
     num_distractors = 0
@@ -60,8 +60,8 @@ class DelayedChain(environment.Environment):
         """Make an environment for chains of at most `max_length` steps.
 
         Args:
-            min_length, max_length: between which `sample_level` draws.
-            noise: of sampled levels.
+            min_length, max_length: range of the lengths that `sample_level` draws.
+            noise: size of the random rewards in sampled levels.
 
         Raises:
             ValueError: naming the setting that is not valid.
@@ -79,7 +79,7 @@ class DelayedChain(environment.Environment):
         return self._level(action_key, length, length)
 
     def sample_random_delay(self, key: jax.Array) -> Level:
-        """Draw a level with one right action, but a length of its own for every episode."""
+        """Draw a level with one right action; every episode draws its own length."""
         return self._level(key, jnp.int32(self.min_length), jnp.int32(self.max_length))
 
     def _level(self, key: jax.Array, min_length: jax.Array, max_length: jax.Array) -> Level:
@@ -107,9 +107,9 @@ class DelayedChain(environment.Environment):
         return level
 
     def optimal_return(self, params: Level) -> jax.Array:
-        """Expected undiscounted return of taking the right action first, float32.
+        """Return the expected undiscounted return of taking the right action first, float32.
 
-        Noise is zero on average, so it is the probability that the time limit lets a chain end.
+        Noise is zero on average, so it is the probability that a chain ends before the time limit.
         """
         num_lengths = params.max_length - params.min_length + 1
         num_within = params.max_steps_in_episode - params.min_length + 1
@@ -164,7 +164,7 @@ class DelayedChain(environment.Environment):
 
     @property
     def num_actions(self) -> int:
-        """Two, of which the first decides."""
+        """Two."""
         return 2
 
     @property
@@ -177,15 +177,15 @@ class DelayedChain(environment.Environment):
         return spaces.Discrete(self.num_actions)
 
     def observation_space(self, params: Level | None = None) -> spaces.Space:
-        """Indices up to that of the longest chain's end."""
+        """Return the indices of all times and bits."""
         return spaces.Discrete(2 * (self.max_length + 1))
 
 
 class DistractedChain(DelayedChain):
-    """A delayed chain seen as bits: float32 `[2 + num_distractors]`.
+    """A delayed chain observed as bits: float32 `[2 + num_distractors]`.
 
-    Which action is right, whether it was taken (0 before the first), and as many random bits.
-    The time is not shown.
+    The bits are the right action, whether it was taken (0 before the first action), and random
+    ones. The time is not observed.
     """
 
     def __init__(
@@ -198,8 +198,8 @@ class DistractedChain(DelayedChain):
         """Make an environment for chains of at most `max_length` steps.
 
         Args:
-            min_length, max_length: between which `sample_level` draws.
-            noise: of sampled levels.
+            min_length, max_length: range of the lengths that `sample_level` draws.
+            noise: size of the random rewards in sampled levels.
             num_distractors: number of random bits.
 
         Raises:

@@ -1,16 +1,16 @@
 """The grid-world in which LPG and GROOVE discover algorithms (Oh et al. 2020, Jackson et al. 2023).
 
-An agent walks a walled grid and collects objects on contact. What an object is worth, whether it
-ends the episode and how soon it comes back are properties of its type, and all of them are part of
+An agent walks a walled grid and collects objects on contact. The type of an object sets its reward,
+its probability of ending the episode, and its probability of coming back. All of this is part of
 the level: a traced pytree, so that one compiled program trains agents on thousands of levels.
 
-One step: move (walls and edges block), collect what stands there, let absent objects respawn (not
-the one just collected), then terminate with the collected object's probability. The time limit
-truncates. In the published code objects could respawn inside walls, and the time limit counted as
-termination; here neither happens.
+In one step the agent moves (walls and edges block it) and collects the object in its cell. Absent
+objects respawn, except the one just collected. Then the episode terminates with the collected
+object's probability. The time limit truncates. In the published code objects could respawn inside
+walls, and the time limit counted as termination; here neither happens.
 
-A cell is an index into the padded grid, `row * max_size + column`; whatever lies outside a smaller
-level is wall. `gridworld_levels.py` draws levels, `gridworld_solution.py` solves them.
+A cell is an index into the padded grid, `row * max_size + column`. Cells outside a smaller level
+are walls. `gridworld_levels.py` draws levels, `gridworld_solution.py` solves them.
 """
 
 from collections.abc import Callable
@@ -24,22 +24,31 @@ from gymnax.environments import spaces
 
 from purejaxrl.parts.wrappers import Restarting
 
+LEGEND = {
+    "agent": (50, 90, 220),
+    "wall": (60, 60, 60),
+    "reward": (100, 255, 100),
+    "penalty": (255, 100, 100),
+    "dark centre: may end the episode": (40, 40, 40),
+}
+"""Colours of a picture."""
+
 MOVES = np.array([(-1, 0), (1, 0), (0, -1), (0, 1), (0, 0)], np.int32)
 """(row, column) steps of the actions up, down, left, right, no-op."""
 
 TIME_SCALE = 0.001
-"""What a step counts in the time that is observed."""
+"""Scale of the observed time: it is counted in thousands of steps."""
 
 
 @struct.dataclass
 class Level:
-    """A level. Shapes are fixed by the environment: its largest grid, most objects, most types."""
+    """A level. The environment's `Extent` fixes the shapes."""
 
-    walls: jax.Array  # bool [max_size, max_size]; all beyond a smaller grid is wall
+    walls: jax.Array  # bool [max_size, max_size]; cells outside a smaller grid are walls
     start: jax.Array  # int32, the agent's first cell
     object_cell: jax.Array  # int32 [max_objects]
     object_type: jax.Array  # int32 [max_objects]
-    object_exists: jax.Array  # bool [max_objects]; the others are padding
+    object_exists: jax.Array  # bool [max_objects]; False: padding
     reward: jax.Array  # float32 [num_types]
     terminate_prob: jax.Array  # float32 [num_types]
     respawn_prob: jax.Array  # float32 [num_types], per step
@@ -48,16 +57,16 @@ class Level:
 
 @struct.dataclass
 class GridState:
-    """Where everything is."""
+    """Where the agent and the objects are."""
 
-    cell: jax.Array  # int32, the agent's
+    cell: jax.Array  # int32, of the agent
     object_cell: jax.Array  # int32 [max_objects]
     object_present: jax.Array  # bool [max_objects]
     time: jax.Array  # int32, steps since the reset
 
 
 class Extent(NamedTuple):
-    """What decides the shapes of a level."""
+    """Largest grid, most objects and most types of an environment: the shapes of its levels."""
 
     max_size: int
     max_objects: int
@@ -70,12 +79,12 @@ class Extent(NamedTuple):
 
     @property
     def num_rows(self) -> int:
-        """Rows of a table with one for each cell and set of present objects."""
+        """Rows of a table with a row for each cell and each set of present objects."""
         return self.num_cells * 2**self.max_objects
 
 
 def move(walls: jax.Array, cell: jax.Array, action: jax.Array) -> jax.Array:
-    """Cell after a move, int32: the same one where a wall or the edge blocks."""
+    """Return the cell after a move, int32; a wall or the edge keeps the agent in its cell."""
     size = walls.shape[-1]
     row, column = jnp.array([cell // size, cell % size]) + jnp.asarray(MOVES)[action]
     row, column = jnp.clip(row, 0, size - 1), jnp.clip(column, 0, size - 1)
@@ -83,14 +92,14 @@ def move(walls: jax.Array, cell: jax.Array, action: jax.Array) -> jax.Array:
 
 
 def table_row(cell: jax.Array, present: jax.Array, num_cells: int) -> jax.Array:
-    """Index of (agent's cell, which objects are present), int32."""
+    """Return the index of (agent's cell, which objects are present), int32."""
     return cell + num_cells * (present * 2 ** np.arange(present.shape[-1])).sum(-1).astype(
         jnp.int32
     )
 
 
 class Observation(NamedTuple):
-    """What an agent sees: a function of state and level, and the space of its values."""
+    """What an agent sees: a function of state and level, and the space that it maps to."""
 
     observe: Callable[[GridState, Level, Extent], Any]
     space: Callable[[Extent], spaces.Space]
@@ -137,14 +146,16 @@ OBSERVATIONS = {
         _observe_planes, lambda extent: _vector(extent.num_cells * (1 + extent.num_types) + 1)
     ),
 }
-"""`row`: a table's row and the time, exact where objects stay put. `one_hot`: the same as a vector.
-`planes`: the agent's cell and a plane of cells for each type of object, with the time, flat."""
+"""`row`: index of the state in a table, and the time; complete unless objects move. `one_hot`: the
+same as a vector. `planes`: a vector of the agent's cell, the cells of the objects of each type, and
+the time; always complete."""
 
 
 class GridWorld(Restarting):
-    """The grid-world with objects that come back where they stood."""
+    """The grid-world with objects that come back where they were."""
 
     draws_per_object = 1  # random numbers per step: whether it comes back
+    legend = LEGEND
 
     def __init__(
         self,
@@ -154,9 +165,9 @@ class GridWorld(Restarting):
         """Make an environment for levels of one extent.
 
         Args:
-            sample_level: draws a level from a key, such as `LEVELS["small"].sample`; what it
-                draws first is the default level.
-            observation: one of `OBSERVATIONS`, or your own.
+            sample_level: draws a level from a key, such as `LEVELS["small"].sample`. The level of
+                `key(0)` is the default one.
+            observation: one of `OBSERVATIONS`, or another.
         """
         super().__init__()
         self.sample_level, self.observation = sample_level, observation
@@ -183,11 +194,11 @@ class GridWorld(Restarting):
         return self.level
 
     def reset_env(self, key: jax.Array, params: Level) -> tuple[Any, GridState]:
-        """Begin an episode: it draws nothing."""
+        """Start an episode; the key is not used."""
         return self.restart(None, params)
 
     def restart(self, state: GridState | None, params: Level) -> tuple[Any, GridState]:
-        """Put the agent at the start, and every object where the level has it."""
+        """Put the agent and all objects where the level has them."""
         state = GridState(params.start, params.object_cell, params.object_exists, jnp.int32(0))
         return self.observe(state, params), state
 
@@ -216,7 +227,7 @@ class GridWorld(Restarting):
         return obs, state, reward, terminated, {}
 
     def respawn_cells(self, place, state: GridState, cell, respawned, params: Level) -> jax.Array:
-        """Cells of all objects once some have respawned: int32 `[max_objects]`."""
+        """Return the objects' cells after some have respawned: int32 `[max_objects]`."""
         return state.object_cell
 
     def is_truncated(self, state: GridState, params: Level) -> jax.Array:
@@ -238,8 +249,9 @@ class GridWorld(Restarting):
     def render(self, state: GridState, params: Level, tile: int = 16) -> np.ndarray:
         """Draw a state: uint8 `[max_size * tile, max_size * tile, 3]`.
 
-        Walls are dark, the agent is a blue disc, objects are squares, the greener the more they
-        are worth and the redder the more they cost; one that may end the episode has a dark core.
+        Walls are dark and the agent is a blue disc. Objects are squares: a reward is the greener
+        the larger it is, a penalty the redder. The dark centre of an object grows with its
+        probability of ending the episode.
         """
         state, params = jax.tree.map(np.asarray, (state, params))
         size = self.extent.max_size
@@ -257,23 +269,23 @@ class GridWorld(Restarting):
             state.object_cell, params.object_type, state.object_present, strict=True
         ):
             if present:
-                worth = int(155 * np.clip(abs(params.reward[kind]), 0, 1))
+                worth = int(50 + 105 * np.clip(abs(params.reward[kind]), 0, 1))
                 good = params.reward[kind] >= 0
                 colour = (100, 100 + worth, 100) if good else (100 + worth, 100, 100)
                 paint(cell, centre < 0.4 * tile, colour)
                 core = 0.25 * tile * np.sqrt(params.terminate_prob[kind])
                 paint(cell, centre < core, (40, 40, 40))
-        paint(state.cell, row**2 + column**2 < (0.3 * tile) ** 2, (50, 90, 220))
+        paint(state.cell, row**2 + column**2 < (0.35 * tile) ** 2, LEGEND["agent"])
         return image
 
 
 class MovingGridWorld(GridWorld):
-    """The grid-world (`rand_*`) with objects that come back elsewhere, on a free cell."""
+    """The grid-world (`rand_*`) with objects that come back in another free cell."""
 
-    draws_per_object = 2  # where it comes back, too
+    draws_per_object = 2  # whether and where it comes back
 
     def respawn_cells(self, place, state: GridState, cell, respawned, params: Level) -> jax.Array:
-        """Draw a free cell for each respawned object: no wall, no agent, no other object."""
+        """Draw a cell without wall, agent or other object for each respawned object."""
         free = ~params.walls.ravel()
         free = free.at[cell].set(False)
         standing = jnp.where(state.object_present, state.object_cell, self.extent.num_cells)
@@ -287,7 +299,7 @@ class MovingGridWorld(GridWorld):
 
 
 def _draw(chance: jax.Array, free: jax.Array) -> jax.Array:
-    """Map a number in [0, 1) to a free cell, all alike; first its row, for that is quicker."""
+    """Map a uniform number in [0, 1) to a uniform free cell: first its row, which is faster."""
     upto = np.tri(free.shape[-1], dtype=np.int32)  # sums of the first 1, 2, … of what follows
     rows = upto @ free.sum(-1)
     rank = jnp.minimum(jnp.floor(chance * rows[-1]).astype(jnp.int32), rows[-1] - 1)

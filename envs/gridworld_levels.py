@@ -1,8 +1,7 @@
 """Levels of the grid-world: the handcrafted ones, and distributions over them.
 
-The facts are those of the LPG / GROOVE / TA-LPG line (arXiv 2007.08794, 2310.02782, 2402.05828).
-The start and the objects' cells are drawn anew for every sampled level, in the handcrafted levels
-too, on distinct free cells.
+They follow LPG, GROOVE and TA-LPG (arXiv 2007.08794, 2310.02782, 2402.05828). The start and the
+objects are on distinct free cells, drawn for every sampled level, also of the handcrafted ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,16 +14,17 @@ import numpy as np
 from envs.gridworld import Extent, Level
 from envs.maze import held_out
 
-Range = tuple[float, float]
+SampleLevel = Callable[[jax.Array], Level]
+"""Draws a level from a typed key."""
 
 
 class Levels(NamedTuple):
     """A distribution over levels of one extent."""
 
     extent: Extent
-    sample: Callable[[jax.Array], Level]  # a pure function of a typed key
-    lifetime: tuple[int, int]  # least and most agent updates in a life, log-uniform between
-    moving: bool = False  # whether objects come back elsewhere (`MovingGridWorld`)
+    sample: SampleLevel
+    lifetime: tuple[int, int]  # least and most agent updates in a life, log-uniform
+    moving: bool = False  # whether objects come back in another cell (`MovingGridWorld`)
 
     def sample_lifetime(self, key: jax.Array) -> jax.Array:
         """Draw the length of an agent's life on such a level: int32, in updates."""
@@ -40,12 +40,12 @@ def from_text(
     respawn_prob: Sequence[float],
     max_steps: int,
 ) -> Level:
-    """Read a level drawn by hand.
+    """Read a level from text.
 
     Args:
         text: a square of rows: `#` wall, `.` floor, `A` the agent's start, a digit an object of
             that type.
-        extent: what it is padded to.
+        extent: largest grid, most objects and most types; the level is padded to it.
         reward, terminate_prob, respawn_prob: by type.
         max_steps: time limit.
 
@@ -59,37 +59,34 @@ def from_text(
     for i, row in enumerate(rows):
         if len(row) != side:
             raise ValueError(f"text: row {i} has {len(row)} cells; every row must have {side}")
-    starts, objects = [], []
-    for i, row in enumerate(rows):
-        for j, letter in enumerate(row):
-            if letter == "A":
-                starts.append(i * extent.max_size + j)
-            elif letter.isdigit():
-                objects.append((i * extent.max_size + j, int(letter)))
-            elif letter not in "#.":
-                raise ValueError(
-                    f"text: {letter!r} in cell ({i}, {j}) is not one of '#.A' or digit"
-                )
+    letters = np.full((extent.max_size, extent.max_size), "#")
+    letters[:side, :side] = [list(row) for row in rows]
+    for i, j in np.argwhere(~np.isin(letters, list("#.A0123456789")))[:1]:
+        raise ValueError(
+            f"text: {str(letters[i, j])!r} in cell ({i}, {j}) is not one of '#.A' or digit"
+        )
+    starts = np.flatnonzero(letters == "A")
+    cells = np.flatnonzero(np.char.isdigit(letters))
     if len(starts) != 1:
         raise ValueError(f"text: {len(starts)} starts are not valid; there must be one 'A'")
-    if len(objects) > extent.max_objects:
-        raise ValueError(f"text: {len(objects)} objects; at most {extent.max_objects} fit")
-    walls = np.ones((extent.max_size, extent.max_size), bool)
-    walls[:side, :side] = [[letter == "#" for letter in row] for row in rows]
-    padding = extent.max_objects - len(objects)
-    by_type = lambda x: np.pad(np.float32(x), (0, max(0, extent.num_types - len(x))))  # noqa: E731
+    if len(cells) > extent.max_objects:
+        raise ValueError(f"text: {len(cells)} objects; at most {extent.max_objects} fit")
     level = Level(
-        walls=walls,
+        walls=letters == "#",
         start=np.int32(starts[0]),
-        object_cell=np.array([cell for cell, _ in objects] + [0] * padding, np.int32),
-        object_type=np.array([kind for _, kind in objects] + [0] * padding, np.int32),
-        object_exists=np.arange(extent.max_objects) < len(objects),
-        reward=by_type(reward),
-        terminate_prob=by_type(terminate_prob),
-        respawn_prob=by_type(respawn_prob),
+        object_cell=_padded(cells, extent.max_objects, np.int32),
+        object_type=_padded(letters.ravel()[cells].astype(int), extent.max_objects, np.int32),
+        object_exists=np.arange(extent.max_objects) < len(cells),
+        reward=_padded(reward, extent.num_types),
+        terminate_prob=_padded(terminate_prob, extent.num_types),
+        respawn_prob=_padded(respawn_prob, extent.num_types),
         max_steps_in_episode=np.int32(max_steps),
     )
     return jax.tree.map(jnp.asarray, check(level))
+
+
+def _padded(values: Sequence[float], length: int, dtype: type = np.float32) -> np.ndarray:
+    return np.pad(np.asarray(values, dtype), (0, max(0, length - len(values))))
 
 
 def check(level: Level) -> Level:
@@ -135,7 +132,7 @@ def _log_uniform(key: jax.Array, low: float, high: float, shape=()) -> jax.Array
 
 
 def _log_uniform_int(key: jax.Array, low: int, high: int) -> jax.Array:
-    """An integer from low to high, both included; its logarithm uniform."""
+    """Draw an integer from low to high, both included, with a uniform logarithm."""
     return jnp.clip(jnp.floor(_log_uniform(key, low, high + 1)), low, high).astype(jnp.int32)
 
 
@@ -149,41 +146,36 @@ def _open_grid(size: int) -> np.ndarray:
     return np.zeros((size, size), bool)
 
 
-def _pad(walls: np.ndarray, max_size: int) -> np.ndarray:
-    extra = max_size - len(walls)
-    return np.pad(walls, (0, extra), constant_values=True)
-
-
 class Handcrafted(NamedTuple):
     """One of the named levels, before its start and objects are drawn."""
 
     walls: np.ndarray
     kinds: tuple[int, ...]  # the type of each object
-    reward: tuple[float, ...]  # by type, as the two that follow
-    terminate_prob: tuple[float, ...]
-    respawn_prob: tuple[float, ...]
+    reward: tuple[float, ...]  # by type
+    terminate_prob: tuple[float, ...]  # by type
+    respawn_prob: tuple[float, ...]  # by type
     max_steps: int
 
     @property
     def extent(self) -> Extent:
-        """The shapes that hold it exactly."""
+        """The smallest shapes that hold it."""
         return Extent(len(self.walls), len(self.kinds), len(self.reward))
 
     def sample(self, key: jax.Array, extent: Extent | None = None) -> Level:
         """Draw the start and the objects' cells; padded to an extent, by default its own."""
         max_size, max_objects, num_types = extent or self.extent
-        walls = jnp.asarray(_pad(self.walls, max_size))
+        outside = max_size - len(self.walls)
+        walls = jnp.asarray(np.pad(self.walls, (0, outside), constant_values=True))
         cells = _distinct_free_cells(key, walls, 1 + max_objects)
-        by_type = lambda x: jnp.float32(np.pad(x, (0, num_types - len(x))))  # noqa: E731
         return Level(
             walls=walls,
             start=cells[0],
             object_cell=cells[1:],
-            object_type=jnp.int32(np.pad(self.kinds, (0, max_objects - len(self.kinds)))),
+            object_type=jnp.asarray(_padded(self.kinds, max_objects, np.int32)),
             object_exists=jnp.arange(max_objects) < len(self.kinds),
-            reward=by_type(self.reward),
-            terminate_prob=by_type(self.terminate_prob),
-            respawn_prob=by_type(self.respawn_prob),
+            reward=jnp.asarray(_padded(self.reward, num_types)),
+            terminate_prob=jnp.asarray(_padded(self.terminate_prob, num_types)),
+            respawn_prob=jnp.asarray(_padded(self.respawn_prob, num_types)),
             max_steps_in_episode=jnp.int32(self.max_steps),
         )
 
@@ -204,12 +196,7 @@ def _long_dense_walls() -> np.ndarray:
     return walls
 
 
-def _rand_small_walls() -> np.ndarray:
-    walls = _open_grid(7)
-    walls.ravel()[[9, 25]] = True
-    return walls
-
-
+_SMALL_WALLS = np.isin(np.arange(49), (9, 25)).reshape(7, 7)
 _DENSE = Handcrafted(_open_grid(11), (0, 0, 1, 2), (1, -1, -1), (0, 0.5, 0), (0.05, 0.1, 0.5), 500)
 _LONG = Handcrafted(_open_grid(11), (0, 0, 1, 1), (1, -1), (0, 0.5), (0.01, 1), 1000)
 
@@ -217,26 +204,24 @@ TABULAR = {
     "dense": _DENSE,
     "sparse": Handcrafted(_open_grid(13), (0, 1), (1, -1), (1, 1), (0, 0), 50),
     "long": _LONG,
-    # Seven objects in LPG's paper; five where their number multiplies the table.
+    # LPG's paper has seven objects; five keep the table small.
     "longer": Handcrafted(_longer_walls(), (0, 0, 1, 1, 1), (1, -1), (0.1, 0.8), (0.01, 1), 2000),
     "long_dense": Handcrafted(_long_dense_walls(), (0, 0, 0, 0), (1,), (0,), (0.005,), 2000),
 }
-"""The handcrafted levels whose objects stay put."""
+"""The handcrafted levels whose objects come back where they were."""
 
 MOVING = {
     "rand_dense": _DENSE,
     "rand_long": _LONG,
-    "rand_small": Handcrafted(
-        _rand_small_walls(), (0, 0, 1, 1), (1, -1), (0, 0.5), (0.05, 0.1), 500
-    ),
+    "rand_small": Handcrafted(_SMALL_WALLS, (0, 0, 1, 1), (1, -1), (0, 0.5), (0.05, 0.1), 500),
     "rand_sparse": Handcrafted(_open_grid(7), (0, 1, 1), (1, -1), (1, 1), (1, 1), 50),
     "rand_very_dense": Handcrafted(_open_grid(11), (0,), (1,), (0,), (1,), 2000),
 }
-"""The handcrafted levels whose objects move when they respawn."""
+"""The handcrafted levels whose objects come back in another cell."""
 
 
 def _tabular(key: jax.Array) -> Level:
-    """One of the five tabular levels, uniformly."""
+    """Draw one of the five tabular levels."""
     which, cells = jax.random.split(key)
     extent = _common([level.extent for level in TABULAR.values()])
     draw = [lambda key, level=level: level.sample(key, extent) for level in TABULAR.values()]
@@ -248,16 +233,16 @@ def _common(extents: Sequence[Extent]) -> Extent:
 
 
 class Random(NamedTuple):
-    """A distribution over sizes, walls, objects and what those do; object i has type i."""
+    """A distribution over sizes, walls, objects and their types; object i has type i."""
 
     max_steps: tuple[int, int]  # log-uniform
     num_objects: tuple[int, int]  # uniform
     size: tuple[int, int]  # uniform
-    num_walls: int  # of the padded grid, without replacement: small grids get few
+    num_walls: int  # drawn on the padded grid without replacement, so small grids get few
 
     @property
     def extent(self) -> Extent:
-        """The shapes that hold every level."""
+        """The smallest shapes that hold every level."""
         return Extent(self.size[1], self.num_objects[1], self.num_objects[1])
 
     def sample(self, key: jax.Array) -> Level:
@@ -286,7 +271,7 @@ def _with_objects(
     max_steps: tuple[int, int],
     least_reward: float,
 ) -> Level:
-    """Fill a grid with `count` objects of as many types, the first worth at least 0."""
+    """Put `count` objects of as many types on a grid; the first has a reward of at least 0."""
     reward_key, terminate_key, respawn_key, steps_key = jax.random.split(types_key, 4)
     cells = _distinct_free_cells(cells_key, walls, 1 + num_types)
     low = jnp.full(num_types, least_reward).at[0].set(0.0)
@@ -321,14 +306,14 @@ SMALL_CORRIDOR = """
 
 
 def _maze_walls() -> np.ndarray:
-    """The wall maps of the standard mazes and of SmallCorridor: bool `[9, 13, 13]`."""
+    """Return the walls of the standard mazes and of SmallCorridor: bool `[9, 13, 13]`."""
     maps = [np.asarray(m.walls) for name, m in held_out().items() if "Trivial" not in name]
     corridor = [[letter == "#" for letter in row] for row in SMALL_CORRIDOR.split()]
     return np.array([*maps, corridor])
 
 
 def _mazes(key: jax.Array) -> Level:
-    """Three rewarding objects in a standard maze."""
+    """Draw three rewarding objects in a standard maze."""
     which_key, cells_key, types_key = jax.random.split(key, 3)
     maps = _maze_walls()
     walls = jnp.asarray(maps)[jax.random.randint(which_key, (), 0, len(maps))]
@@ -357,4 +342,4 @@ LEVELS: dict[str, Levels] = {
     "rand_all": Levels(_ALL.extent, _ALL.sample, (25_000, 25_000), moving=True),
     "mazes": Levels(Extent(13, 3, 3), _mazes, (2500, 2500)),
 }
-"""Every level and distribution of the literature by its name."""
+"""The levels and distributions of the literature by name."""

@@ -1,9 +1,9 @@
 """The exact optimum of a tabular grid-world level, by value iteration backwards in time.
 
-The state is the agent's cell, the set of objects present, and the time. Objects stand still, so at
-most one is collected in a step, and what is absent respawns independently: the expectation over
-respawns factorises over the objects. Undiscounted and over the level's finite horizon it is what
-normalises results; a learning agent itself bootstraps at the limit.
+The state is the agent's cell, the set of objects present, and the time. Objects do not move, so a
+step collects at most one. Absent objects respawn independently, so the expectation over respawns
+factorises over the objects. The undiscounted optimum up to the time limit normalises results. A
+learning agent, in contrast, bootstraps at the limit.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from envs.gridworld import MOVES, Level, move, table_row
 class Solution(NamedTuple):
     """The optimum at the start of an episode; rows as in `gridworld.table_row`."""
 
-    value: jax.Array  # float32 [num_rows], with all of the horizon left
+    value: jax.Array  # float32 [num_rows], at time 0
     optimal_return: jax.Array  # float32, from the level's start
 
 
@@ -26,8 +26,8 @@ def solve(level: Level, gamma: float | jax.Array = 1.0) -> Solution:
     """Solve a level whose objects do not move; vmap it over levels.
 
     Args:
-        level: of any extent. Its time limit is the horizon, after which nothing counts.
-        gamma: discount per step; 1 for the plain return.
+        level: of any extent. Rewards after its time limit do not count.
+        gamma: discount per step; 1 for the undiscounted return.
     """
     backup = _backup(level, gamma)
     steps = level.max_steps_in_episode
@@ -36,37 +36,12 @@ def solve(level: Level, gamma: float | jax.Array = 1.0) -> Solution:
     return Solution(value, value[start])
 
 
-def solve_policy(level: Level, max_steps: int, gamma: float | jax.Array = 1.0):
-    """Solve a level and keep the greedy action of every row at every time.
-
-    Args:
-        level: of any extent, its time limit at most `max_steps`.
-        max_steps: static length.
-        gamma: discount per step.
-
-    Returns:
-        The solution, and the optimal policy: int8 `[max_steps, num_rows]` by time since the reset,
-        meaningful up to the level's time limit.
-    """
-    backup = _backup(level, gamma)
-
-    def back(value, time):
-        action_value = backup(value)
-        beyond = time >= level.max_steps_in_episode
-        value = jnp.where(beyond, 0.0, action_value.max(0))
-        return value, action_value.argmax(0).astype(jnp.int8)
-
-    value, policy = jax.lax.scan(back, _zero(level), jnp.arange(max_steps), reverse=True)
-    start = table_row(level.start, level.object_exists, level.walls.size)
-    return Solution(value, value[start]), policy
-
-
 def _zero(level: Level) -> jax.Array:
     return jnp.zeros(level.walls.size * 2 ** level.object_cell.shape[-1])
 
 
 def _backup(level: Level, gamma: float | jax.Array):
-    """Make one step backwards: values `[num_rows]` to action values `[num_actions, num_rows]`."""
+    """Make a Bellman backup: values `[num_rows]` to action values `[num_actions, num_rows]`."""
     num_cells, num_objects = level.walls.size, level.object_cell.shape[-1]
     subsets = np.arange(2**num_objects)
     holds = (subsets[:, None] >> np.arange(num_objects)) % 2 == 1  # [subsets, objects]
@@ -77,7 +52,7 @@ def _backup(level: Level, gamma: float | jax.Array):
     arrived = jax.vmap(jax.vmap(move, (None, 0, 0)), (None, 0, 0))(level.walls, cells, actions)
 
     def after_respawn(value, collected=None):
-        """Expectation over respawns, `[subsets, ...]` of those present before to the same."""
+        """Take the expectation over respawns; `[subsets, ...]`, by the objects present before."""
         for i in range(num_objects):
             if i != collected:
                 value += respawn[i] * (value[subsets | 1 << i] - value)

@@ -3,7 +3,7 @@
 An agent turns left, turns right or steps forward until it stands on the goal, and sees the 5 x 5
 cells ahead of it, through walls. This is MiniGrid's maze as PAIRED (Dennis et al. 2020,
 arXiv 2012.02096), minimax and JaxUED (arXiv 2311.12716, 2403.13091) play it: 13 x 13 cells, walls
-all around that take no cells, and `1 - 0.9 * steps / max_steps` for reaching the goal. The goal
+all around that take no cells, and a reward of `1 - 0.9 * steps / max_steps` at the goal. The goal
 terminates an episode; the time limit truncates it.
 
 A cell is (row, column), row 0 on top. Directions are 0 right, 1 down, 2 left, 3 up: turning right
@@ -23,24 +23,33 @@ from gymnax.environments import spaces
 from numpy.typing import ArrayLike
 
 from purejaxrl.parts.wrappers import Restarting
-from purejaxrl.validation import require
+from purejaxrl.validation import require, require_count
 
 SIZE = 13
 MAX_STEPS = 250
 DIRECTIONS = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)], np.int32)
 """(row, column) steps to the right, down, to the left, up."""
 ARROWS = ">v<^"
-"""How the agent is written, by direction."""
+"""How a text shows the agent, by direction."""
+LEGEND = {
+    "agent": (230, 60, 50),
+    "goal": (40, 170, 70),
+    "floor": (20, 20, 20),
+    "wall": (90, 90, 90),
+    "floor in view": (70, 70, 70),
+    "wall in view": (140, 140, 140),
+}
+"""Colours of a picture."""
 LEFT, RIGHT, FORWARD = range(3)
 NUM_PLANES = 2 + len(DIRECTIONS)
 
 
 @struct.dataclass
 class Level:
-    """A maze. Smaller ones are padded with walls, so that all of a size stack."""
+    """A maze. Smaller mazes are padded with walls, so that mazes of one size can be stacked."""
 
     walls: jax.Array  # bool [size, size]
-    agent_pos: jax.Array  # int32 [2], the cell of the agent's start
+    agent_pos: jax.Array  # int32 [2], where the agent starts
     agent_dir: jax.Array  # int32, its first direction
     goal_pos: jax.Array  # int32 [2]
     max_steps_in_episode: jax.Array  # int32
@@ -75,17 +84,23 @@ def make_level(
     """
     level = Level(
         walls=np.asarray(walls, bool),
-        agent_pos=np.asarray(agent_pos, np.int32),
-        agent_dir=np.int32(agent_dir),
-        goal_pos=np.asarray(goal_pos, np.int32),
-        max_steps_in_episode=np.int32(max_steps),
+        agent_pos=_integers("agent_pos", agent_pos),
+        agent_dir=_integers("agent_dir", agent_dir),
+        goal_pos=_integers("goal_pos", goal_pos),
+        max_steps_in_episode=_integers("max_steps_in_episode", max_steps),
     )
-    with jax.ensure_compile_time_eval():  # concrete, even where a traced function asks for it
+    with jax.ensure_compile_time_eval():  # concrete even inside a traced function
         return jax.tree.map(jnp.asarray, check(level))
 
 
+def _integers(field: str, value: ArrayLike) -> np.ndarray:
+    if not np.issubdtype(np.asarray(value).dtype, np.integer):
+        raise ValueError(f"Level.{field}: {value} is not valid; it must be integer")
+    return np.asarray(value, np.int32)
+
+
 def check(level: Level) -> Level:
-    """Return a concrete level if it is valid; it need not be solvable.
+    """Return a concrete level if it is valid; it may be unsolvable.
 
     Raises:
         ValueError: naming the field and the cell that is not valid.
@@ -116,7 +131,7 @@ def check(level: Level) -> Level:
 
 
 def empty(size: int = SIZE, max_steps: int = MAX_STEPS) -> Level:
-    """A maze without walls, from the upper left corner, facing right, to the lower right one."""
+    """A maze without walls, from the upper left corner, facing right, to the lower right corner."""
     return make_level(np.zeros((size, size)), (0, 0), 0, (size - 1, size - 1), max_steps)
 
 
@@ -124,9 +139,9 @@ def from_text(text: str, size: int = SIZE, max_steps: int = MAX_STEPS) -> Level:
     """Read a level from rows of `#` wall, `.` floor, `G` goal, and the agent as one of `>v<^`.
 
     Args:
-        text: at most `size` rows and columns; what is missing becomes wall.
+        text: at most `size` rows and columns; missing cells become walls.
         size: of the level.
-        max_steps: time limit, which the text does not hold.
+        max_steps: time limit.
 
     Raises:
         ValueError: naming the row or the cell that is not valid.
@@ -157,7 +172,7 @@ def _cells(mask: np.ndarray) -> list[tuple[int, int]]:
 
 
 def to_text(level: Level) -> str:
-    """Write a level as `from_text` reads it, padding included; the time limit is left out."""
+    """Write a level as `from_text` reads it, with the padding and without the time limit."""
     grid = np.where(level.walls, "#", ".")
     grid[tuple(level.goal_pos)] = "G"
     grid[tuple(level.agent_pos)] = ARROWS[level.agent_dir]
@@ -172,17 +187,17 @@ def held_out() -> dict[str, Level]:
 
 
 def at(grid: jax.Array, cells: jax.Array, outside: Any) -> jax.Array:
-    """Values of a grid `[size, size]` at cells `[..., 2]`: shape `[...]`."""
+    """Return values of a grid `[size, size]` at cells `[..., 2]`: shape `[...]`."""
     return grid.at[cells[..., 0], cells[..., 1]].get(
         mode="fill", fill_value=outside, wrap_negative_indices=False
     )
 
 
 def view_cells(agent_pos: jax.Array, agent_dir: jax.Array, view_size: int) -> jax.Array:
-    """Cells that an agent sees, the agent's own in the middle of the last row.
+    """Return the cells that an agent sees; its own is in the middle of the last row.
 
     Returns:
-        int32 `[view_size, view_size, 2]`; cells may lie outside of the grid.
+        int32 `[view_size, view_size, 2]`; cells may lie outside the grid.
     """
     directions = jnp.asarray(DIRECTIONS)
     forward = np.arange(view_size)[::-1, None, None]
@@ -199,6 +214,8 @@ def goal_reward(steps: jax.Array, max_steps: jax.Array) -> jax.Array:
 class Maze(Restarting):
     """The maze, from the student's side."""
 
+    legend = LEGEND
+
     def __init__(
         self,
         sample_level: Callable[[jax.Array], Level] | None = None,
@@ -207,8 +224,8 @@ class Maze(Restarting):
         """Make an environment.
 
         Args:
-            sample_level: draws a level from a key, such as `maze_levels.uniform(60)`; what it
-                draws first is the default level. Without it that is a maze without walls.
+            sample_level: draws a level from a key, such as `maze_levels.uniform(60)`. The level of
+                `key(0)` is the default one. By default, a maze without walls.
             view_size: rows and columns of the agent's view.
 
         Raises:
@@ -217,6 +234,7 @@ class Maze(Restarting):
         super().__init__()
         self.sample_level = sample_level or (lambda key: empty())
         self.view_size = view_size
+        require_count(self, "view_size")
         odd = view_size >= 3 and view_size % 2 == 1
         require(odd, self, "view_size", "an odd integer >= 3, with the agent in the middle")
 
@@ -236,7 +254,7 @@ class Maze(Restarting):
         return self.sample_level(jax.random.key(0))
 
     def reset_env(self, key: jax.Array, params: Level) -> tuple[jax.Array, MazeState]:
-        """Begin an episode: it draws nothing."""
+        """Start an episode; the key is not used."""
         return self.restart(None, params)
 
     def restart(self, state: MazeState | None, params: Level) -> tuple[jax.Array, MazeState]:
@@ -266,9 +284,9 @@ class Maze(Restarting):
         """Return what the agent sees ahead, and its direction.
 
         Returns:
-            float32 `[view_size, view_size, 6]`, each 0 or 1: planes of the walls (all beyond the
-            grid is wall) and of the goal, as seen with the agent in the middle of the last row
-            looking up; then four constant planes, of which its direction's is 1.
+            float32 `[view_size, view_size, 6]`, each 0 or 1. A plane of the walls (cells outside
+            the grid are walls) and one of the goal, as seen with the agent in the middle of the
+            last row looking up. Then a constant plane for each direction: 1 for the agent's.
         """
         cells = view_cells(state.agent_pos, state.agent_dir, self.view_size)
         wall = at(params.walls, cells, outside=True)
@@ -288,11 +306,12 @@ class Maze(Restarting):
     def render(self, state: MazeState, params: Level, tile: int = 16) -> np.ndarray:
         """Draw a state: uint8 `[size * tile, size * tile, 3]`.
 
-        Walls are dark, the goal is green, the agent is a red triangle, and what it sees is lit.
+        The agent is a triangle that points ahead; the cells in its view are lighter. `LEGEND` has
+        the colours.
         """
         state, params = jax.tree.map(np.asarray, (state, params))
-        cells = np.where(params.walls[..., None], 90, np.full(3, 20))
-        cells[tuple(params.goal_pos)] = 40, 170, 70
+        cells = np.where(params.walls[..., None], LEGEND["wall"], LEGEND["floor"])
+        cells[tuple(params.goal_pos)] = LEGEND["goal"]
         seen = view_cells(state.agent_pos, state.agent_dir, self.view_size).reshape(-1, 2)
         inside = ((seen >= 0) & (seen < len(cells))).all(-1)
         cells[tuple(np.asarray(seen[inside]).T)] += 50
@@ -304,5 +323,5 @@ class Maze(Restarting):
         sideways = np.tensordot(DIRECTIONS[(state.agent_dir + 1) % 4], pixel, 1)
         triangle = (forward > -0.35) & (abs(sideways) < (0.4 - forward) / 2)
         row, column = state.agent_pos * tile
-        image[row : row + tile, column : column + tile][triangle] = 230, 60, 50
+        image[row : row + tile, column : column + tile][triangle] = LEGEND["agent"]
         return image

@@ -1,19 +1,19 @@
 """The maze from the adversary's side: an environment in which a level is built step by step.
 
 PAIRED's adversary (Dennis et al. 2020, arXiv 2012.02096), with the steps of JaxUED's (Coward et
-al. 2024, arXiv 2403.13091). An action is always a cell's index, `row * size + column`, and its
-meaning goes by the time:
+al. 2024, arXiv 2403.13091). An action is always a cell's index, `row * size + column`, and the
+time decides what it means:
 
 0. the goal goes to the cell;
 1. the agent faces the direction `action % 4`;
 2. the agent goes to the cell, or if the goal is there to a random other one;
-3. and from then on the cell's wall is toggled, unless the agent or the goal is there.
+3. from then on the cell's wall is toggled, unless the agent or the goal is there.
 
-A wall where the goal or the agent goes is removed. If the goal goes to where the unfinished level
-has the agent, the agent goes to where it had the goal. So the level is valid after every step.
+A wall is removed where the goal or the agent goes. If the goal goes to the agent's cell, the agent
+goes to where the goal was. So the level is valid after every step.
 
-Building takes a fixed number of steps. It then terminates, for there is nothing beyond to
-bootstrap from, and is never truncated. Rewards are 0: what a level is worth, the students tell.
+Building takes a fixed number of steps and then terminates, because no later value exists to
+bootstrap from. It is never truncated. Rewards are 0: the students' results are the level's value.
 """
 
 import jax
@@ -23,7 +23,7 @@ from gymnax.environments import spaces
 
 from envs.maze import DIRECTIONS, MAX_STEPS, SIZE, Level, empty
 from purejaxrl.parts.wrappers import Restarting
-from purejaxrl.validation import require
+from purejaxrl.validation import require, require_count
 
 NUM_STAGES = 4
 NUM_PLANES = 3 + len(DIRECTIONS) + NUM_STAGES + 1
@@ -31,10 +31,10 @@ NUM_PLANES = 3 + len(DIRECTIONS) + NUM_STAGES + 1
 
 @struct.dataclass
 class EditorParams:
-    """What is edited, and how often."""
+    """The level that is edited, and the number of edits."""
 
-    level: Level  # the first level; the time limit of the one that is built
-    max_steps_in_episode: jax.Array  # int32, at least 3: placing goal and agent, then walls
+    level: Level  # the first level; the finished level keeps its time limit
+    max_steps_in_episode: jax.Array  # int32, at least 3, which place goal and agent
 
 
 @struct.dataclass
@@ -52,18 +52,19 @@ class MazeEditor(Restarting):
         """Make an environment.
 
         Args:
-            size: of the mazes.
-            num_walls: how many walls are toggled, by default.
-            max_steps: the student's time limit, by default.
+            size: rows and columns of the mazes.
+            num_walls: walls toggled in the default level.
+            max_steps: the student's time limit in the default level.
 
         Raises:
             ValueError: if a setting is not valid.
         """
         super().__init__()
         self.size, self.num_walls, self.max_steps = size, num_walls, max_steps
+        require_count(self, "size", "max_steps")
         require(size >= 2, self, "size", "an integer >= 2")
-        require(num_walls >= 0, self, "num_walls", "an integer >= 0")
-        require(max_steps >= 1, self, "max_steps", "an integer >= 1")
+        valid = isinstance(num_walls, int) and num_walls >= 0
+        require(valid, self, "num_walls", "an integer >= 0")
 
     @property
     def name(self) -> str:
@@ -72,23 +73,23 @@ class MazeEditor(Restarting):
 
     @property
     def num_actions(self) -> int:
-        """One for each cell."""
+        """One action for each cell."""
         return self.size**2
 
     @property
     def default_params(self) -> EditorParams:
-        """Begin without walls."""
+        """Start without walls."""
         num_steps = jnp.int32(NUM_STAGES - 1 + self.num_walls)
         return EditorParams(empty(self.size, self.max_steps), num_steps)
 
     def reset_env(self, key: jax.Array, params: EditorParams) -> tuple[jax.Array, EditorState]:
-        """Begin an episode: it draws nothing."""
+        """Start an episode; the key is not used."""
         return self.restart(None, params)
 
     def restart(
         self, state: EditorState | None, params: EditorParams
     ) -> tuple[jax.Array, EditorState]:
-        """Begin with the first level."""
+        """Start with the first level."""
         state = EditorState(params.level, jnp.int32(0))
         return self.observe(state, params), state
 
@@ -106,16 +107,16 @@ class MazeEditor(Restarting):
         return obs, state, jnp.float32(0), terminated, {"level": state.level}
 
     def is_truncated(self, state: EditorState, params: EditorParams) -> jax.Array:
-        """Never: the last step is the task's, not a time limit's."""
+        """Never: the last step terminates."""
         return jnp.bool_(False)
 
     def observe(self, state: EditorState, params: EditorParams) -> jax.Array:
-        """Return the whole level and what comes next.
+        """Return the whole level and what the next action means.
 
         Returns:
-            float32 `[size, size, 12]` in [0, 1]: planes of the walls, of the goal and of the agent
-            (0 before these are placed); then constant planes: the agent's direction (4), what the
-            action means (goal, direction, agent, wall), and the fraction of the time that is over.
+            float32 `[size, size, 12]` in [0, 1]: planes of the walls, the goal and the agent (0
+            before it is placed). Then constant planes: the agent's direction (4), what the next
+            action means (goal, direction, agent, wall), and the fraction of the steps done.
         """
         level, time = state.level, state.time
         rows, columns = jnp.indices(level.walls.shape)

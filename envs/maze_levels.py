@@ -21,15 +21,15 @@ def uniform(max_walls: int, size: int = SIZE, max_steps: int = MAX_STEPS) -> Sam
     and the goal's are drawn without replacement, and the agent's direction is uniform.
 
     Args:
-        max_walls: the literature has 25 and 60.
-        size: of the grid.
+        max_walls: 25 or 60 in the literature.
+        size: rows and columns of the grid.
         max_steps: time limit.
 
     Raises:
         ValueError: if so many walls leave no room for the agent and the goal.
     """
     room = size**2 - 2
-    if not 0 <= max_walls <= room:
+    if not isinstance(max_walls, int) or not 0 <= max_walls <= room:
         raise ValueError(
             f"max_walls: {max_walls} is not valid; it must be an integer from 0 to {room}"
         )
@@ -57,13 +57,13 @@ def perfect(size: int = SIZE, max_steps: int = MAX_STEPS) -> Sampler:
     Agent and goal are on uniformly drawn distinct free cells, the agent's direction is uniform.
 
     Args:
-        size: of the grid; where it is even, the last row and column are wall.
+        size: rows and columns of the grid; if it is even, the last row and column are walls.
         max_steps: time limit.
 
     Raises:
         ValueError: if the grid is too small for two free cells.
     """
-    if size < 3:
+    if not isinstance(size, int) or size < 3:
         raise ValueError(f"size: {size} is not valid; it must be an integer >= 3")
     num_rooms = (size + 1) // 2  # in a row
 
@@ -90,9 +90,9 @@ def _cell(index: jax.Array, size: int) -> jax.Array:
 
 
 def _spanning_tree(key: jax.Array, start: jax.Array, size: int) -> jax.Array:
-    """Carve a spanning tree of the rooms, the cells with even row and column.
+    """Carve a spanning tree of the rooms, which are the cells with even row and column.
 
-    A randomised depth-first search: from room to room, to a random one that is still wall, or back.
+    A randomised depth-first search: enter a random neighbour that is still wall, or go back.
 
     Returns:
         Walls, bool `[size, size]`.
@@ -124,11 +124,11 @@ def _spanning_tree(key: jax.Array, start: jax.Array, size: int) -> jax.Array:
 def mutate(key: jax.Array, level: Level, num_edits: int | jax.Array) -> Level:
     """Edit a level at random, as ACCEL does (Parker-Holder et al. 2022, arXiv 2203.01302).
 
-    An edit draws a cell that holds neither agent nor goal, and toggles its wall (every second
-    edit), or moves the goal there (every fourth), or the agent, with a new direction; a wall in
-    their way is removed. So every edit changes something, and levels stay valid. As in JaxUED half
-    of the edits are to walls; there they may also add a wall that is there, or displace an agent.
-    The padding of a smaller maze is wall like any other.
+    An edit draws a cell without agent and goal. With probability 1/2 it toggles the cell's wall,
+    with 1/4 it moves the goal there, and with 1/4 the agent, with a new direction; the cell's wall
+    is then removed. So every edit changes something, and levels stay valid. In JaxUED, too, half of
+    the edits are to walls, but an edit may add a wall that exists, or displace an agent. Padding is
+    edited like other walls.
 
     Args:
         key: typed key.

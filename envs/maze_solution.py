@@ -1,7 +1,7 @@
-"""The shortest paths of a maze, exactly and on the device; vmap them over levels.
+"""The exact shortest paths of a maze, on the device; vmap them over levels.
 
-The optimum is that of an agent which knows the maze. One with a partial view has to explore, and
-can at best equal it.
+The optimum is that of an agent that knows the maze. An agent with a partial view has to explore, so
+it reaches the optimum at best.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import numpy as np
 from envs.maze import DIRECTIONS, Level, goal_reward
 
 UNREACHABLE = np.int32(2**30)
-"""The distance where there is no way to the goal."""
+"""The distance of cells without a path to the goal."""
 
 
 def distances(level: Level) -> jax.Array:
@@ -52,12 +52,12 @@ def solvable(level: Level) -> jax.Array:
 
 
 def optimal_length(level: Level) -> jax.Array:
-    """Fewest actions from the start to the goal, int32, whatever the time limit."""
+    """Fewest actions from the start to the goal, int32, without a time limit."""
     return actions_to_goal(level)[level.agent_dir, *level.agent_pos]
 
 
 def optimal_return(level: Level, gamma: float | jax.Array = 1.0) -> jax.Array:
-    """Return of the shortest path, float32; 0 where it takes longer than the time limit."""
+    """Return of the shortest path, float32; 0 if it takes longer than the time limit."""
     length, limit = optimal_length(level), level.max_steps_in_episode
     discounted = gamma ** (length - 1) * goal_reward(length, limit)
     return jnp.where(length <= limit, discounted, 0.0)
@@ -69,7 +69,7 @@ def _search(
     """Breadth-first search from the goal backwards, all cells at once.
 
     Args:
-        before: from the states that reach the goal to those one action away, bool `walls.shape`.
+        before: maps states to the states one action before them, bool `walls.shape`.
         walls: bool `[..., size, size]`.
         goal_pos: int32 `[2]`.
 

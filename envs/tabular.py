@@ -1,14 +1,14 @@
 """Random finite MDPs, and their exact solution.
 
 A Garnet (Archibald et al. 1995; as in Bhatnagar et al. 2009) has `branching` distinct successors
-for every state and action, drawn without replacement; the lengths into which uniform cuts divide
-[0, 1] are their probabilities. Mean rewards are standard normal. With `branching == num_states`
-the rows of the transition matrix are uniform on the simplex: a dense random MDP.
+for every state and action, drawn without replacement. Uniform cuts divide [0, 1] into their
+probabilities. Mean rewards are standard normal. With `branching == num_states` the rows of the
+transition matrix are uniform on the simplex: a dense random MDP.
 
-Two optima are exact: `solve` for the discounted problem without a time limit, where the best policy
-is stationary, and `solve_episode` for the episode up to its limit, where it depends on the time.
-The observation is the state's index without the time, so that an agent that sees no more may fall
-short of the latter.
+Two optima are exact. `solve` is for the discounted problem without a time limit, where the best
+policy is stationary. `solve_episode` is for the episode up to its limit, where the best policy
+depends on the time. The observation is the state's index without the time, so an agent may be
+unable to reach the second optimum.
 """
 
 import math
@@ -23,7 +23,7 @@ from gymnax.environments import environment, spaces
 from purejaxrl.validation import require, require_count
 
 NUM_DOUBLINGS = 25
-"""A policy is evaluated over 2**25 steps; a discount of up to 1 - 1e-6 leaves nothing beyond."""
+"""A policy is evaluated over 2**25 steps, enough for discounts of up to 1 - 1e-6."""
 
 
 @struct.dataclass
@@ -31,10 +31,10 @@ class Level:
     """A finite MDP with S states and A actions."""
 
     transition: jax.Array  # float32 [S, A, S], probabilities of the next state
-    reward: jax.Array  # float32 [S, A], on average
-    reward_std: jax.Array  # float32, of Gaussian noise on every reward
+    reward: jax.Array  # float32 [S, A], means
+    reward_std: jax.Array  # float32, standard deviation of the Gaussian noise on every reward
     start_prob: jax.Array  # float32 [S]
-    terminate_prob: jax.Array  # float32, of every step
+    terminate_prob: jax.Array  # float32, per step
     max_steps_in_episode: jax.Array  # int32
 
 
@@ -63,7 +63,7 @@ class Garnet(environment.Environment):
         Args:
             num_states, num_actions: S and A.
             branching: number of possible next states of every state and action.
-            reward_std, terminate_prob, max_steps_in_episode: of sampled levels.
+            reward_std, terminate_prob, max_steps_in_episode: see `Level`; for sampled levels.
 
         Raises:
             ValueError: naming the setting that is not valid.
@@ -78,7 +78,7 @@ class Garnet(environment.Environment):
         require(0 <= terminate_prob <= 1, self, "terminate_prob", "in [0, 1]")
 
     def sample_level(self, key: jax.Array) -> Level:
-        """Draw a Garnet that starts anywhere."""
+        """Draw a Garnet with uniform start states."""
         order_key, cut_key, reward_key = jax.random.split(key, 3)
         rows = (self.num_states, self.num_actions)
 
@@ -127,7 +127,7 @@ class Garnet(environment.Environment):
         return level
 
     def optimal_return(self, params: Level) -> jax.Array:
-        """Expected undiscounted return of the best policy that knows the time, float32."""
+        """Return the expected undiscounted return of the best policy over time, float32."""
         value = jax.lax.fori_loop(
             0,
             params.max_steps_in_episode,
@@ -188,9 +188,9 @@ class Garnet(environment.Environment):
 
 
 class Solution(NamedTuple):
-    """An optimum: `[S]`, or `[num_steps, S]` where it depends on the time."""
+    """An optimum: `[S]`, or `[num_steps, S]` if it depends on the time."""
 
-    value: jax.Array  # float32, expected return from a state on
+    value: jax.Array  # float32, expected return from a state
     policy: jax.Array  # int32, the best action
 
 
@@ -213,7 +213,7 @@ def solve(level: Level, gamma: jax.Array | float) -> Solution:
 
     def improves(pair: tuple[Solution, Solution]) -> jax.Array:
         best, candidate = pair
-        return candidate.value.sum() > best.value.sum()  # strictly: rounding cannot make it cycle
+        return candidate.value.sum() > best.value.sum()  # strict, so that rounding cannot cycle
 
     def improve(pair: tuple[Solution, Solution]) -> tuple[Solution, Solution]:
         _, candidate = pair
@@ -230,7 +230,7 @@ def solve_episode(level: Level, num_steps: int, gamma: jax.Array | float = 1.0) 
     Args:
         level: the MDP.
         num_steps: length of the table; at least the level's time limit.
-        gamma: discount; 1 for the return as it is counted.
+        gamma: discount; 1 for the undiscounted return.
 
     Returns:
         Value and policy, `[num_steps, S]`; the value is 0 from the time limit on.
@@ -270,12 +270,12 @@ def evaluate(level: Level, policy: jax.Array, gamma: jax.Array | float) -> jax.A
 
 
 def action_values(level: Level, value: jax.Array, gamma: jax.Array | float) -> jax.Array:
-    """Return of acting now, with `value` `[S]` from the next state on: float32 `[S, A]`."""
+    """Expected return of every action if `value` `[S]` follows it: float32 `[S, A]`."""
     return level.reward + gamma * (1 - level.terminate_prob) * _matmul(level.transition, value)
 
 
 def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.matmul(a, b, precision="highest")  # an optimum is no place for TF32
+    return jnp.matmul(a, b, precision="highest")  # TF32 would not be exact
 
 
 def _best(q: jax.Array) -> jax.Array:

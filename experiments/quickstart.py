@@ -1,7 +1,8 @@
 """A population of PPO agents on CartPole, seeds × learning rates, from one command.
 
-It trains them side by side, draws their learning curves, evaluates the final policies on episodes
-of their own, saves the best one and acts with it. Started again, it goes on where it stopped.
+It trains them side by side, draws their learning curves, evaluates the final policies on new
+episodes, saves the best policy, acts with it, and writes a GIF of it. Started again, it continues
+where it stopped.
 
 python experiments/quickstart.py
 """
@@ -19,33 +20,39 @@ from rich import print
 
 import envs
 from algos import ppo
-from purejaxrl.launch import Experiment, Job, RunFlags, launch
+from purejaxrl.launch import Experiment, Job, RunFlags, launch, updates_for
 from purejaxrl.running.evaluate import evaluate_members, load_policy, save_policy
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.study.stats import interval
+from purejaxrl.study.watch import watch
 
 LEARNING_RATES = "2.5e-4,1e-3,4e-3"
 
 
 @dataclass(frozen=True)
 class Settings(Experiment):
-    """PPO on CartPole."""
+    """What to train."""
 
     total_steps: float = 5e5
     """Environment steps per agent."""
     seeds: int = 8
     """Agents per learning rate."""
-    config: ppo.Config = ppo.Config()
+    agent: ppo.Config = ppo.Config()
     """PPO's static settings."""
     hypers: ppo.Hypers = ppo.Hypers()
     """PPO's hyperparameters."""
     run: RunFlags = RunOptions(out="results/quickstart", resume=True)
 
+    @property
+    def title(self) -> str:
+        """Title of tables and plots."""
+        return "PPO on CartPole"
+
 
 def build(settings: Settings) -> Job:
     env, env_params = envs.make("CartPole-v1")
-    num_updates = int(settings.total_steps) // settings.config.batch_size
-    return Job(ppo.make(settings.config, env), env_params, num_updates)
+    num_updates = updates_for(settings.total_steps, settings.agent.batch_size)
+    return Job(ppo.make(settings.agent, env), env_params, num_updates, env)
 
 
 def main() -> None:
@@ -53,7 +60,7 @@ def main() -> None:
     if not any(word.startswith("--hypers.learning-rate") for word in argv):
         argv += ["--hypers.learning-rate", LEARNING_RATES]
     for settings, job, result in launch(Settings, build, argv):
-        env, env_params = envs.make("CartPole-v1")
+        env, env_params = job.env, job.env_params
         for greedy, how in ((True, "most likely actions"), (False, "sampled actions")):
             played = evaluate_members(
                 job.algorithm, env, jax.random.key(1), result.state, env_params, greedy=greedy
@@ -69,6 +76,10 @@ def main() -> None:
         name = result.population.names[best]
         print(f"saved the policy of {name} to {folder}; on {np.round(obs, 3)} it chooses {action}")
         print(f"learning curves: {result.out / 'curves.png'}")
+        picture = watch(
+            job.algorithm, env, result.member(best), env_params, result.out / f"watch-{name}"
+        )
+        print(f"what it does: {picture}")
 
 
 if __name__ == "__main__":

@@ -99,10 +99,10 @@ def obs_shape(space: spaces.Space, kind: TorsoKind) -> tuple[int, ...]:
         ValueError: if they are not arrays, or of a dimension that the torso cannot read.
     """
     if not isinstance(space, spaces.Box):
-        wrapper = " (OneHotObservation makes one)" if isinstance(space, spaces.Discrete) else ""
         raise ValueError(
-            f"observation_space: {describe_space(space)} is not valid; it must be a Box{wrapper}, "
-            f"because this algorithm reads observations by a network (torso: {kind!r})"
+            f"observation_space: {describe_space(space)} is not valid; it must be a Box "
+            f"(FlattenObservation makes one), because this algorithm reads observations by a network "
+            f"(torso: {kind!r})"
         )
     check_torso(kind, space.shape)
     return space.shape

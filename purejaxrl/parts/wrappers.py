@@ -1,38 +1,39 @@
 """Wrappers on the gymnax 1.x interface.
 
 A wrapper changes `step_env`, `reset_env`, `is_truncated` or the spaces of the environment inside.
-Auto-reset happens once, outside of all of them, so `final_observation` is what the agent would have
-seen. Where an episode can begin again without drawing anything, because its resets are dear (Brax)
-or because they draw nothing (a maze), an environment extends `Restarting`: auto-reset then calls
-its `restart(state, params) -> (obs, state)`. A wrapper that changes `reset_env` changes it alike.
+The outermost wrapper resets automatically, so `final_observation` is what the agent would have
+seen. Some environments can start an episode without random numbers, because a reset is slow (Brax)
+or draws nothing (a maze). They extend `Restarting`, and auto-reset calls their
+`restart(state, params) -> (obs, state)`. A wrapper that changes `reset_env` must change `restart`
+in the same way.
 
-Statistics of observations, rewards and episodes are not wrappers here but pure functions of an
-agent's state (`normalize.py`, `returns.py`): their discount is a traced hyperparameter.
+Statistics of observations, rewards and episodes are not wrappers but pure functions of an agent's
+state (`normalize.py`, `returns.py`), because their discount is a traced hyperparameter.
 """
 
 import copy
 import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from gymnax.environments import environment, spaces
 
 
 class Restarting(environment.Environment):
-    """An environment with a `restart`, or a wrapper that may be around one."""
+    """An environment with a `restart`, or a wrapper, which may contain one."""
 
     def restart(self, state: Any, params: Any) -> tuple[Any, Any]:
-        """Begin the next episode from the state the last one ended in: (obs, state)."""
+        """Start the next episode from the last state of this one: (obs, state)."""
         raise NotImplementedError
 
     @functools.partial(jax.jit, static_argnums=0)
     def step(self, key: jax.Array, state: Any, action: jax.Array, params: Any = None):
-        """Step with auto-reset, as in gymnax: the info holds the true `final_observation`.
+        """Step with auto-reset, as in gymnax; `info["final_observation"]` is the one before it.
 
-        A restart draws nothing, so that the key is the step's alone; without one it is split
-        into the step's and the reset's.
+        A restart needs no key, so the step gets all of `key`. Otherwise `key` is split between
+        the step and the reset.
         """
         params = self.default_params if params is None else params
         restarts = isinstance(unwrapped(self), Restarting)
@@ -112,7 +113,7 @@ class Wrapper(Restarting):
         return self._env.reset_env(key, params)
 
     def restart(self, state: Any, params: Any):
-        """Begin the next episode as the environment inside does."""
+        """Start the next episode as the environment inside does."""
         return self._env.restart(state, params)
 
     def is_truncated(self, state: Any, params: Any) -> jax.Array:
@@ -129,82 +130,86 @@ class Wrapper(Restarting):
 
 
 class FlattenObservation(Wrapper):
-    """Observations as vectors, `[prod(obs_shape)]`."""
+    """Observations as vectors, float32 or as they are: `[size]`.
+
+    An array becomes its entries, an index a one-hot vector, and a tuple its parts one after another
+    (as in Gymnasium's `FlattenObservation`).
+    """
 
     def __init__(self, env: environment.Environment):
         """Wrap `env`.
 
         Raises:
-            ValueError: if its observations are not arrays of a box.
+            ValueError: if its observations are not arrays, indices, or tuples of these.
         """
-        space = env.observation_space(env.default_params)
-        if not isinstance(space, spaces.Box):
-            raise ValueError(f"env: observations in {space} are not valid; they must be a Box")
         super().__init__(env)
+        self.observation_space(env.default_params)
+
+    def _flat(self, obs: Any, params: Any) -> jax.Array:
+        return _flatten(self._env.observation_space(params), obs)
 
     def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any):
         """Step; the observation is flattened."""
         obs, *rest = self._env.step_env(key, state, action, params)
-        return jnp.ravel(obs), *rest
+        return self._flat(obs, params), *rest
 
     def reset_env(self, key: jax.Array, params: Any):
         """Reset; the observation is flattened."""
         obs, state = self._env.reset_env(key, params)
-        return jnp.ravel(obs), state
+        return self._flat(obs, params), state
 
     def restart(self, state: Any, params: Any):
         """Restart; the observation is flattened."""
         obs, state = super().restart(state, params)
-        return jnp.ravel(obs), state
+        return self._flat(obs, params), state
 
     def observation_space(self, params: Any) -> spaces.Box:
-        """Return a box of one dimension; bounds that differ between entries become the widest."""
-        inner = self._env.observation_space(params)
-        size = 1
-        for extent in inner.shape:
-            size *= extent
-        return spaces.Box(jnp.min(inner.low), jnp.max(inner.high), (size,), inner.dtype)
+        """Return a box of one dimension, with the widest of differing bounds."""
+        return _flat_space(self._env.observation_space(params))
 
 
-class OneHotObservation(Wrapper):
-    """Indices as one-hot vectors, float32 `[n]`."""
+def _flatten(space: spaces.Space, obs: Any) -> jax.Array:
+    if isinstance(space, spaces.Discrete):
+        return jax.nn.one_hot(obs, space.n)
+    if isinstance(space, spaces.Dict):
+        parts = [_flatten(part, getattr(obs, name)) for name, part in space.spaces.items()]
+        return jnp.concatenate(parts)
+    return jnp.ravel(obs)
+
+
+def _flat_space(space: spaces.Space) -> spaces.Box:
+    if isinstance(space, spaces.Box):
+        low, high = jnp.min(space.low), jnp.max(space.high)
+        return spaces.Box(low, high, (math.prod(space.shape),), space.dtype)
+    if isinstance(space, spaces.Discrete):
+        return spaces.Box(0.0, 1.0, (space.n,))
+    if isinstance(space, spaces.Dict):
+        parts = [_flat_space(part) for part in space.spaces.values()]
+        low = functools.reduce(jnp.minimum, [part.low for part in parts])
+        high = functools.reduce(jnp.maximum, [part.high for part in parts])
+        return spaces.Box(low, high, (sum(part.shape[0] for part in parts),))
+    raise ValueError(
+        f"env: observations in {space} are not valid; they must be a Box, Discrete, or a Dict"
+    )
+
+
+def _require_box(env: environment.Environment) -> None:
+    space = env.action_space(env.default_params)
+    if not isinstance(space, spaces.Box):
+        raise ValueError(f"env: actions in {space} are not valid; they must be a Box")
+
+
+class ClipAction(Wrapper):
+    """Continuous actions, clipped to the bounds of the space inside."""
 
     def __init__(self, env: environment.Environment):
         """Wrap `env`.
 
         Raises:
-            ValueError: if its observations are not indices.
+            ValueError: if its actions are not continuous.
         """
-        space = env.observation_space(env.default_params)
-        if not isinstance(space, spaces.Discrete):
-            raise ValueError(f"env: observations in {space} are not valid; they must be Discrete")
+        _require_box(env)
         super().__init__(env)
-
-    def _one_hot(self, obs: jax.Array, params: Any) -> jax.Array:
-        return jax.nn.one_hot(obs, self._env.observation_space(params).n)
-
-    def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any):
-        """Step; the observation is one-hot."""
-        obs, *rest = self._env.step_env(key, state, action, params)
-        return self._one_hot(obs, params), *rest
-
-    def reset_env(self, key: jax.Array, params: Any):
-        """Reset; the observation is one-hot."""
-        obs, state = self._env.reset_env(key, params)
-        return self._one_hot(obs, params), state
-
-    def restart(self, state: Any, params: Any):
-        """Restart; the observation is one-hot."""
-        obs, state = super().restart(state, params)
-        return self._one_hot(obs, params), state
-
-    def observation_space(self, params: Any) -> spaces.Box:
-        """Return the unit box with one dimension for each index."""
-        return spaces.Box(0.0, 1.0, (self._env.observation_space(params).n,))
-
-
-class ClipAction(Wrapper):
-    """Continuous actions, clipped to the bounds of the space inside."""
 
     def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any):
         """Step with the action clipped."""
@@ -214,6 +219,15 @@ class ClipAction(Wrapper):
 
 class ScaleAction(Wrapper):
     """Continuous actions in [-1, 1], clipped and scaled to the bounds of the space inside."""
+
+    def __init__(self, env: environment.Environment):
+        """Wrap `env`.
+
+        Raises:
+            ValueError: if its actions are not continuous.
+        """
+        _require_box(env)
+        super().__init__(env)
 
     def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any):
         """Step with the action scaled."""
@@ -228,43 +242,30 @@ class ScaleAction(Wrapper):
         return spaces.Box(-1.0, 1.0, inner.shape, inner.dtype)
 
 
-@struct.dataclass
-class Timed:
-    """The state inside, and steps since the reset (int32)."""
+def for_network(env: environment.Environment, *, images: bool = False) -> environment.Environment:
+    """Wrap an environment as far as a network needs it.
 
-    inner: Any
-    time: jax.Array
+    Observations become vectors. Continuous actions with other bounds become actions in [-1, 1].
 
+    Args:
+        env: gymnax environment; its spaces are read at its default parameters.
+        images: keep observations of three dimensions as they are, for a convolutional torso.
 
-class TimeLimit(Wrapper):
-    """Truncate episodes after `max_steps`, unless the environment inside does so before."""
-
-    def __init__(self, env: environment.Environment, max_steps: int):
-        """Wrap `env`.
-
-        Raises:
-            ValueError: if `max_steps` is not a positive integer.
-        """
-        if max_steps < 1:
-            raise ValueError(f"max_steps: {max_steps} is not valid; it must be an integer >= 1")
-        super().__init__(env)
-        self.max_steps = max_steps
-
-    def step_env(self, key: jax.Array, state: Timed, action: jax.Array, params: Any):
-        """Step and count."""
-        obs, inner, *rest = self._env.step_env(key, state.inner, action, params)
-        return obs, Timed(inner, state.time + 1), *rest
-
-    def reset_env(self, key: jax.Array, params: Any):
-        """Reset and count from 0."""
-        obs, inner = self._env.reset_env(key, params)
-        return obs, Timed(inner, jnp.int32(0))
-
-    def restart(self, state: Timed, params: Any):
-        """Restart and count from 0."""
-        obs, inner = super().restart(state.inner, params)
-        return obs, Timed(inner, jnp.int32(0))
-
-    def is_truncated(self, state: Timed, params: Any) -> jax.Array:
-        """Whether either limit was reached."""
-        return self._env.is_truncated(state.inner, params) | (state.time >= self.max_steps)
+    Raises:
+        ValueError: if its observations cannot be flattened, or its actions are neither discrete
+            nor vectors.
+    """
+    observations = env.observation_space(env.default_params)
+    num_dims = len(observations.shape) if isinstance(observations, spaces.Box) else 0
+    if num_dims != 1 and not (images and num_dims == 3):
+        env = FlattenObservation(env)
+    actions = env.action_space(env.default_params)
+    if isinstance(actions, spaces.Discrete):
+        return env
+    if not isinstance(actions, spaces.Box) or len(actions.shape) != 1:
+        raise ValueError(
+            f"env: actions in {actions} are not valid; they must be Discrete, or a Box with one "
+            "dimension"
+        )
+    is_unit = bool((jnp.asarray(actions.low) == -1).all() & (jnp.asarray(actions.high) == 1).all())
+    return env if is_unit else ScaleAction(env)

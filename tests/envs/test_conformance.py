@@ -1,10 +1,10 @@
-"""What every environment promises, whoever wrote it.
+"""What every environment promises.
 
-An environment is compiled once, as a scan over time of a vmap over keys and levels, and played
-three times with random actions: `wild` at length on many levels, `short` with the same keys but
-tight time limits, and `twins` on one level with every key given to two environments. Within the
-scan each step is compared with what `step_env`, `is_truncated` and a reset say of it; the tests
-look at the outcomes. `KNOWN` is what environments that are not ours are known to get wrong.
+An environment is compiled once, as a scan over time of a vmap over keys and levels. It is played
+three times with random actions: `wild` for long on many levels, `short` with the same keys and
+tight time limits, and `twins` on one level with every key used in two environments. The scan
+compares each step with `step_env`, `is_truncated` and a reset, and the tests check the results.
+`KNOWN` lists what gymnax's environments get wrong.
 """
 
 from functools import partial
@@ -14,12 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnax.environments import spaces
 
 import envs
-from envs import _BRAX as BRAX
 from purejaxrl.parts.returns import Episode, episode_metrics
 from purejaxrl.parts.wrappers import Restarting
+from tests.envs.simulate import assert_shaped_like, close, digest, is_finite, strong
 
 QUICK = {"gridworld-small", "gridworld-longer", "gridworld-mazes", "gridworld-rand_all", "maze-60"}
 QUICK |= {"chain-long-noisy", "chain-distracted", "garnet", "bandit-contextual"}
@@ -85,27 +84,6 @@ class Play(NamedTuple):
     watched: Any  # (obs, action, reward, terminated, truncated, final_obs) of one environment
 
 
-def close(a: Any, b: Any) -> jax.Array:
-    """Whether two trees are equal up to rounding."""
-    leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return jnp.all(jnp.array([jnp.allclose(x, y, rtol=1e-4, atol=1e-5) for x, y in leaves]))
-
-
-def is_finite(tree: Any) -> jax.Array:
-    return jnp.all(jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))
-
-
-def strong(tree: Any) -> Any:
-    """Arrays whose types are not weak: that would compile everything twice."""
-    return jax.tree.map(lambda x: jnp.asarray(x).astype(jnp.result_type(x)), tree)
-
-
-def digest(obs: Any) -> jax.Array:
-    """A number that differs where observations do."""
-    flat = jnp.concatenate([jnp.ravel(x).astype(jnp.float32) for x in jax.tree.leaves(obs)])
-    return flat @ jnp.cos(1.0 + jnp.arange(flat.size))
-
-
 def keys_of(env: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The keys of a step and of the reset after it: a restart needs none."""
     return (key, key) if isinstance(env, Restarting) else tuple(jax.random.split(key))
@@ -154,7 +132,7 @@ class World:
     """An environment and its plays."""
 
     def __init__(self, name: str):
-        self.name, self.is_brax = name, name in BRAX
+        self.name, self.is_brax = name, envs.family(name) == "Brax"
         self.num_envs, num_steps = (10, CHUNK) if self.is_brax else (100, 1000)
         self.env, self.params = envs.make(name)
         costly = any(word in name for word in COSTLY)
@@ -225,15 +203,6 @@ def expect_known_faults(request, world):
     reason = KNOWN.get((request.function.__name__, world.name))
     if reason:
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
-
-
-def assert_shaped_like(space: spaces.Space, x: Any) -> None:
-    if isinstance(space, spaces.Dict):
-        assert set(x._fields) == set(space.spaces)
-        for name, inner in space.spaces.items():
-            assert_shaped_like(inner, getattr(x, name))
-    else:
-        assert (x.shape, x.dtype) == (space.shape, space.dtype)
 
 
 def shapes(world: World):

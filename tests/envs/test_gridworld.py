@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from envs.gridworld import OBSERVATIONS, Extent, GridWorld, MovingGridWorld, Tabular
-from envs.gridworld_levels import LEVELS, check, from_text
-from envs.gridworld_solution import solve, solve_policy
+from envs.gridworld import OBSERVATIONS, Extent, GridWorld, MovingGridWorld, Tabular, table_row
+from envs.gridworld_levels import LEVELS, Random, check, from_text
 
 UP, DOWN, LEFT, RIGHT, STAY = range(5)
 EXTENT = Extent(max_size=4, max_objects=3, num_types=2)
@@ -67,8 +66,6 @@ def test_sampled_levels_are_always_valid(name):
 
 def test_a_small_grid_keeps_room_for_all_objects():
     """Fifteen walls could fill a 4 x 4 grid; here they are drawn until they would."""
-    from envs.gridworld_levels import Random
-
     crowded = Random((20, 30), (5, 5), (4, 4), 15)
     drawn = jax.vmap(crowded.sample)(jax.random.split(jax.random.key(0), 100))
     assert (~drawn.walls).sum((1, 2)).min() == 6
@@ -215,8 +212,6 @@ def test_the_three_observations_say_the_same():
 
 
 def test_rows_are_different_for_different_states():
-    from envs.gridworld import table_row
-
     rows = [
         int(table_row(cell, jnp.array(present), 16))
         for cell in range(16)
@@ -248,95 +243,6 @@ def test_pictures_differ_where_states_do():
     assert before.shape == (32, 32, 3) and before.dtype == np.uint8
     changed = (before != after).any(-1).reshape(4, 8, 4, 8).any((1, 3))
     assert np.argwhere(changed).tolist() == [[0, 0], [1, 0]]
-
-
-# Solution ----------------------------------------------------------------------------------------
-
-
-jit_solve = jax.jit(solve)
-
-
-def expectimax(params, gamma, time, cell, present):
-    """The optimum by the rules as the module tells them, one outcome at a time."""
-    if time == int(params.max_steps_in_episode):
-        return 0.0
-    size, walls = params.walls.shape[0], np.asarray(params.walls)
-    best = -np.inf
-    for d_row, d_column in ((-1, 0), (1, 0), (0, -1), (0, 1), (0, 0)):
-        row, column = cell // size + d_row, cell % size + d_column
-        if not (0 <= row < size and 0 <= column < size) or walls[row, column]:
-            row, column = cell // size, cell % size
-        arrived = row * size + column
-        taken = [i for i in present if int(params.object_cell[i]) == arrived]
-        kinds = [int(params.object_type[i]) for i in taken]
-        reward = sum(float(params.reward[k]) for k in kinds)
-        survive = 1 - sum(float(params.terminate_prob[k]) for k in kinds)
-        exists = [i for i in range(len(params.object_exists)) if params.object_exists[i]]
-        absent = [i for i in exists if i not in present]
-        total = 0.0
-        for back in itertools.product([False, True], repeat=len(absent)):
-            chance = 1.0
-            for i, comes in zip(absent, back, strict=True):
-                p = float(params.respawn_prob[params.object_type[i]])
-                chance *= p if comes else 1 - p
-            after = frozenset(i for i in present if i not in taken) | {
-                i for i, comes in zip(absent, back, strict=True) if comes
-            }
-            if chance:
-                total += chance * expectimax(params, gamma, time + 1, arrived, after)
-        best = max(best, reward + gamma * survive * total)
-    return best
-
-
-@pytest.mark.parametrize("gamma", [1.0, 0.8])
-@pytest.mark.parametrize("text", ["A0 10", "0#. A#1 .0.", "0A0 #1# ..."])
-def test_solution_equals_expectimax(text, gamma):
-    params = level(
-        text, (1, -0.6), (0.3, 0.1), (0.25, 0.6), max_steps=4, extent=Extent(3, 3, 2)
-    )  # fmt: skip
-    exists = frozenset(i for i in range(3) if params.object_exists[i])
-    expected = expectimax(jax.device_get(params), gamma, 0, int(params.start), exists)
-    assert float(jit_solve(params, gamma).optimal_return) == pytest.approx(expected, abs=1e-5)
-
-
-def test_solution_of_levels_that_one_can_solve_by_hand():
-    once = level("A..0 .... .... ....", terminate_prob=(1, 0), max_steps=10)
-    assert float(jit_solve(once).optimal_return) == pytest.approx(1)
-    assert float(jit_solve(once, 0.9).optimal_return) == pytest.approx(0.9**2)
-    late = once.replace(max_steps_in_episode=jnp.int32(2))
-    assert float(jit_solve(late).optimal_return) == 0
-    forever = level("A0.. .... .... ....", respawn_prob=(1, 0), max_steps=9)
-    assert float(jit_solve(forever).optimal_return) == pytest.approx(5)  # every other step
-
-
-def test_the_greedy_policy_earns_what_the_solution_promises():
-    keys = jax.random.split(jax.random.key(5), 3)
-    params = jax.vmap(LEVELS["small"].sample)(keys)
-    env = GridWorld(LEVELS["small"].sample)
-    solution, policy = jax.jit(jax.vmap(lambda p: solve_policy(p, 100)))(params)
-    np.testing.assert_allclose(
-        solution.optimal_return, jax.jit(jax.vmap(solve))(params).optimal_return, rtol=1e-5
-    )
-
-    def episode(params, policy, key):
-        obs, state = env.reset_env(key, params)
-
-        def step(carry, key):
-            obs, state, alive, total = carry
-            action = policy[state.time, obs.row].astype(jnp.int32)
-            obs, state, reward, terminated, _ = env.step_env(key, state, action, params)
-            over = terminated | env.is_truncated(state, params)
-            return (obs, state, alive & ~over, total + alive * reward), None
-
-        carry = (obs, state, jnp.bool_(True), jnp.float32(0))
-        return jax.lax.scan(step, carry, jax.random.split(key, 100))[0][3]
-
-    runs = jax.random.split(jax.random.key(6), 1000)
-    returns = jax.jit(jax.vmap(jax.vmap(episode, (None, None, 0)), (0, 0, None)))(
-        params, policy, runs
-    )
-    error = returns.std(1) / np.sqrt(len(runs))
-    assert (abs(returns.mean(1) - solution.optimal_return) < 4.5 * error + 1e-4).all()
 
 
 # Bad input ---------------------------------------------------------------------------------------

@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -6,7 +11,7 @@ import pytest
 from gymnax.environments import spaces
 
 import envs
-from purejaxrl.parts.wrappers import TimeLimit
+from purejaxrl.parts.wrappers import Wrapper
 
 
 def test_names_are_sorted_and_of_both_kinds():
@@ -35,7 +40,7 @@ def test_an_environment_that_is_left_out_is_unknown():
 def test_cartpole_is_gymnax_own_with_its_default_level():
     env, params = envs.make("CartPole-v1")
     theirs, their_params = gymnax.make("CartPole-v1")
-    assert type(env) is type(theirs)
+    assert isinstance(env, type(theirs))
     assert params == their_params
     obs, state = env.reset(jax.random.key(0), params)
     obs, _, reward, terminated, truncated, _ = env.step(jax.random.key(1), state, 0, params)
@@ -44,10 +49,47 @@ def test_cartpole_is_gymnax_own_with_its_default_level():
 
 
 def test_settings_reach_the_constructor():
-    env, _ = envs.make("Catch-bsuite", rows=7)
-    assert env.rows == 7
+    assert envs.make("Catch-bsuite", rows=7)[0].rows == 7
+    assert envs.make("UmbrellaChain-bsuite", n_distractor=2)[0].n_distractor == 2
+    assert envs.make("garnet", num_states=5)[0].num_states == 5
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("CartPole-v1", {"backend": "mjx"}, "environment 'CartPole-v1'.*'backend'.* takes: none"),
+        ("Catch-bsuite", {"row": 3}, "environment 'Catch-bsuite'.*'row'.* takes: rows, columns"),
+        ("UmbrellaChain-bsuite", {"n": 3}, "'UmbrellaChain-bsuite'.*'n'.* takes: n_distractor"),
+        ("maze-25", {"size": 3}, "environment 'maze-25'.*'size'.* takes: view_size"),
+        ("gridworld-small", {"observation": "plane"}, "unknown observation 'plane'.*planes"),
+        ("inverted_pendulum", {"backend": "warp"}, "backend: 'warp' is not valid; .*spring, mjx"),
+        ("inverted_pendulum", {"gravity": 1}, "environment 'inverted_pendulum'.*takes: backend"),
+    ],
+)
+def test_a_setting_that_the_environment_does_not_take_is_refused(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        envs.make(name, **settings)
+
+
+def test_brax_is_made_without_noise(tmp_path):
+    """Brax and MuJoCo print deprecations at every use, and MuJoCo writes a file about them."""
+    code = "import envs; envs.make('halfcheetah')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_environment_has_one_family():
+    assert sum(map(len, envs.FAMILIES.values())) == len(set(envs.names()))
+    assert envs.family("Breakout-MinAtar") == "MinAtar"
+    with pytest.raises(ValueError, match="unknown environment 'ants'; did you mean: ant"):
+        envs.family("ants")
+
+
+ROOT = Path(__file__).parents[2]
 LIMIT = 3
 
 
@@ -164,7 +206,7 @@ def test_brax_vmapped_over_environments_and_scanned_equals_one_by_one(pendulum):
 def test_brax_wrapped_still_restarts_without_resetting_the_simulation(pendulum, monkeypatch):
     resets, reset = [], pendulum.env.brax.reset
     monkeypatch.setattr(pendulum.env.brax, "reset", lambda key: resets.append(key) or reset(key))
-    wrapped, key = TimeLimit(pendulum.env, LIMIT), jax.random.key(0)
+    wrapped, key = Wrapper(pendulum.env), jax.random.key(0)
     _, state = jax.eval_shape(wrapped.reset_env, key, pendulum.params)
     assert len(resets) == 1
     jax.eval_shape(wrapped.step, key, state, jnp.zeros(1), pendulum.params)

@@ -106,6 +106,9 @@ def test_a_text_that_is_no_maze_is_refused(text, message):
         ({"agent_pos": (-1, 0)}, r"agent_pos: \(-1, 0\) is not valid"),
         ({"agent_pos": (0, 0, 0)}, r"agent_pos: \(0, 0, 0\) is not valid"),
         ({"agent_dir": 4}, "agent_dir: 4 is not valid; it must be 0, 1, 2, 3"),
+        ({"agent_dir": 1.5}, "agent_dir: 1.5 is not valid; it must be integer"),
+        ({"agent_pos": (0.5, 0)}, r"agent_pos: \(0.5, 0\) is not valid; it must be integer"),
+        ({"max_steps": 2.5}, "max_steps_in_episode: 2.5 is not valid; it must be integer"),
         ({"max_steps": 0}, "max_steps_in_episode: 0 is not valid; it must be an integer >= 1"),
         ({"walls": np.zeros((3, 4))}, r"walls: shape \(3, 4\) is not valid; it must be square"),
     ],
@@ -241,7 +244,7 @@ def test_a_smaller_view_is_cut_from_a_larger_one():
     np.testing.assert_array_equal(small, large[2:, 1:4])
 
 
-def test_outside_of_a_grid_is_filled_on_all_sides():
+def test_cells_outside_a_grid_get_the_value_for_outside():
     grid = jnp.arange(4).reshape(2, 2)
     cells = jnp.array([(0, 0), (1, 1), (-1, 0), (0, -1), (2, 0), (0, 2)])
     assert at(grid, cells, outside=9).tolist() == [0, 3, 9, 9, 9, 9]
@@ -265,6 +268,7 @@ def test_spaces():
     [
         ({"view_size": 4}, "Maze.view_size: 4 is not valid; it must be an odd integer >= 3"),
         ({"view_size": 1}, "view_size: 1 is not valid"),
+        ({"view_size": 5.0}, "view_size: 5.0 is not valid; it must be an integer"),
     ],
 )
 def test_invalid_settings_are_refused(settings, message):
@@ -313,40 +317,3 @@ def test_random_play_on_all_standard_mazes_at_once():
             assert (*agent_pos, agent_dir) == (row, column, direction)
             assert rest == [pytest.approx(reward), terminated, truncated]
     assert seen[4].any() and seen[3].any()  # both ways to end were met
-
-
-# Pictures ----------------------------------------------------------------------------------------
-
-
-def test_a_picture_shows_walls_goal_agent_and_what_it_sees():
-    level = from_text(LANDMARKS.replace("A", "^"), size=7)
-    _, state = ENV.reset(jax.random.key(0), level)
-    image = ENV.render(state, level, tile=20)
-    assert image.shape == (140, 140, 3) and image.dtype == np.uint8
-    corners = image[2::20, 2::20].astype(int)  # of every cell: beside the agent's triangle
-    seen = np.zeros((7, 7), bool)
-    seen[:4, 1:6] = True
-    red, green, _ = np.moveaxis(corners, -1, 0)
-    assert green[3, 5] > 2 * red[3, 5]  # the goal
-    kinds = [red[level.walls & seen], red[level.walls & ~seen]]
-    floor = ~np.asarray(level.walls)
-    floor[3, 5] = False
-    kinds += [red[floor & seen], red[floor & ~seen]]
-    assert [len(set(kind)) for kind in kinds] == [1] * 4  # each its own shade
-    lit_wall, wall, lit_floor, dark_floor = (kind[0] for kind in kinds)
-    assert lit_wall > wall > lit_floor > dark_floor
-
-
-def test_the_agent_points_where_it_looks():
-    masks = {}
-    for arrow in ARROWS:
-        level = from_text(LANDMARKS.replace("A", arrow), size=7)
-        _, state = ENV.reset(jax.random.key(0), level)
-        image = ENV.render(state, level, tile=20).astype(int)
-        red = (image[..., 0] > 200) & (image[..., 1] < 100)
-        masks[arrow] = red[60:80, 60:80]
-        assert red.sum() == masks[arrow].sum() > 40  # nowhere else
-    up = masks["^"]
-    assert up[:10].sum() < up[10:].sum()  # the tip is above
-    for turns, arrow in enumerate("^<v>"):
-        np.testing.assert_array_equal(masks[arrow], np.rot90(up, turns))

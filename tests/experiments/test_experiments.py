@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "experiments"
 
-PPO = "--config.num-envs 2 --config.num-steps 8 --config.num-minibatches 2 --total-steps 64"
+PPO = "--agent.num-envs 2 --agent.num-steps 8 --agent.num-minibatches 2 --total-steps 64"
 LPG = "--agent.num-envs 2 --agent.rule-width 4 --seeds 2"
 MAZE = "--total-steps 40000 --seeds 1"
 CLIP = (
@@ -34,10 +34,7 @@ COMMANDS = {
     "maze_dr": MAZE,
     "maze_plr": MAZE,
     "objective_atlas": "--objectives lpg lpo ta_lpo --horizons 4 --num-agents 4",
-    "ppo_brax": f"{PPO} --seeds 2 --env inverted_pendulum",
-    "ppo_cartpole": f"{PPO} --seeds 2",
-    "ppo_minatar": f"{PPO} --seeds 2",
-    "ppo_pendulum": f"{PPO} --seeds 2",
+    "ppo": f"{PPO} --seeds 2 --env Breakout-MinAtar,Pendulum-v1,gridworld-small,inverted_pendulum",
     "ppo_rnn_memory": f"{PPO} --seeds 2",
     "ppo_vs_lpo": "--envs Catch-bsuite --total-steps 4096 --seeds 4 --num-tuning 2",
     "quickstart": f"{PPO} --seeds 2",

@@ -11,11 +11,10 @@ import envs
 from purejaxrl.parts.wrappers import (
     ClipAction,
     FlattenObservation,
-    OneHotObservation,
     Restarting,
     ScaleAction,
-    TimeLimit,
     Wrapper,
+    for_network,
 )
 
 
@@ -172,113 +171,15 @@ def test_an_asymmetric_box_is_scaled_end_to_end():
     np.testing.assert_array_equal(actions, [[0, 0], [4, -1], [2, -0.5]])
 
 
-def test_a_time_limit_truncates_and_does_not_terminate():
-    env, params = gymnax.make("CartPole-v1")
-    steps = play(TimeLimit(env, 3), params, 0, 7)
-    running, cut = (False, False), (False, True)
-    assert flags(steps) == [running, running, cut, running, running, cut, running]
-    assert [int(step[1].time) for step in steps] == [1, 2, 0, 1, 2, 0, 1]
-
-
-def test_an_episode_that_ends_by_itself_is_terminated_and_not_truncated():
-    env, params = gymnax.make("CartPole-v1")
-    bare, limited = play(env, params, 0, 15), play(TimeLimit(env, 100), params, 0, 15)
-    assert flags(limited) == flags(bare)
-    assert (True, False) in flags(limited)
-    assert (False, True) not in flags(limited)
-    ends = flags(limited).index((True, False))
-    assert limited[ends][1].time == 0  # the count starts again
-
-
-def test_the_limit_inside_still_holds():
-    env, params = gymnax.make("Pendulum-v1")
-    params = params.replace(max_steps_in_episode=2)
-    steps = play(TimeLimit(env, 5), params, jnp.zeros(1), 4)
-    assert [truncated for _, truncated in flags(steps)] == [False, True, False, True]
-
-
-def test_the_tighter_of_two_time_limits_holds():
-    env, params = gymnax.make("Pendulum-v1")
-    for limited in (TimeLimit(TimeLimit(env, 2), 3), TimeLimit(TimeLimit(env, 3), 2)):
-        steps = play(limited, params, jnp.zeros(1), 4)
-        assert [truncated for _, truncated in flags(steps)] == [False, True, False, True]
-
-
-@pytest.mark.parametrize("max_steps", [0, -1])
-def test_a_time_limit_is_positive(max_steps):
-    with pytest.raises(ValueError, match=f"max_steps: {max_steps} is not valid"):
-        TimeLimit(gymnax.make("CartPole-v1")[0], max_steps)
-
-
 def test_auto_reset_happens_once_however_many_wrappers():
     inside, params = gymnax.make("Catch-bsuite")
     counter = CountResets(inside)
-    env = TimeLimit(FlattenObservation(Wrapper(counter)), 2)
+    env = Wrapper(FlattenObservation(Wrapper(counter)))
     key = jax.random.key(0)
     _, state = jax.eval_shape(env.reset_env, key, params)
     counter.resets = 0
     jax.eval_shape(env.step, key, state, jnp.int32(0), params)
     assert counter.resets == 1
-
-
-def test_after_an_episode_every_wrapper_starts_anew_from_the_same_reset():
-    inside, params = gymnax.make("Catch-bsuite")
-    env = TimeLimit(FlattenObservation(inside), 2)
-    obs, state, _, _, truncated, info = play(env, params, 1, 2)[-1]
-    assert truncated
-    _, reset_key = jax.random.split(jax.random.key(101))
-    fresh_obs, fresh_state = inside.reset(reset_key, params)
-    np.testing.assert_array_equal(obs, fresh_obs.ravel())
-    for a, b in zip(jax.tree.leaves(state.inner), jax.tree.leaves(fresh_state), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert state.time == state.inner.time == 0
-    assert not np.array_equal(info["final_observation"], obs)
-
-
-def test_wrappers_compose_in_any_order():
-    inside, params = gymnax.make("Pendulum-v1")
-    action = jnp.array([5.0])
-    first = ScaleAction(TimeLimit(FlattenObservation(inside), 2))
-    second = TimeLimit(FlattenObservation(ScaleAction(inside)), 2)
-    for a, b in zip(play(first, params, action, 3), play(second, params, action, 3), strict=True):
-        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-            np.testing.assert_array_equal(x, y)
-
-
-@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
-def test_vmapped_and_jitted_equals_one_by_one(name):
-    inside, params = gymnax.make(name)
-    env = TimeLimit(FlattenObservation(inside), 2)
-    keys = jax.random.split(jax.random.key(0), 3)
-    action = env.action_space(params).sample(jax.random.key(7))
-
-    def two_steps(key):
-        _, state = env.reset(key, params)
-        return [
-            state := env.step(key, state, action, params)[1],
-            env.step(key, state, action, params),
-        ]
-
-    together = jax.jit(jax.vmap(two_steps))(keys)
-    assert together[1][4].all()  # truncated
-    for i in range(3):
-        alone = two_steps(keys[i])
-        for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
-            np.testing.assert_allclose(a[i], b, rtol=1e-5, atol=1e-6)
-
-
-def test_the_state_keeps_its_types_over_a_scan():
-    inside, params = gymnax.make("CartPole-v1")
-    env = TimeLimit(FlattenObservation(inside), 3)
-
-    def step(state, key):
-        _, state, _, _, truncated, _ = env.step(key, state, 0, params)
-        return state, truncated
-
-    _, state = start(env, params)
-    state, truncated = jax.lax.scan(step, state, jax.random.split(jax.random.key(0), 7))
-    assert truncated.tolist() == [False, False, True, False, False, True, False]
-    assert state.time == 1
 
 
 class Counting(environment.Environment):
@@ -307,12 +208,28 @@ class CountingOn(Counting, Restarting):
         return jnp.int32(2), state.replace(time=jnp.int32(2))
 
 
+def test_a_wrapper_passes_transition_gradients_on():
+    env, params = gymnax.make("Pendulum-v1")
+    wrapped = ScaleAction(env)
+    assert wrapped.supports_transition_gradients and not wrapped.transition_gradients_enabled
+    assert wrapped.with_transition_gradients().transition_gradients_enabled
+    _, state = wrapped.reset(jax.random.key(0), params)
+
+    def pull(env, action):
+        return env.step_env(jax.random.key(1), state, action, params)[0].sum()
+
+    action = jnp.array([0.5])
+    assert float(jnp.abs(jax.grad(lambda a: pull(wrapped, a))(action)).sum()) == 0
+    through = jax.grad(lambda a: pull(wrapped.with_transition_gradients(), a))(action)
+    assert float(jnp.abs(through).sum()) > 0
+
+
 @pytest.mark.parametrize(
     ("kind", "seen", "final"),
     [(Counting, [1, 2, 0, 1, 2], [1, 2, 3, 1, 2]), (CountingOn, [1, 2, 2, 2, 2], [1, 2, 3, 3, 3])],
 )
 def test_an_index_becomes_a_one_hot_vector(kind, seen, final):
-    env = OneHotObservation(kind())
+    env = FlattenObservation(kind())
     params = env.default_params
     space = env.observation_space(params)
     assert (space.low, space.high, space.shape, space.dtype) == (0, 1, (4,), jnp.float32)
@@ -325,27 +242,56 @@ def test_an_index_becomes_a_one_hot_vector(kind, seen, final):
     np.testing.assert_array_equal(finals, np.eye(4)[final])
 
 
-def test_only_an_index_can_become_one_hot():
-    with pytest.raises(ValueError, match=r"env: observations in Box.* must be Discrete"):
-        OneHotObservation(gymnax.make("CartPole-v1")[0])
+def test_a_row_and_the_time_become_a_vector():
+    env, params = envs.make("gridworld-small")
+    expected, _ = envs.make("gridworld-small", observation="one_hot")
+    flat = FlattenObservation(env)
+    np.testing.assert_array_equal(start(flat, params)[0], start(expected, params)[0])
+    space = flat.observation_space(params)
+    assert (space.shape, space.low, space.high) == (start(flat, params)[0].shape, 0, jnp.inf)
 
 
-def test_only_a_box_can_be_flattened():
-    with pytest.raises(ValueError, match=r"env: observations in Discrete.* must be a Box"):
-        FlattenObservation(envs.make("garnet")[0])
+def test_other_observations_cannot_be_flattened():
+    class Pair(Counting):
+        def observation_space(self, params):
+            return spaces.Tuple((spaces.Discrete(4), spaces.Discrete(4)))
+
+    with pytest.raises(ValueError, match=r"env: observations in .* must be a Box, Discrete"):
+        FlattenObservation(Pair())
 
 
-def test_a_wrapper_passes_transition_gradients_on():
-    env, params = gymnax.make("Pendulum-v1")
-    wrapped = TimeLimit(env, 5)
-    assert wrapped.supports_transition_gradients and not wrapped.transition_gradients_enabled
-    assert wrapped.with_transition_gradients().transition_gradients_enabled
-    _, state = wrapped.reset(jax.random.key(0), params)
+@pytest.mark.parametrize("wrapper", [ClipAction, ScaleAction])
+def test_discrete_actions_cannot_be_scaled_or_clipped(wrapper):
+    with pytest.raises(ValueError, match=r"env: actions in .* are not valid; they must be a Box"):
+        wrapper(gymnax.make("CartPole-v1")[0])
 
-    def pull(env, action):
-        return env.step_env(jax.random.key(1), state, action, params)[0].sum()
 
-    action = jnp.array([0.5])
-    assert float(jnp.abs(jax.grad(lambda a: pull(wrapped, a))(action)).sum()) == 0
-    through = jax.grad(lambda a: pull(wrapped.with_transition_gradients(), a))(action)
-    assert float(jnp.abs(through).sum()) > 0
+@pytest.mark.parametrize(
+    ("name", "images", "outermost", "shape"),
+    [
+        ("CartPole-v1", False, "CartPole", (4,)),
+        ("MountainCarContinuous-v0", False, "ContinuousMountainCar", (2,)),
+        ("Pendulum-v1", False, "ScaleAction", (3,)),
+        ("Breakout-MinAtar", False, "FlattenObservation", (400,)),
+        ("Breakout-MinAtar", True, "MinBreakout", (10, 10, 4)),
+        ("garnet", True, "FlattenObservation", (20,)),
+        ("SimpleBandit-bsuite", False, "FlattenObservation", (1,)),
+    ],
+)
+def test_a_network_gets_vectors_or_images_and_acts_in_the_unit_box(name, images, outermost, shape):
+    env, params = envs.make(name)
+    wrapped = for_network(env, images=images)
+    assert type(wrapped).__name__ == outermost
+    assert wrapped.observation_space(params).shape == shape
+    assert jax.eval_shape(wrapped.reset, jax.random.key(0), params)[0].shape == shape
+    if isinstance(wrapped.action_space(params), spaces.Box):
+        assert (wrapped.action_space(params).low, wrapped.action_space(params).high) == (-1, 1)
+
+
+def test_actions_that_are_matrices_are_refused():
+    class Matrix(Counting):
+        def action_space(self, params):
+            return spaces.Box(-1.0, 1.0, (2, 2))
+
+    with pytest.raises(ValueError, match=r"env: actions in .* a Box with one dimension"):
+        for_network(Matrix())

@@ -17,7 +17,7 @@ import pytest
 import envs
 from algos import a2c, ppo
 from purejaxrl.algorithm import Task, update
-from purejaxrl.parts.wrappers import TimeLimit
+from purejaxrl.parts.wrappers import Wrapper
 from purejaxrl.running import runner
 from purejaxrl.running.checkpoint import CheckpointError
 from purejaxrl.running.metrics import MetricsStore, read_metrics
@@ -243,7 +243,7 @@ def test_another_environment_or_loss_is_refused_by_name(tmp_path):
     options = RunOptions(str(tmp_path / "run"), resume=True, progress=False)
     for algorithm, now in (
         (ppo.make(CONFIG, ENV, forked), "forked"),
-        (ppo.make(CONFIG, TimeLimit(ENV, 10)), "TimeLimit"),
+        (ppo.make(CONFIG, Wrapper(ENV)), "Wrapper"),
     ):
         with pytest.raises(ValueError, match=rf"made_of\[.\] was .*, now .*{now}"):
             run(algorithm, population(4), 4, options)
