@@ -1,4 +1,4 @@
-"""Learned policy gradient: meta-train a rule on grid-worlds by meta-gradient (Oh et al. 2020).
+r"""Learned policy gradient: meta-train a rule on grid-worlds by meta-gradient (Oh et al. 2020).
 
 python experiments/lpg_meta_train.py                       # a scale that two cores carry
 python experiments/lpg_meta_train.py --learner.num-agents 512 --agent.num-envs 64 \

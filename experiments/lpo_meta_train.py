@@ -1,4 +1,4 @@
-"""LPO: evolve the drift function, which takes the place of PPO's clip (Lu et al. 2022).
+r"""LPO: evolve the drift function, which takes the place of PPO's clip (Lu et al. 2022).
 
 python experiments/lpo_meta_train.py                           # CartPole; two cores
 python experiments/lpo_meta_train.py --agent.drift-clip 0.2    # start from PPO's clip

@@ -1,4 +1,4 @@
-"""TA-LPG: evolve a rule that reads how much of an agent's life is left (Jackson et al. 2024).
+r"""TA-LPG: evolve a rule that reads how much of an agent's life is left (Jackson et al. 2024).
 
 python experiments/ta_lpg_meta_train.py                    # a scale that two cores carry
 python experiments/ta_lpg_meta_train.py --levels small     # other levels; lifetimes stay
