@@ -55,8 +55,8 @@ def make_evolution(**changes):
 
 
 def make_groove(**changes):
-    config = groove.Config(gradient.Config(2), AGENT, **{"capacity": 8} | changes)
-    return groove.make(config, ENV, ENV.sample_level, SMALL.sample_lifetime)
+    config = groove.Config(num_agents=2, **{"capacity": 8} | changes)
+    return groove.make(config, AGENT, ENV, ENV.sample_level, SMALL.sample_lifetime)
 
 
 def other_strategy(config, hypers, theta):
@@ -110,12 +110,12 @@ CHANGES = {
         lambda: domain_randomization.make(STUDENT, MAZE, maze_levels.uniform(21)),
     ),
     "level score": (
-        lambda: plr.make(plr.Config(CONFIG, 4), STUDENT, MAZE, MAZES),
-        lambda: plr.make(plr.Config(CONFIG, 4), STUDENT, MAZE, MAZES, l1_value_loss),
+        lambda: plr.make(plr.Config(4), STUDENT, MAZE, MAZES),
+        lambda: plr.make(plr.Config(4), STUDENT, MAZE, MAZES, l1_value_loss),
     ),
     "edits": (
-        lambda: accel.make(plr.Config(CONFIG, 4), STUDENT, MAZE, MAZES, lambda key, x: x),
-        lambda: accel.make(plr.Config(CONFIG, 4), STUDENT, MAZE, MAZES, maze_levels.mutate),
+        lambda: accel.make(plr.Config(4), STUDENT, MAZE, MAZES, lambda key, x: x),
+        lambda: accel.make(plr.Config(4), STUDENT, MAZE, MAZES, maze_levels.mutate),
     ),
     "policy loss": (
         lambda: ppo.make(CONFIG, MAZE),
