@@ -101,8 +101,8 @@ def obs_shape(space: spaces.Space, kind: TorsoKind) -> tuple[int, ...]:
     if not isinstance(space, spaces.Box):
         raise ValueError(
             f"observation_space: {describe_space(space)} is not valid; it must be a Box "
-            "(FlattenObservation makes one), because this algorithm reads observations by a "
-            f"network (torso: {kind!r})"
+            "(FlattenObservation makes one), because a network reads the observations "
+            f"(torso: {kind!r})"
         )
     check_torso(kind, space.shape)
     return space.shape
