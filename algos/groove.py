@@ -17,6 +17,7 @@ when it ends; an antagonist trains beside every agent for that.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from algos import a2c, lpg
@@ -99,7 +100,7 @@ def make(
         config,
         lpg.make(agent, env),
         networks.readout(space, torso, 1),
-        init_theta=lambda key: lpg.init_rule(key, agent),
+        init_theta=partial(lpg.init_rule, config=agent),
         insert=lpg.with_rule,
         curriculum=replay(sample_level, config.capacity),
         sample_lifetime=sample_lifetime,

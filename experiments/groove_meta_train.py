@@ -1,4 +1,4 @@
-"""GROOVE: meta-train a rule of LPG on the levels of highest regret (Jackson et al. 2023).
+r"""GROOVE: meta-train a rule of LPG on the levels of highest regret (Jackson et al. 2023).
 
 python experiments/groove_meta_train.py                  # a scale that two cores carry
 python experiments/groove_meta_train.py --score random   # or pvl, l1, maxmc, learnability

@@ -1,4 +1,4 @@
-"""How well learned rules do in lives shorter and longer than those that they were learned on.
+r"""How well learned rules do in lives shorter and longer than those that they were learned on.
 
 Every rule trains agents on the same new levels, once for each horizon; the score is the return of
 the final policy (Jackson et al. 2024, arXiv 2402.05828, section 5.1). Name shipped rules, files, or

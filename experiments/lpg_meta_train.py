@@ -1,4 +1,4 @@
-"""Learned policy gradient: meta-train a rule on grid-worlds by meta-gradient (Oh et al. 2020).
+r"""Learned policy gradient: meta-train a rule on grid-worlds by meta-gradient (Oh et al. 2020).
 
 python experiments/lpg_meta_train.py                       # a scale that two cores carry
 python experiments/lpg_meta_train.py --learner.num-agents 512 --agent.num-envs 64 \
@@ -14,6 +14,7 @@ from purejaxrl.running.devices import use_cpu_cores
 use_cpu_cores()
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def build(settings: Settings) -> Job:
         settings.learner,
         lpg.make(settings.agent, env),
         networks.readout(env.observation_space(), None, 1),
-        init_theta=lambda key: lpg.init_rule(key, settings.agent),
+        init_theta=partial(lpg.init_rule, config=settings.agent),
         insert=lpg.with_rule,
         curriculum=uniform(env.sample_level),
         sample_lifetime=LEVELS[settings.lifetimes or settings.levels].sample_lifetime,

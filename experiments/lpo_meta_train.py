@@ -1,4 +1,4 @@
-"""LPO: evolve the drift function, which takes the place of PPO's clip (Lu et al. 2022).
+r"""LPO: evolve the drift function, which takes the place of PPO's clip (Lu et al. 2022).
 
 python experiments/lpo_meta_train.py                           # CartPole; two cores
 python experiments/lpo_meta_train.py --agent.drift-clip 0.2    # start from PPO's clip
@@ -15,6 +15,7 @@ use_cpu_cores()
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def build(settings: Any) -> Job:
         settings.learner,
         lpo.make(settings.agent, env),
         env,
-        init_theta=lambda key: lpo.init_drift(key, settings.agent),
+        init_theta=partial(lpo.init_drift, config=settings.agent),
         insert=lpo.with_drift,
         sample_level=lambda key: env_params,
         sample_lifetime=lambda key: lifetime,

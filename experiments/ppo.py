@@ -1,4 +1,4 @@
-"""PPO on any environment, with settings that suit it; `python -m envs` lists the environments.
+r"""PPO on any environment, with settings that suit it; `python -m envs` lists the environments.
 
 python experiments/ppo.py
 python experiments/ppo.py --env Breakout-MinAtar,Asterix-MinAtar --total-steps 1e7
@@ -7,8 +7,8 @@ python experiments/ppo.py --env CartPole-v1 --seeds 64 --hypers.learning-rate 1e
 
 Brax's settings are for an accelerator. These take two CPU cores a few minutes:
 
-python experiments/ppo.py --env inverted_pendulum --agent.num-envs 16 --agent.num-steps 128 \\
-    --agent.num-minibatches 8 --agent.hidden 64 64 --hypers.learning-rate 1e-3 \\
+python experiments/ppo.py --env inverted_pendulum --agent.num-envs 16 --agent.num-steps 128 \
+    --agent.num-minibatches 8 --agent.hidden 64 64 --hypers.learning-rate 1e-3 \
     --hypers.learning-rate-end 0 --hypers.gamma 0.97 --total-steps 2e6
 """
 

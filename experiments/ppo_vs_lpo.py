@@ -1,4 +1,4 @@
-"""PPO against DPO, LPO and TA-LPO: does a learned clip carry over to other environments?
+r"""PPO against DPO, LPO and TA-LPO: does a learned clip carry over to other environments?
 
 All have the same settings except for the drift; the step size of each is tuned on other agents.
 For LPO and TA-LPO, name shipped drifts, files, or folders of `.npz` files; the drifts of a folder

@@ -1,4 +1,4 @@
-"""TA-LPG: evolve a rule that reads how much of an agent's life is left (Jackson et al. 2024).
+r"""TA-LPG: evolve a rule that reads how much of an agent's life is left (Jackson et al. 2024).
 
 python experiments/ta_lpg_meta_train.py                    # a scale that two cores carry
 python experiments/ta_lpg_meta_train.py --levels small     # other levels; lifetimes stay
@@ -14,6 +14,7 @@ from purejaxrl.running.devices import use_cpu_cores
 use_cpu_cores()
 
 from dataclasses import dataclass
+from functools import partial
 
 import lpg_meta_train
 
@@ -62,7 +63,7 @@ def build(settings: Settings) -> Job:
         settings.learner,
         lpg.make(settings.agent, env),
         env,
-        init_theta=lambda key: lpg.init_rule(key, settings.agent),
+        init_theta=partial(lpg.init_rule, config=settings.agent),
         insert=lpg.with_rule,
         sample_level=env.sample_level,
         sample_lifetime=LEVELS[settings.lifetimes].sample_lifetime,

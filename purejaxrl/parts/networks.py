@@ -101,7 +101,7 @@ def obs_shape(space: spaces.Space, kind: TorsoKind) -> tuple[int, ...]:
     if not isinstance(space, spaces.Box):
         raise ValueError(
             f"observation_space: {describe_space(space)} is not valid; it must be a Box "
-            f"(FlattenObservation makes one), because this algorithm reads observations by a network "
+            "(FlattenObservation makes one), because a network reads the observations "
             f"(torso: {kind!r})"
         )
     check_torso(kind, space.shape)

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from purejaxrl.running.signals import interrupt_quietly
+
 CPU_GROUP = 8
 """Members in a group on a CPU, at most."""
 
@@ -36,12 +38,14 @@ def use_cpu_cores(count: int | None = None) -> None:
 
     Call it before JAX computes anything, as the first line of an experiment. The environment
     variable `PUREJAXRL_CPU_DEVICES` overrides `count`. It also turns on the persistent compilation
-    cache (`JAX_COMPILATION_CACHE_DIR` moves it; if empty, there is none).
+    cache (`JAX_COMPILATION_CACHE_DIR` moves it; if empty, there is none), and lets Ctrl-C end the
+    process without a traceback while the experiment is still being imported.
 
     Raises:
         ValueError: if the count is not a positive integer.
         RuntimeError: (from JAX) if a backend has already started with another count.
     """
+    interrupt_quietly()
     text = os.environ.get("PUREJAXRL_CPU_DEVICES", "")
     if text:
         if not text.isdigit() or int(text) < 1:

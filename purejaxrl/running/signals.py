@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import sys
+import types
 from collections.abc import Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -37,3 +38,16 @@ def stop_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def interrupt_quietly() -> None:
+    """Let Ctrl-C end this process with one line and status 130 wherever nothing else handles it."""
+    before = sys.excepthook
+
+    def hook(kind: type, error: BaseException, trace: types.TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print("interrupted", file=sys.stderr)
+        else:
+            before(kind, error, trace)
+
+    sys.excepthook = hook

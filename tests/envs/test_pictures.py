@@ -13,7 +13,7 @@ from tests.envs.test_maze import LANDMARKS
 
 ENV = Maze()
 RESET_ALIKE = {"Asterix-MinAtar", "Seaquest-MinAtar", "SpaceInvaders-MinAtar", "DeepSea-bsuite"}
-RESET_ALIKE |= {"Pong-misc", "Breakout-MinAtar"}
+RESET_ALIKE |= {"Pong-misc", "Breakout-MinAtar", "FourRooms-misc"}
 
 
 def test_a_picture_shows_walls_goal_agent_and_what_it_sees():

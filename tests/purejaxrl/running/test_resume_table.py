@@ -16,12 +16,13 @@ from envs import maze_levels
 from envs.gridworld_levels import LEVELS
 from envs.maze import Maze
 from purejaxrl.meta import evolution, gradient
+from purejaxrl.meta.assessment import Assessment
 from purejaxrl.parts import networks
 from purejaxrl.parts.wrappers import FlattenObservation, Wrapper
 from purejaxrl.running import record
 from purejaxrl.running.population import grid, populate, seeds
-from purejaxrl.ued import scores
-from purejaxrl.ued.curriculum import fixed, uniform
+from purejaxrl.ued import buffer, scores
+from purejaxrl.ued.curriculum import fixed, replay, uniform
 from purejaxrl.ued.student import OwnLevel
 
 CART, CART_PARAMS = envs.make("CartPole-v1")
@@ -87,32 +88,39 @@ def life(key, length):
 
 
 def meta(
-    *, curriculum=None, insert=lpg.with_rule, length=6, agent=RULE, env=GRID, hypers=None, **config
-):
+    *, curriculum=None, insert=lpg.with_rule, length=6, agent=RULE, env=GRID, hypers=None,
+    features=1, assessment=None, **config
+):  # fmt: skip
     learner = gradient.make(
         gradient.Config(num_agents=4, **config),
         lpg.make(agent, env),
-        networks.readout(GRID.observation_space(), None, 1),
+        networks.readout(GRID.observation_space(), None, features),
         init_theta=functools.partial(lpg.init_rule, config=agent),
         insert=insert,
         curriculum=curriculum or uniform(GRID.sample_level),
+        assessment=assessment,
         sample_lifetime=functools.partial(life, length=length),
     )
     return identity(learner, hypers or gradient.Hypers(agent=lpg.Hypers()))
 
 
-def evolved(
-    *, length=6, sample_level=GRID.sample_level, std=0.1, strategy=evolution.open_es, **config
-):
+def scored(priority=buffer.by_rank, antagonist=None, **settings):
+    """A meta-gradient whose levels are replayed by a score."""
+    rival = antagonist and a2c.make(a2c.Config(**SIZES, optimizer=antagonist), GRID)
+    judged = Assessment(scores.l1_value_loss, GRID, rival, **settings)
+    return meta(curriculum=replay(GRID.sample_level, priority=priority), assessment=judged)
+
+
+def evolved(*, length=6, sample_level=GRID.sample_level, std=0.1, config=None, **parts):
+    parts = {"init_theta": functools.partial(lpg.init_rule, config=RULE)} | parts
     learner = evolution.make(
-        evolution.Config(num_pairs=4, **config),
+        evolution.Config(num_pairs=4, **config or {}),
         lpg.make(RULE, GRID),
         GRID,
-        init_theta=functools.partial(lpg.init_rule, config=RULE),
         insert=lpg.with_rule,
         sample_level=sample_level,
         sample_lifetime=functools.partial(life, length=length),
-        strategy=strategy,
+        **parts,
     )
     return identity(learner, evolution.Hypers(agent=lpg.Hypers(), std=std))
 
@@ -208,7 +216,13 @@ OTHER_RUNS = {
     ),
     "noise of evolution": (evolved, lambda: evolved(std=0.2)),
     "evolution strategy": (evolved, lambda: evolved(strategy=other_strategy)),
-    "evaluation of candidates": (evolved, lambda: evolved(num_episodes=8)),
+    "evaluation of candidates": (evolved, lambda: evolved(config={"num_episodes": 8})),
+    "ranks of evolution": (evolved, lambda: evolved(shape=jnp.sign)),
+    "start of evolution": (evolved, lambda: evolved(init_theta=lambda key: jnp.zeros(3))),
+    "critic of the meta-objective": (meta, lambda: meta(features=2)),
+    "priority of levels": (scored, lambda: scored(priority=buffer.in_proportion)),
+    "evaluation of levels": (scored, lambda: scored(max_steps=7)),
+    "antagonist": (lambda: scored(antagonist="adam"), lambda: scored(antagonist="sgd")),
     "GROOVE's score": (grooved, lambda: grooved(scores.positive_value_loss)),
     "GROOVE's buffer": (grooved, lambda: grooved(capacity=16)),
     "GROOVE's slots": (grooved, lambda: grooved(slots=4)),
@@ -333,11 +347,3 @@ def test_how_a_run_is_run_is_no_part_of_what_it_is(case, tmp_path):
     kept["versions"]["python"] = kept["versions"]["jax"] = "another"
     (moved / record.FILE).write_text(json.dumps(kept))
     record.claim(moved, True, on_cart())
-
-
-def test_an_antagonist_of_other_settings_is_another_run():
-    one, other = (a2c.make(a2c.Config(**SIZES, optimizer=kind), GRID) for kind in ("adam", "sgd"))
-    from purejaxrl.meta.assessment import Assessment
-
-    names = [Assessment(scores.algorithmic_regret, GRID, x).made_of for x in (one, other)]
-    assert names[0] != names[1]

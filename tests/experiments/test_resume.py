@@ -1,0 +1,69 @@
+"""A run of an experiment may be made longer or moved, and is never continued as another."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from purejaxrl.running import record
+from purejaxrl.running.commandline import plan_runs
+
+FOLDER = Path(__file__).parents[2] / "experiments"
+LONGER = {
+    "groove_meta_train": "--meta-steps",
+    "lpg_meta_train": "--meta-steps",
+    "lpo_meta_train": "--generations",
+    "maze_accel": "--total-steps",
+    "maze_dr": "--total-steps",
+    "maze_plr": "--total-steps",
+    "ppo": "--total-steps",
+    "ppo_rnn_memory": "--total-steps",
+    "quickstart": "--total-steps",
+    "ta_lpg_meta_train": "--generations",
+    "ta_lpo_meta_train": "--generations",
+}
+CHANGED = [
+    ("groove_meta_train", "--levels all"),
+    ("groove_meta_train", "--learner.slots 4"),
+    ("groove_meta_train", "--score pvl"),
+    ("lpg_meta_train", "--levels all"),
+    ("lpg_meta_train", "--lifetimes all_vrandlife"),
+    ("lpo_meta_train", "--env Acrobot-v1"),
+    ("lpo_meta_train", "--total-steps 1e5"),
+    ("maze_accel", "--num-edits 6"),
+    ("maze_dr", "--max-walls 25"),
+    ("maze_plr", "--max-walls 25"),
+    ("maze_plr", "--score maxmc"),
+    ("ppo", "--env Acrobot-v1"),
+    ("ppo", "--agent.num-steps 64"),
+    ("ppo_rnn_memory", "--memory-length 5"),
+    ("ta_lpg_meta_train", "--lifetimes all_shortlife"),
+]
+
+
+@pytest.fixture(autouse=True)
+def same_devices(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setenv("PUREJAXRL_CPU_DEVICES", str(jax.config.jax_num_cpu_devices))
+    yield
+    for path in FOLDER.glob("*.py"):  # other tests run the files anew
+        sys.modules.pop(path.stem, None)
+
+
+def identity(name, words):
+    module = importlib.import_module(name)
+    (plan,) = plan_runs(module.Settings, module.build, words.split())
+    return record.identity(plan.job.algorithm, plan.population)
+
+
+@pytest.mark.parametrize("name", LONGER)
+def test_a_longer_run_in_another_folder_is_the_same_run(name):
+    longer = identity(name, f"{LONGER[name]} 1000000 --out elsewhere --chunk 4")
+    assert not record.first_difference(identity(name, ""), longer)
+
+
+@pytest.mark.parametrize(("name", "words"), CHANGED, ids=lambda x: x.replace(" ", "_"))
+def test_a_changed_setting_makes_another_run(name, words):
+    assert record.first_difference(identity(name, ""), identity(name, words))
