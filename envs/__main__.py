@@ -4,7 +4,6 @@ python -m envs                     # lists all environments
 python -m envs gridworld-small     # shows one
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +16,8 @@ from rich.table import Table
 
 import envs
 from envs import gallery
-from purejaxrl.validation import require_count
+from purejaxrl.running.commandline import errors_in_words
+from purejaxrl.validation import require_count, require_seed
 
 console = Console()
 
@@ -37,6 +37,7 @@ class Settings:
 
     def __post_init__(self):
         require_count(self, "levels")
+        require_seed(self)
 
 
 def show_names() -> None:
@@ -84,15 +85,12 @@ def show(settings: Settings) -> None:
 
 def main(settings: Settings) -> None:
     """List the names, or show one."""
-    if not settings.name:
-        show_names()
-        return
-    try:
+    if settings.name:
         show(settings)
-    except ValueError as error:
-        console.print(f"[bold red]error:[/] {error}", highlight=False)
-        sys.exit(2)
+    else:
+        show_names()
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, prog="python -m envs", description=__doc__))
+    with errors_in_words():
+        main(tyro.cli(Settings, prog="python -m envs", description=__doc__))

@@ -15,6 +15,7 @@ from purejaxrl.running.devices import use_cpu_cores
 use_cpu_cores()
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import groove_meta_train
@@ -27,10 +28,11 @@ from rich.table import Table
 
 import envs
 from purejaxrl.launch import command, say
+from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.logs import console
 from purejaxrl.study.stats import crossed_interval
 from purejaxrl.ued.scores import SCORES
-from purejaxrl.validation import require, require_count, require_known
+from purejaxrl.validation import require_count, require_distinct, require_known
 
 CURRICULA = ("uniform", "tabular", *SCORES)
 
@@ -72,13 +74,13 @@ class Settings:
 
     def __post_init__(self):
         require_count(self, "meta_steps", "seeds")
-        require(bool(self.curricula), self, "curricula", f"one or more of {', '.join(CURRICULA)}")
-        require(bool(self.envs), self, "envs", "one or more names of environments")
+        require_distinct(self, "curricula", f"of {', '.join(CURRICULA)}")
+        require_distinct(self, "envs", "names of environments")
         for name in self.curricula:
             require_known("curriculum", name, CURRICULA)
         for name in self.envs:
             require_known("environment", name, envs.names())
-        object.__setattr__(self, "out", self.out.expanduser())
+        object.__setattr__(self, "out", writable_folder(self.out))
 
 
 def meta_train(name: str, settings: Settings) -> list[Path]:
@@ -164,6 +166,9 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
 
 
 def main(settings: Settings) -> None:
+    for name in settings.envs:
+        asked = lpg_meta_test.Settings(env=name)
+        lpg_meta_test.require_trainable(name, partial(lpg_meta_test.contenders, asked))
     rules = {name: meta_train(name, settings) for name in settings.curricula}
     frame = pd.concat([meta_test(rules, name, settings) for name in settings.envs])
     frame.to_csv(settings.out / "scores.csv", index=False)

@@ -41,10 +41,11 @@ from purejaxrl.identity import fingerprint, part_name
 from purejaxrl.launch import command, say
 from purejaxrl.meta.lifetime import train_and_evaluate
 from purejaxrl.running.checkpoint import write_atomically
+from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.devices import layout
 from purejaxrl.running.logs import console
 from purejaxrl.study.stats import Estimate, interval
-from purejaxrl.validation import require, require_count, require_known
+from purejaxrl.validation import check_hypers, require, require_count, require_counts, require_known
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Settings:
     def __post_init__(self):
         require_known("levels", self.levels, LEVELS)
         require_count(self, "num_levels", "num_episodes")
-        require_horizons(self)
+        require_counts(self, "horizons")
+        check_hypers(self.hypers)
         first, last = self.trained_on
         require(1 <= first <= last, self, "trained_on", "two integers, 1 <= shortest <= longest")
         require(bool(self.rules), self, "rules", "one or more rules")
@@ -83,17 +85,11 @@ class Settings:
         require(differ, self, "labels", f"a name for each rule, all different, not {labels}")
         for name in self.rules:
             load_rules(name, lpg.Config)
-        object.__setattr__(self, "out", self.out.expanduser())
+        object.__setattr__(self, "out", writable_folder(self.out))
 
     def names(self) -> tuple[str, ...]:
         """What to call the contenders in tables and plots."""
         return self.labels or tuple(Path(name).stem for name in self.rules)
-
-
-def require_horizons(settings: Any) -> None:
-    """Raise a ValueError unless the settings' `horizons` are counts of updates."""
-    sound = bool(settings.horizons) and min(settings.horizons) >= 1
-    require(sound, settings, "horizons", "one or more integers >= 1")
 
 
 def make_lives(config: lpg.Config, env: Any, settings: Settings) -> Callable:

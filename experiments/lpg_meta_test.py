@@ -16,7 +16,9 @@ use_cpu_cores()
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +37,7 @@ from envs.gridworld_solution import solve
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.launch import errors_in_words, say
 from purejaxrl.parts.wrappers import FlattenObservation
-from purejaxrl.running.commandline import parse
+from purejaxrl.running.commandline import parse, writable_folder
 from purejaxrl.running.logs import console
 from purejaxrl.running.population import Rows, grid, populate, seeds
 from purejaxrl.running.runner import Result
@@ -68,7 +70,7 @@ class Settings:
         require(self.num_envs >= 0, self, "num_envs", "an integer >= 0")
         require_known("environment", self.env, envs.names())
         load_rule(self.rule, lpg.Config)
-        object.__setattr__(self, "out", self.out.expanduser())
+        object.__setattr__(self, "out", writable_folder(self.out))
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,18 @@ def contenders(settings: Settings, env: Any, env_params: Any) -> list[Contender]
         learner = ppo.make(ppo.Config(**sizes, activation="relu"), env)
         found.append(Contender("PPO", learner, ppo.Hypers(), rates))
     return found
+
+
+def require_trainable(name: str, make_contenders: Callable[[Any, Any], Any]) -> None:
+    """Make the contenders on an environment, to see before any training that all can be made.
+
+    Raises:
+        ValueError: naming the environment.
+    """
+    try:
+        make_contenders(*make_env(name))
+    except ValueError as error:
+        raise ValueError(f"env: {name!r} is not valid: {error}") from error
 
 
 def train(
@@ -236,5 +250,8 @@ def describe(scores: np.ndarray) -> str:
 
 if __name__ == "__main__":
     with errors_in_words():
-        for chosen in parse(Settings, sys.argv[1:]):
+        parsed = parse(Settings, sys.argv[1:])
+        for chosen in parsed:
+            require_trainable(chosen.env, partial(contenders, chosen))
+        for chosen in parsed:
             test(chosen)

@@ -26,7 +26,7 @@ from algos import lpo
 from algos.rules import save_rule
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say, updates_for
 from purejaxrl.meta import evolution
-from purejaxrl.parts.wrappers import FlattenObservation
+from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.validation import require_count
 
@@ -61,8 +61,7 @@ def build(settings: Any) -> Job:
     """Build LPO, or TA-LPO: the config makes the drift."""
     require_count(settings, "generations")
     env, env_params = envs.make(settings.env)
-    if len(env.observation_space(env_params).shape) > 1:
-        env = FlattenObservation(env)
+    env = for_network(env)
     lifetime = jnp.int32(updates_for(settings.total_steps, settings.agent.batch_size))
     learner = evolution.make(
         settings.learner,

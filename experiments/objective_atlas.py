@@ -32,10 +32,11 @@ from algos.rules import load_rule
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Task
 from purejaxrl.launch import command, say
+from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.devices import layout
 from purejaxrl.running.logs import console
 from purejaxrl.study.stats import interval
-from purejaxrl.validation import require, require_count, require_known
+from purejaxrl.validation import require, require_count, require_counts, require_known
 
 AGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -62,16 +63,17 @@ class Settings:
     def __post_init__(self):
         require_known("levels", self.levels, LEVELS)
         require_count(self, "num_agents")
-        sound = bool(self.horizons) and min(self.horizons) >= 1
-        require(sound, self, "horizons", "one or more integers >= 1")
-        require(self.clip_eps > 0, self, "clip_eps", "a number > 0")
+        require_counts(self, "horizons")
+        require(0 < self.clip_eps < np.inf, self, "clip_eps", "a finite number > 0")
         require(bool(self.objectives), self, "objectives", "one or more rules or drifts")
         labels = self.names()
-        differ = len(labels) == len(set(labels)) == len(self.objectives)
-        require(differ, self, "labels", f"a name for each objective, all different, not {labels}")
+        files = len(labels) == len(set(labels)) == len(self.objectives)
+        files &= not any("/" in label for label in labels)
+        expected = f"a name of a file for each objective, all different, not {labels}"
+        require(files, self, "labels", expected)
         for name in self.objectives:
             load_rule(name)
-        object.__setattr__(self, "out", self.out.expanduser())
+        object.__setattr__(self, "out", writable_folder(self.out))
 
     def names(self) -> tuple[str, ...]:
         """What to call the objectives in tables and files."""

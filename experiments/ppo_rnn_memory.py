@@ -44,6 +44,7 @@ class Settings(Experiment):
         return f"Recurrent PPO on a memory chain of length {self.memory_length}"
 
     def __post_init__(self):
+        super().__post_init__()
         valid = 1 <= self.memory_length <= LONGEST
         require(valid, self, "memory_length", f"an integer from 1 to {LONGEST}")
 

@@ -30,10 +30,11 @@ import envs
 from algos import dpo, lpo, ppo
 from algos.rules import load_rules
 from purejaxrl.launch import command, say, updates_for
+from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.logs import console
 from purejaxrl.study import plots
 from purejaxrl.study.stats import interval, probability_of_improvement
-from purejaxrl.validation import require, require_count, require_known
+from purejaxrl.validation import require, require_count, require_distinct, require_known
 
 RESERVED = ("PPO", "unclipped", "DPO")
 """Names of the contenders without a learned drift."""
@@ -62,19 +63,19 @@ class Settings:
 
     def __post_init__(self):
         require_count(self, "seeds", "num_tuning")
-        require(bool(self.envs), self, "envs", "one or more names of environments")
+        require_distinct(self, "envs", "names of environments")
         for name in self.envs:
             require_known("environment", name, envs.names())
         rates = self.learning_rates
-        valid = bool(rates) and all(np.isfinite(rates)) and min(rates) > 0
-        require(valid, self, "learning_rates", "one or more finite numbers > 0")
+        valid = 0 < len(rates) == len(set(rates)) and all(0 < rate < np.inf for rate in rates)
+        require(valid, self, "learning_rates", "one or more finite numbers > 0, all different")
         require(bool(self.drifts), self, "drifts", "one or more drifts")
         for name in self.drifts:
             load_rules(name, lpo.Config)
         labels = [*RESERVED, *map(label_of, self.drifts)]
         differ = len(set(labels)) == len(labels)
         require(differ, self, "drifts", f"files or folders of different names, not {RESERVED}")
-        object.__setattr__(self, "out", self.out.expanduser())
+        object.__setattr__(self, "out", writable_folder(self.out))
 
 
 def label_of(name: str) -> str:
@@ -164,6 +165,8 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
 
 def main(settings: Settings) -> None:
     num_updates = updates_for(settings.total_steps, settings.agent.batch_size)
+    for name in settings.envs:
+        lpg_meta_test.require_trainable(name, lambda env, _: contenders(settings, env))
     frame = pd.concat([compare(name, num_updates, settings) for name in settings.envs])
     table = tabulate(frame)
     frame.to_csv(settings.out / "scores.csv", index=False)

@@ -26,7 +26,8 @@ import ta_lpg_meta_train
 from algos import lpg, ta_lpg
 from envs.gridworld_levels import LEVELS
 from purejaxrl.launch import command, say
-from purejaxrl.validation import require, require_count, require_known
+from purejaxrl.running.commandline import writable_folder
+from purejaxrl.validation import require_count, require_counts, require_distinct, require_known
 
 AGENTS = {"LPG": lpg.Config, "TA-LPG": ta_lpg.Config}
 CONTENDERS = tuple(f"{rule}-{how}" for rule in AGENTS for how in ("gradient", "evolution"))
@@ -61,12 +62,12 @@ class Settings:
         require_count(
             self, "meta_steps", "generations", "seeds", "num_envs", "rule_width", "num_levels"
         )
-        require(bool(self.contenders), self, "contenders", f"one or more of {CONTENDERS}")
+        require_distinct(self, "contenders", f"of {', '.join(CONTENDERS)}")
         for name in self.contenders:
             require_known("contender", name, CONTENDERS)
         require_known("levels", self.levels, LEVELS)
-        horizon_generalisation.require_horizons(self)
-        object.__setattr__(self, "out", self.out.expanduser())
+        require_counts(self, "horizons")
+        object.__setattr__(self, "out", writable_folder(self.out))
 
 
 def learn(name: str, settings: Settings) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.validation import check_hypers, is_count
+from purejaxrl.validation import COUNT, check_hypers, is_count
 
 Metrics = dict[str, jax.Array]
 
@@ -87,7 +87,7 @@ def make_train(algorithm: Algorithm, num_updates: int) -> Callable:
         to `[num_updates]`: jit it, and vmap it over any of its arguments.
     """
     if not is_count(num_updates):
-        raise ValueError(f"num_updates: {num_updates!r} is not valid; it must be an integer >= 1")
+        raise ValueError(f"num_updates: {num_updates!r} is not valid; it must be {COUNT}")
 
     def train(key: jax.Array, hypers: Any, env_params: Any) -> tuple[Any, Metrics]:
         check_hypers(hypers)

@@ -106,15 +106,38 @@ def require_known(kind: str, name: str, known: Iterable[str]) -> None:
     raise ValueError(f"unknown {kind} {name!r}; did you mean: {hint}?")
 
 
+COUNT = "an integer >= 1 and < 2**31"
+"""What `is_count` accepts: counts are int32 on the device."""
+
+
 def is_count(value: Any) -> bool:
-    """Whether a value is an integer >= 1."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+    """Whether a value is an integer >= 1 that fits an int32."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and 0 < value < 2**31
 
 
 def require_count(owner: object, *names: str) -> None:
-    """Raise a ValueError unless each named field of `owner` is an integer >= 1."""
+    """Raise a ValueError unless each named field of `owner` is a count."""
     for name in names:
-        require(is_count(getattr(owner, name)), owner, name, "an integer >= 1")
+        require(is_count(getattr(owner, name)), owner, name, COUNT)
+
+
+def require_counts(owner: object, field: str) -> None:
+    """Raise a ValueError unless the field of `owner` holds counts, at least one and none twice."""
+    values = getattr(owner, field)
+    valid = 0 < len(values) == len(set(values)) and all(map(is_count, values))
+    require(valid, owner, field, "one or more integers >= 1 and < 2**31, all different")
+
+
+def require_distinct(owner: object, field: str, expected: str) -> None:
+    """Raise a ValueError unless the field of `owner` holds at least one value and none twice."""
+    values = getattr(owner, field)
+    valid = 0 < len(values) == len(set(values))
+    require(valid, owner, field, f"one or more {expected}, all different")
+
+
+def require_seed(owner: object, field: str = "seed") -> None:
+    """Raise a ValueError unless the field of `owner` is a seed of `jax.random.key`."""
+    require(0 <= getattr(owner, field) < 2**32, owner, field, "an integer >= 0 and < 2**32")
 
 
 def require_choice(owner: object, field: str, choices: tuple[str, ...]) -> None:

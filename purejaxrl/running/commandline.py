@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import importlib
 import itertools
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -299,6 +300,21 @@ def command(main: Callable[[Any], Any], settings: type, words: Sequence[str] | N
         main(tyro.cli(settings, args=words, description=description(settings)))
 
 
+def writable_folder(path: Path) -> Path:
+    """Expand `~` in the name of a folder for results, which need not exist.
+
+    Raises:
+        ValueError: if it is a file or below one, or cannot be written.
+    """
+    path = path.expanduser()
+    nearest = next(one for one in (path, *path.parents) if os.path.lexists(one))
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise ValueError(
+            f"out: {path} is not valid; it must be a folder to write to, and {nearest} is none"
+        )
+    return path
+
+
 @contextlib.contextmanager
 def errors_in_words() -> Iterator[None]:
     """End with a message, and no traceback, where input or files are not valid.
@@ -307,7 +323,7 @@ def errors_in_words() -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, CheckpointError, ImportError) as error:
+    except (ValueError, CheckpointError, ImportError, OSError) as error:
         say(f"error: {error}")
         raise SystemExit(2) from None
     except KeyboardInterrupt:

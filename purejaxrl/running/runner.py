@@ -25,7 +25,7 @@ from purejaxrl.running.metrics import MetricsStore, read_metrics, tabulate
 from purejaxrl.running.population import Population, name_of
 from purejaxrl.running.signals import stop_signals
 from purejaxrl.running.sinks import DroppableSink, Sink
-from purejaxrl.validation import check_hypers, is_count, require, require_count
+from purejaxrl.validation import COUNT, check_hypers, is_count, require, require_count
 
 SAVED = "saved.json"
 """File that names the newest checkpoint, so that a run whose checkpoints were lost says so."""
@@ -65,9 +65,7 @@ class RunOptions:
 
     def __post_init__(self):
         require_count(self, "chunk", "checkpoint_every", "keep_last")
-        require(
-            self.group is None or is_count(self.group), self, "group", "an integer >= 1, or None"
-        )
+        require(self.group is None or is_count(self.group), self, "group", f"{COUNT}, or None")
         require(bool(self.out), self, "out", "the name of a folder")
 
     @property
@@ -144,7 +142,7 @@ def run(
     horizon = num_updates if horizon is None else horizon
     for name, value in (("num_updates", num_updates), ("horizon", horizon)):
         if not is_count(value):
-            raise ValueError(f"{name}: {value!r} is not valid; it must be an integer >= 1")
+            raise ValueError(f"{name}: {value!r} is not valid; it must be {COUNT}")
     check_hypers(population.hypers)
     out = options.folder
     plan = plan_for(algorithm, population, options.group, list(devices) if devices else None)

@@ -23,7 +23,7 @@ from purejaxrl.algorithm import Algorithm
 from purejaxrl.parts.rollout import reset
 from purejaxrl.running import checkpoint, commandline
 from purejaxrl.running.chunk import start
-from purejaxrl.validation import require_count, require_known
+from purejaxrl.validation import require_count, require_known, require_seed
 
 WIDTH = 360
 """Smaller pictures are enlarged to about this many pixels."""
@@ -189,6 +189,7 @@ class Settings:
 
     def __post_init__(self):
         require_count(self, "steps", "frame_ms")
+        require_seed(self)
 
 
 def load_member(plan: commandline.Plan, name: str) -> Any:
