@@ -15,6 +15,8 @@ from purejaxrl.algorithm import Algorithm, Metrics, Task, update
 from purejaxrl.running.devices import Layout, layout
 from purejaxrl.running.population import Population
 
+QUICK_COMPILATION = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+
 
 class Carry(NamedTuple):
     """What a checkpoint holds, leaves `[num_members, ...]`."""
@@ -92,14 +94,14 @@ def compile_chunk(
         plan: where they lie.
         room: most updates in a chunk.
         carry: as `place` returns it, for its shapes.
-        optimize: False compiles in a third of the time on a CPU what takes as much memory and
-            runs slower.
+        optimize: False compiles for a CPU in about 40 % of the time (PPO on CartPole: 2.3 s instead
+            of 5.9 s) a program that needs the same memory and is up to six times slower.
     """
     hypers = plan.place(population.hypers)
     chunk = plan.jit(_chunk, static_argnums=(0, 1, 2), donate_argnums=4)
     lowered = chunk.lower(algorithm, plan, room, jnp.int32(0), carry, hypers)
     quick = not optimize and plan.mesh.devices.flat[0].platform == "cpu"
-    compiled = lowered.compile({"xla_backend_optimization_level": 0} if quick else None)
+    compiled = lowered.compile(QUICK_COMPILATION if quick else None)
     return Program(plan, hypers, room, compiled)
 
 

@@ -301,8 +301,8 @@ def estimate(
 ) -> RunEstimate:
     """Foresee a run's memory and time from a chunk that was compiled in a hurry.
 
-    On a CPU the memory is that of the run, and the time an upper bound, two or three times too
-    long: the compiler's optimisations, which take most of its time, are left out.
+    On a CPU the memory is that of the run. The time is an upper bound, up to six times too long,
+    because the compiler's optimisations are left out: they are most of the compile time.
     """
     check_hypers(population.hypers)
     plan = plan_for(algorithm, population, options.group)
