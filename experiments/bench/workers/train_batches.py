@@ -136,12 +136,12 @@ def train_with_make_train(out: str) -> None:
         clock.end_batch(population.size * PPO_UPDATES * update_steps)
 
 
-CASES = {  # each with as many updates in a batch as two cores make in 1 to 2 seconds
+CASES = {  # each with as many updates in a batch as two cores make in 1 to 4 seconds
     "ppo": partial(train_with_run, ppo_parts, PPO_UPDATES),
     "ppo_make_train": train_with_make_train,
-    "lpg": partial(train_with_run, partial(experiment_parts, "lpg_meta_train"), 6),
-    "groove": partial(train_with_run, partial(experiment_parts, "groove_meta_train"), 5),
-    "evolution": partial(train_with_run, partial(experiment_parts, "ta_lpg_meta_train"), 1),
+    "lpg": partial(train_with_run, partial(experiment_parts, "lpg_meta_train"), 12),
+    "groove": partial(train_with_run, partial(experiment_parts, "groove_meta_train"), 10),
+    "evolution": partial(train_with_run, partial(experiment_parts, "ta_lpg_meta_train"), 4),
 }
 
 if __name__ == "__main__":
