@@ -94,7 +94,7 @@ DAMAGES = {
     "config value of another type": (configure(rule_width="4"), "it must be of type int"),
     "nested config value": (configure(hidden=["4"]), "is not valid"),
     "config of a wider rule": (configure(rule_width=5), r"has shape \(.*\); its config needs"),
-    "config of a gigantic rule": (configure(rule_width=10**12), "its config describes no rule"),
+    "config of a gigantic rule": (configure(rule_width=10**12), "rule_width: 1000000000000 is not"),
     "array missing": (without(INPUTS), f"missing: {INPUTS}"),
     "array too many": (with_array("extra", np.ones(2)), "not of this config: extra"),
     "array of another shape": (with_array(INPUTS, np.ones((2, 2))), r"has shape \(2, 2\)"),

@@ -102,9 +102,3 @@ def test_an_environment_without_pictures_is_shown(tmp_path, capsys):
     main(Settings("bandit-bernoulli", out=tmp_path / "levels.png"))
     assert "env.optimal_return" in capsys.readouterr().out
     assert not (tmp_path / "levels.png").exists()
-
-
-def test_a_misspelt_name_is_answered_with_a_suggestion(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(Settings("gridworld-smal"))
-    assert stop.value.code == 2 and "gridworld-small" in capsys.readouterr().out

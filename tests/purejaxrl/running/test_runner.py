@@ -23,6 +23,7 @@ from purejaxrl.running.checkpoint import CheckpointError
 from purejaxrl.running.metrics import MetricsStore, read_metrics
 from purejaxrl.running.population import grid, populate, seeds
 from purejaxrl.running.runner import RunOptions, run
+from purejaxrl.running.signals import SIGNALS
 from purejaxrl.study.stats import final_scores
 from tests.helpers import CONFIG, ENV, ENV_PARAMS, PPO, assert_equal, population, train
 
@@ -74,6 +75,18 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
     compare_metrics(whole.metrics, resumed.metrics)
 
 
+@pytest.fixture
+def own_signals():
+    """Handlers as in a terminal: a shell's background jobs ignore SIGINT, and nohup SIGHUP."""
+    default = {number: signal.SIG_DFL for number in SIGNALS}
+    default[signal.SIGINT] = signal.default_int_handler
+    before = {number: signal.signal(number, handler) for number, handler in default.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_finishes_the_chunk_and_saves(tmp_path, number):
     def interrupt(table, first_update):
@@ -86,17 +99,16 @@ def test_a_signal_finishes_the_chunk_and_saves(tmp_path, number):
     assert_equal(train(tmp_path / "whole", 10).state, resumed.state)
 
 
+@pytest.mark.usefixtures("own_signals")
 def test_a_signal_that_the_process_ignores_stays_ignored(tmp_path):
     """As under nohup, when the terminal is closed."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        hang_up = lambda table, first_update: os.kill(os.getpid(), signal.SIGHUP)  # noqa: E731
-        assert train(tmp_path / "run", 4, sinks=(hang_up,)).alive.all()
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    hang_up = lambda table, first_update: os.kill(os.getpid(), signal.SIGHUP)  # noqa: E731
+    assert train(tmp_path / "run", 4, sinks=(hang_up,)).alive.all()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
+@pytest.mark.usefixtures("own_signals")
 def test_a_second_interrupt_stops_at_once_and_loses_nothing_saved(tmp_path):
     def interrupt_twice(table, first_update):
         if first_update == 4:
