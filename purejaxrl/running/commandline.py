@@ -30,6 +30,7 @@ from purejaxrl.validation import require_count
 MAY_CHANGE = ("total_steps", "meta_steps", "generations", "run.")
 """Settings that may differ when a run is resumed: its length, and how it runs."""
 
+CHANGEABLE = f"{', '.join(MAY_CHANGE[:-1])} and the run options"
 MAX_UPDATES = 2**31 - 1
 
 RunFlags = Annotated[RunOptions, tyro.conf.arg(name="")]
@@ -207,7 +208,7 @@ def _check_same(before: list[dict], now: list[dict], out: Path) -> None:
         for name in changed(settings, nearest):
             raise ValueError(
                 f"{name}: {settings[name]!r} is not valid; the run in {out} has "
-                f"{nearest.get(name)!r}, and --resume may change only {', '.join(MAY_CHANGE)}*"
+                f"{nearest.get(name)!r}, and --resume may change only {CHANGEABLE}"
             )
 
 
