@@ -54,6 +54,7 @@ PROMISED = {  # files besides those of a run; where there is no entry, those are
     "maze_dr": (*RUN, "held_out.csv", "held_out.png"),
     "maze_plr": (*RUN, "held_out.csv", "held_out.png"),
     "objective_atlas": ("rules.png", "rules.csv", "lpo.png", "ta_lpo.png"),
+    "ppo": tuple(f"*/{x}" for x in RUN),  # a folder for each environment
     "ppo_vs_lpo": (*COMPARISON, "scores.png", "Catch-bsuite/curves.png"),
     "ta_lpg_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
     "ta_lpg_vs_lpg": ("LPG-gradient-*/rule-0.npz", "horizons/horizons.png", "atlas/rules.png"),
