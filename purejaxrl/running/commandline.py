@@ -111,15 +111,18 @@ def parse(settings: type, words: Sequence[str]) -> list[Any]:
     Returns:
         Instances of `settings`, at least one.
     """
-    groups = _by_flag(words)
+    return [_parse_one(settings, combination) for combination in _combinations(words)]
+
+
+def _combinations(words: Sequence[str]) -> list[list[str]]:
+    """Write a command line out, once for every combination of its comma-separated values."""
     literal = {f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(RunOptions)}
     choices = []
-    for flag, values in groups:
+    for flag, values in _by_flag(words):
         whole = flag in literal
         choices += [[flag]] if flag else []
         choices += [[value] if whole else _split(value) for value in values]
-    combinations = dict.fromkeys(itertools.product(*choices))
-    return [_parse_one(settings, list(combination)) for combination in combinations]
+    return [list(combination) for combination in dict.fromkeys(itertools.product(*choices))]
 
 
 def _by_flag(words: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -170,7 +173,7 @@ def with_kept_words(settings: type, words: Sequence[str]) -> tuple[str, ...]:
         ValueError: if the words change a setting that may not change.
     """
     words = tuple(words)
-    options = parse(settings, words)[0].run
+    options = _parse_one(settings, _combinations(words)[0]).run  # all have the same run options
     kept = _kept_words(options.folder) if options.resume else None
     if kept is None:
         return words

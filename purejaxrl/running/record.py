@@ -110,13 +110,8 @@ def claim(out: Path, resume: bool, identity: dict, **about: Any) -> None:
         ValueError: if `out` holds a run and `resume` is off, holds another run, or cannot be
             written; if its record is missing or damaged; or if a part of the run has no name.
     """
-    unnamed = [part for part in identity["made_of"] if not is_named(part)]
-    if unnamed and not (out / FILE).exists():
-        warnings.warn(
-            f"this run cannot be resumed: {unnamed[0]} has no name that tells it from other parts; "
-            "give it a `name` attribute",
-            stacklevel=3,
-        )
+    unnamed = next((part for part in identity["made_of"] if not is_named(part)), "")
+    why = f"{unnamed} has no name that tells it from other parts; give it a `name` attribute"
     if (out / FILE).exists():
         kept = read(out)
         if not resume:
@@ -128,10 +123,7 @@ def claim(out: Path, resume: bool, identity: dict, **about: Any) -> None:
         if difference:
             raise ValueError(f"out: {out} holds another run: {difference}")
         if unnamed:
-            raise ValueError(
-                f"out: {out} cannot be resumed: {unnamed[0]} has no name that tells it from other "
-                "parts; give it a `name` attribute"
-            )
+            raise ValueError(f"out: {out} cannot be resumed: {why}")
         _warn_of_group(kept.get("layout"), about.get("layout"))
         _write(out, kept | about)
         return
@@ -141,6 +133,8 @@ def claim(out: Path, resume: bool, identity: dict, **about: Any) -> None:
             f"out: {out} holds {' and '.join(left)} of a run whose {FILE} is missing, so it cannot "
             f"be resumed; put {FILE} back, or choose another folder"
         )
+    if unnamed:
+        warnings.warn(f"this run cannot be resumed: {why}", stacklevel=3)
     versions = {
         "jax": jax.__version__,
         "platform": jax.default_backend(),
