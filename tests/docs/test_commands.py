@@ -54,14 +54,15 @@ def test_programs_targets_and_modules_exist(page):
 
 @pytest.fixture
 def workplace(tmp_path):
-    """A folder that holds what the commands read: rules, and a checkout of PureJaxRL."""
+    """A folder that holds what the commands read: rules, and checkouts of this and PureJaxRL."""
     for rule, files in EARLIER_COMMANDS_WRITE.items():
         for file in map(tmp_path.joinpath, files):
             file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / "algos/rules" / rule, file)
-    checkout = tmp_path / "PATH/purejaxrl/ppo.py"
-    checkout.parent.mkdir(parents=True)
-    checkout.touch()
+    for checkout in ("PATH/purejaxrl/ppo.py", "CHECKOUT/purejaxrl/algorithm.py"):
+        file = tmp_path / checkout
+        file.parent.mkdir(parents=True)
+        file.touch()
     return tmp_path
 
 
