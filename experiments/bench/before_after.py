@@ -40,8 +40,8 @@ class Settings:
 
     before: Path
     """Checkout of the earlier version."""
-    after: Path = Path(".")
-    """Checkout of the later version."""
+    after: Path = Path(__file__).parents[2]
+    """Checkout of the later version; by default, this one."""
     pairs: int = 15
     """Timed batches of each version, per case."""
     cases: tuple[str, ...] = CASES
