@@ -194,7 +194,5 @@ def test_bad_settings_are_named():
     with pytest.raises(ValueError, match=r"Replay\.temperature: 0\.0 is not valid"):
         hypers = plr.Hypers(HYPERS, Replay(temperature=0.0))
         populate(seeds(1), hypers, ())
-    with pytest.raises(
-        ValueError, match="student: algos.lpg is not valid; replay by score needs its `estimate`"
-    ):
+    with pytest.raises(ValueError, match="student: algos.lpg .* needs its `estimate`"):
         make_plr(student=lpg.make(lpg.Config(num_envs=4), ENV))
