@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl.algorithm import Algorithm, Task, update
-from purejaxrl.running.evaluate import evaluate
+from purejaxrl.running.evaluate import Evaluation, evaluate
 
 Replacement = Callable[[Any, jax.Array], Any]
 """`(agent, index) -> agent`: makes the successor of one agent."""
@@ -22,7 +22,7 @@ def train_and_evaluate(
     *,
     num_episodes: int = 16,
     max_steps: int = 10_000,
-) -> jax.Array:
+) -> Evaluation:
     """Train an agent for one whole life, of a traced length, and evaluate its last policy.
 
     Args:
@@ -35,7 +35,7 @@ def train_and_evaluate(
         max_steps: steps after which an evaluation episode is cut.
 
     Returns:
-        The mean return of the evaluation episodes, float32 [].
+        The evaluation episodes.
     """
     init_key, evaluation_key = jax.random.split(key)
     state = jax.lax.while_loop(
@@ -43,11 +43,10 @@ def train_and_evaluate(
         lambda state: update(algorithm, state, hypers)[0],
         algorithm.init(init_key, hypers, task),
     )
-    played = evaluate(
+    return evaluate(
         algorithm, env, evaluation_key, algorithm.policy(state), task.env_params,
         num_episodes=num_episodes, greedy=False, max_steps=max_steps,
     )  # fmt: skip
-    return played.ret.mean()
 
 
 def stagger_horizon(horizon: jax.Array, index: jax.Array, num_agents: int) -> jax.Array:

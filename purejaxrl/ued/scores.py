@@ -1,23 +1,29 @@
 """Scores of levels: estimates of how much a student can still learn on a level.
 
-A score reads what it needs of a `LevelOutcome`; under `jit`, nothing else is computed.
+A score needs the fields of a `LevelOutcome` that it reads. They are found by tracing it, when it is
+composed with a learner (`require_score`), and what the learner cannot provide is refused there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from purejaxrl.identity import part_name
+
 
 class LevelOutcome(NamedTuple):
-    """How a student fared on a level. Returns are NaN where no episode finished."""
+    """How a student fared on a level. Returns are NaN where no episode finished.
 
-    advantage: jax.Array  # float32 [...], of the student's last experience on the level
-    value: jax.Array  # float32 [...], the student's estimates on that experience
+    A field is None where the learner does not provide it.
+    """
+
     returns: jax.Array  # float32 [...], of the student's episodes
     best_return: jax.Array  # float32 [], the highest return that any student had on the level
-    antagonist_returns: jax.Array  # float32 [...], of the antagonist's episodes
+    advantage: jax.Array | None = None  # float32 [...], of the student's last experience on it
+    value: jax.Array | None = None  # float32 [...], the student's estimates on that experience
+    antagonist_returns: jax.Array | None = None  # float32 [...], of the antagonist's episodes
 
 
 Score = Callable[[jax.Array, LevelOutcome], jax.Array]
@@ -85,3 +91,61 @@ SCORES = {
     "random": random,
 }
 """The scores by their names on command lines."""
+
+
+def fields_read(score: Score) -> frozenset[str]:
+    """Name the fields of a `LevelOutcome` without which a score cannot be computed."""
+    outcome = jax.eval_shape(_random_outcome, jax.random.key(0))
+
+    def is_read(field: str) -> bool:
+        try:
+            jax.eval_shape(score, jax.random.key(0), outcome._replace(**{field: None}))
+        except Exception:  # whatever the score does with None
+            return True
+        return False
+
+    return frozenset(filter(is_read, LevelOutcome._fields))
+
+
+def require_score(score: Score, learner: str, provided: Collection[str]) -> None:
+    """Raise a ValueError unless a learner can compute a score, when the two are composed.
+
+    Args:
+        score: the score.
+        learner: what scores levels, such as "evolution".
+        provided: the fields of `LevelOutcome` that it provides.
+    """
+    name = f"score: {part_name(score)} is not valid"
+    keys = jax.random.split(jax.random.key(0), NUM_TRIALS)
+    try:
+        found = jax.jit(jax.vmap(score))(keys, jax.vmap(_random_outcome)(keys))
+    except Exception as error:
+        raise ValueError(
+            f"{name}; it must return a float for a key and a LevelOutcome: {error}"
+        ) from error
+    if jnp.shape(found) != (NUM_TRIALS,) or not jnp.issubdtype(found.dtype, jnp.floating):
+        raise ValueError(f"{name}; it must return one float for a level, not {found[0]!r}")
+    if not jnp.isfinite(found).any():
+        raise ValueError(f"{name}; it must be finite, but is not on any of {NUM_TRIALS} outcomes")
+    missing = sorted(fields_read(score) - set(provided))
+    if missing:
+        raise ValueError(f"{name}; it reads {', '.join(missing)}, which {learner} does not provide")
+
+
+NUM_TRIALS = 16
+"""Random outcomes on which a score is tried when it is composed."""
+
+
+def _random_outcome(key: jax.Array) -> LevelOutcome:
+    """Draw an outcome of any scale, in half of the cases without a negative return."""
+    scale_key, sign_key, *keys = jax.random.split(key, 6)
+    scale = 10 ** jax.random.uniform(scale_key, minval=-1, maxval=2)
+    returns, antagonist_returns, advantage, value = (
+        scale * jax.random.normal(key, (8,)) for key in keys
+    )
+    positive = jax.random.bernoulli(sign_key)
+    returns, antagonist_returns = (
+        jnp.where(positive, jnp.abs(x), x) for x in (returns, antagonist_returns)
+    )
+    best_return = jnp.maximum(returns.max(), antagonist_returns.max())
+    return LevelOutcome(returns, best_return, advantage, value, antagonist_returns)

@@ -18,6 +18,8 @@ from purejaxrl.algorithm import Algorithm
 from purejaxrl.meta import evolution
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
+from purejaxrl.ued.curriculum import Replay, replay, uniform
+from purejaxrl.ued.scores import algorithmic_regret, learnability
 from tests.algos.probes import Params, Probe
 from tests.helpers import assert_equal, planned_memory
 
@@ -85,7 +87,7 @@ def make(worth=quadratic, config=CONFIG, **options):
         **{
             "init_theta": lambda key: jnp.zeros(DIMS),
             "insert": lambda theta, hypers: theta,
-            "sample_level": level,
+            "curriculum": uniform(level),
             "sample_lifetime": lifetime,
         }
         | options,
@@ -161,7 +163,7 @@ def test_both_candidates_of_a_pair_see_the_same_level_and_randomness():
         CONFIG, a2c.make(a2c.Config(num_envs=4, num_steps=5), env), env,
         init_theta=lambda key: jnp.float32(0.1),
         insert=lambda theta, hypers: hypers.replace(learning_rate=jnp.abs(theta)),
-        sample_level=LEVELS["small"].sample, sample_lifetime=lifetime,
+        curriculum=uniform(LEVELS["small"].sample), sample_lifetime=lifetime,
         shape=record,
     )  # fmt: skip
     hypers = evolution.Hypers(agent=a2c.Hypers(), std=1e-12)
@@ -277,7 +279,7 @@ def test_memory_grows_with_a_group_and_not_with_the_generation():
             evolution.Config(num_pairs=num_pairs, group=group),
             lpo.make(agent, env), env,
             init_theta=lambda key: lpo.init_drift(key, agent), insert=lpo.with_drift,
-            sample_level=lambda key: params,
+            curriculum=uniform(lambda key: params),
             sample_lifetime=lambda key: jnp.int32(5),
         )  # fmt: skip
         return planned_memory(learner, evolution.Hypers(agent=lpo.Hypers()))
@@ -297,7 +299,7 @@ def test_the_same_code_tunes_ppo():
         ppo.make(config, env), env,
         init_theta=lambda key: jnp.log(1e-3),
         insert=lambda theta, hypers: hypers.replace(learning_rate=jnp.exp(theta)),
-        sample_level=lambda key: Params(length=2, max_steps_in_episode=2),
+        curriculum=uniform(lambda key: Params(length=2, max_steps_in_episode=2)),
         sample_lifetime=lambda key: jnp.int32(10),
     )  # fmt: skip
     hypers = evolution.Hypers(agent=ppo.Hypers(), learning_rate=0.2, std=0.5)
@@ -328,3 +330,40 @@ def test_bad_settings_are_named(settings, expected):
 def test_a_life_that_is_not_one_or_more_updates_is_refused(life):
     with pytest.raises(ValueError, match=r"sample_lifetime: .* is not valid; .* one integer >= 1"):
         make(sample_lifetime=lambda key: life)
+
+
+def test_levels_are_replayed_by_the_mean_score_of_a_pair():
+    """Every candidate earns its level's length, so that all scores are 0, but for θ's share."""
+
+    def mean_return(key, outcome):
+        return outcome.returns.mean()
+
+    def worth(theta, task, age):
+        return 1.0 * task.env_params.length + theta.sum()
+
+    learner = make(worth, curriculum=replay(level, mean_return, 32))
+    hypers = evolution.Hypers(std=0.1, curriculum=Replay(replay_prob=0.5))
+    state, step = learner.init(jax.random.key(0), hypers, None), jax.jit(learner.learn)
+    for _ in range(8):
+        before = state.params
+        state, metrics = step(state, hypers, ())
+        buffer = state.curriculum
+        kept = buffer.filled & (buffer.last_visit == buffer.clock)
+        lengths = buffer.levels.length + before.sum()  # θ + σε and θ - σε cancel out
+        np.testing.assert_allclose(buffer.score[kept], lengths[kept], rtol=1e-4)
+        assert not buffer.in_use.any()
+    assert metrics["levels_kept"] == buffer.filled.sum() and buffer.filled.sum() > 16
+    assert (buffer.last_visit[buffer.filled] < buffer.clock).any()
+    np.testing.assert_allclose(metrics["score_kept"], buffer.score[buffer.filled].mean())
+
+
+def test_a_curriculum_that_does_not_fit_is_refused():
+    with pytest.raises(
+        ValueError, match="algorithmic_regret .* reads antagonist_returns, which ev"
+    ):
+        make(curriculum=replay(level, algorithmic_regret))
+    with pytest.raises(ValueError, match=r"capacity: 7 is not valid; .* >= 8"):
+        make(curriculum=replay(level, learnability, 7))
+    learner = make(curriculum=replay(level, learnability))
+    with pytest.raises(ValueError, match=r"Hypers\.curriculum: None is not valid; .* a Replay"):
+        learner.init(jax.random.key(0), HYPERS, None)
