@@ -238,7 +238,6 @@ def learn(setup: Setup, state: State, hypers: Hypers, _: tuple) -> tuple[State, 
     theta = es.get_mean(strategy_state)
     lost_steps = count_lost_steps(state.lost_steps, sound.sum())
     metrics = generation_metrics(setup, fitness, tasks.horizon)
-    metrics["env_steps"] += jnp.int32(draw.env_steps)
     if setup.curriculum.score:
         visits = score_levels(setup, score_key, draw.chosen, returns)
         curriculum = setup.curriculum.report(curriculum, hypers.curriculum, visits)

@@ -38,7 +38,7 @@ class Draw(NamedTuple):
 
     chosen: Chosen
     learns: jax.Array | bool = True  # bool []: the student learns from its experience on them
-    env_steps: jax.Array | int = 0  # int32 []: steps that the choice itself took, as in a search
+    env_steps: jax.Array | int = 0  # int32 []: environment steps in which levels were played
 
 
 Play = Callable[[jax.Array, Any, int], jax.Array]

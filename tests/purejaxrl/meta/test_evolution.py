@@ -16,12 +16,9 @@ from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.meta import evolution
-from purejaxrl.running.population import populate, seeds
-from purejaxrl.running.runner import RunOptions, run
-from purejaxrl.ued.curriculum import Replay, replay, uniform
-from purejaxrl.ued.scores import algorithmic_regret, learnability
+from purejaxrl.ued.curriculum import uniform
 from tests.algos.probes import Params, Probe
-from tests.helpers import assert_equal, planned_memory
+from tests.helpers import planned_memory
 
 DIMS = 3
 GOAL = jnp.array([1.0, -0.5, 0.25])
@@ -53,6 +50,7 @@ def by_hand(worth) -> Algorithm:
         learn=learn,
         policy=lambda state: worth(state.params, state.task, state.step),
         act=lambda policy, memory, obs, *_: (jnp.full((len(obs), 1), policy), memory),
+        steps_per_update=1,
     )
 
 
@@ -242,20 +240,6 @@ def test_other_strategies_of_evosax_can_be_passed():
     assert returns[-1] > returns[0] and np.abs(state.params - GOAL).max() < 0.3
 
 
-def options(out, **settings):
-    return RunOptions(str(out), chunk=2, checkpoint_every=1, progress=False, **settings)
-
-
-def test_resumed_equals_uninterrupted_on_any_number_of_devices(tmp_path):
-    learner, who = make(), populate(seeds(2), HYPERS, ())
-    whole = run(learner, who, 6, options(tmp_path / "whole"), devices=jax.devices()[:1])
-    run(learner, who, 4, options(tmp_path / "parts"), devices=jax.devices()[:4])
-    resume = options(tmp_path / "parts", resume=True)
-    parts = run(learner, who, 6, resume, devices=jax.devices()[:2])
-    assert_equal(whole.state.params, parts.state.params)
-    assert (whole.state.params[0] != whole.state.params[1]).any()
-
-
 def test_the_step_size_decays_to_its_minimum():
     hypers = evolution.Hypers(learning_rate=0.1, decay=0.5, least_learning_rate=0.01)
     learner = make(lambda theta, task, age: theta.sum())
@@ -330,40 +314,3 @@ def test_bad_settings_are_named(settings, expected):
 def test_a_life_that_is_not_one_or_more_updates_is_refused(life):
     with pytest.raises(ValueError, match=r"sample_lifetime: .* is not valid; .* one integer >= 1"):
         make(sample_lifetime=lambda key: life)
-
-
-def test_levels_are_replayed_by_the_mean_score_of_a_pair():
-    """Every candidate earns its level's length, so that all scores are 0, but for θ's share."""
-
-    def mean_return(key, outcome):
-        return outcome.returns.mean()
-
-    def worth(theta, task, age):
-        return 1.0 * task.env_params.length + theta.sum()
-
-    learner = make(worth, curriculum=replay(level, mean_return, 32))
-    hypers = evolution.Hypers(std=0.1, curriculum=Replay(replay_prob=0.5))
-    state, step = learner.init(jax.random.key(0), hypers, None), jax.jit(learner.learn)
-    for _ in range(8):
-        before = state.params
-        state, metrics = step(state, hypers, ())
-        buffer = state.curriculum
-        kept = buffer.filled & (buffer.last_visit == buffer.clock)
-        lengths = buffer.levels.length + before.sum()  # θ + σε and θ - σε cancel out
-        np.testing.assert_allclose(buffer.score[kept], lengths[kept], rtol=1e-4)
-        assert not buffer.in_use.any()
-    assert metrics["levels_kept"] == buffer.filled.sum() and buffer.filled.sum() > 16
-    assert (buffer.last_visit[buffer.filled] < buffer.clock).any()
-    np.testing.assert_allclose(metrics["score_kept"], buffer.score[buffer.filled].mean())
-
-
-def test_a_curriculum_that_does_not_fit_is_refused():
-    with pytest.raises(
-        ValueError, match="algorithmic_regret .* reads antagonist_returns, which ev"
-    ):
-        make(curriculum=replay(level, algorithmic_regret))
-    with pytest.raises(ValueError, match=r"capacity: 7 is not valid; .* >= 8"):
-        make(curriculum=replay(level, learnability, 7))
-    learner = make(curriculum=replay(level, learnability))
-    with pytest.raises(ValueError, match=r"Hypers\.curriculum: None is not valid; .* a Replay"):
-        learner.init(jax.random.key(0), HYPERS, None)
