@@ -30,6 +30,9 @@ Score = Callable[[jax.Array, LevelOutcome], jax.Array]
 """`(key, outcome) -> float32 []`; the higher, the more there is to learn. A score that is not
 finite is ignored."""
 
+NUM_TRIALS = 16
+"""Random outcomes on which a score is tried when it is composed."""
+
 
 def algorithmic_regret(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
     """Subtract the student's mean return from the antagonist's (GROOVE eq. 4)."""
@@ -82,17 +85,6 @@ def episode_returns(reward: jax.Array, done: jax.Array) -> jax.Array:
     return jax.lax.scan(step, jnp.zeros(reward.shape[1:]), (reward, done), unroll=8)[1]
 
 
-SCORES = {
-    "regret": algorithmic_regret,
-    "pvl": positive_value_loss,
-    "l1": l1_value_loss,
-    "maxmc": max_monte_carlo,
-    "learnability": learnability,
-    "random": random,
-}
-"""The scores by their names on command lines."""
-
-
 def fields_read(score: Score) -> frozenset[str]:
     """Name the fields of a `LevelOutcome` without which a score cannot be computed."""
     outcome = jax.eval_shape(_random_outcome, jax.random.key(0))
@@ -116,36 +108,45 @@ def require_score(score: Score, learner: str, provided: Collection[str]) -> None
         provided: the fields of `LevelOutcome` that it provides.
     """
     name = f"score: {part_name(score)} is not valid"
-    keys = jax.random.split(jax.random.key(0), NUM_TRIALS)
+    key = jax.random.key(0)
     try:
-        found = jax.jit(jax.vmap(score))(keys, jax.vmap(_random_outcome)(keys))
+        found = jax.eval_shape(lambda key: score(key, _random_outcome(key)), key)
     except Exception as error:
         raise ValueError(
             f"{name}; it must return a float for a key and a LevelOutcome: {error}"
         ) from error
-    if jnp.shape(found) != (NUM_TRIALS,) or not jnp.issubdtype(found.dtype, jnp.floating):
-        raise ValueError(f"{name}; it must return one float for a level, not {found[0]!r}")
-    if not jnp.isfinite(found).any():
-        raise ValueError(f"{name}; it must be finite, but is not on any of {NUM_TRIALS} outcomes")
+    if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.floating):
+        raise ValueError(f"{name}; it must return one float, not {found}")
+    tried = jax.jit(jax.vmap(lambda key: score(key, _random_outcome(key))))
+    if not jnp.isfinite(tried(jax.random.split(key, NUM_TRIALS))).any():
+        raise ValueError(
+            f"{name}; it must be finite, and is not on any of {NUM_TRIALS} outcomes in which, as is "
+            "common, some episodes did not finish and have a return of NaN"
+        )
     missing = sorted(fields_read(score) - set(provided))
     if missing:
         raise ValueError(f"{name}; it reads {', '.join(missing)}, which {learner} does not provide")
-
-
-NUM_TRIALS = 16
-"""Random outcomes on which a score is tried when it is composed."""
 
 
 def _random_outcome(key: jax.Array) -> LevelOutcome:
     """Draw an outcome of any scale, in half of the cases without a negative return."""
     scale_key, sign_key, *keys = jax.random.split(key, 6)
     scale = 10 ** jax.random.uniform(scale_key, minval=-1, maxval=2)
-    returns, antagonist_returns, advantage, value = (
-        scale * jax.random.normal(key, (8,)) for key in keys
-    )
+    numbers = [scale * jax.random.normal(key, (8,)) for key in keys]
     positive = jax.random.bernoulli(sign_key)
     returns, antagonist_returns = (
-        jnp.where(positive, jnp.abs(x), x) for x in (returns, antagonist_returns)
+        jnp.where(positive, jnp.abs(x), x).at[::3].set(jnp.nan) for x in numbers[:2]
     )
-    best_return = jnp.maximum(returns.max(), antagonist_returns.max())
-    return LevelOutcome(returns, best_return, advantage, value, antagonist_returns)
+    best_return = jnp.fmax(jnp.nanmax(returns), jnp.nanmax(antagonist_returns))
+    return LevelOutcome(returns, best_return, *numbers[2:], antagonist_returns)
+
+
+SCORES = {
+    "regret": algorithmic_regret,
+    "pvl": positive_value_loss,
+    "l1": l1_value_loss,
+    "maxmc": max_monte_carlo,
+    "learnability": learnability,
+    "random": random,
+}
+"""The scores by their names on command lines."""

@@ -68,7 +68,7 @@ def test_what_a_score_reads_is_found_by_tracing_it(name):
 
 def sometimes(key, outcome):
     """Finite only where all returns are positive."""
-    return jnp.log(outcome.returns).mean()
+    return jnp.nanmean(jnp.log(outcome.returns) + 0 * jnp.nanmin(outcome.returns) ** 0.5)
 
 
 BAD = {
@@ -78,7 +78,9 @@ BAD = {
         "antagonist_returns, which a student does not provide",
     ),
     "never finite": (lambda key, outcome: jnp.log(-1 - outcome.returns.std()), "must be finite"),
+    "mean of returns with NaN": (lambda key, outcome: outcome.returns.mean(), "must be finite"),
     "not one number": (lambda key, outcome: outcome.returns, "must return one float"),
+    "two numbers": (lambda key, outcome: (outcome.best_return,) * 2, "must return one float"),
     "not a float": (lambda key, outcome: jnp.int32(1), "must return one float"),
     "fails": (lambda key, outcome: outcome.regret, "must return a float .* no attribute 'regret'"),
 }
