@@ -120,8 +120,8 @@ def require_score(score: Score, learner: str, provided: Collection[str]) -> None
     tried = jax.jit(jax.vmap(lambda key: score(key, _random_outcome(key))))
     if not jnp.isfinite(tried(jax.random.split(key, NUM_TRIALS))).any():
         raise ValueError(
-            f"{name}; it must be finite, and is not on any of {NUM_TRIALS} outcomes in which, as is "
-            "common, some episodes did not finish and have a return of NaN"
+            f"{name}; it must be finite, and is not on any of {NUM_TRIALS} random outcomes; the "
+            "return of an episode that did not finish is NaN"
         )
     missing = sorted(fields_read(score) - set(provided))
     if missing:

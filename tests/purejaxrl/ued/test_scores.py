@@ -68,7 +68,7 @@ def test_what_a_score_reads_is_found_by_tracing_it(name):
 
 def sometimes(key, outcome):
     """Finite only where all returns are positive."""
-    return jnp.nanmean(jnp.log(outcome.returns) + 0 * jnp.nanmin(outcome.returns) ** 0.5)
+    return jnp.log(jnp.nanmin(outcome.returns))
 
 
 BAD = {
