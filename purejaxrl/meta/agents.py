@@ -60,9 +60,9 @@ def check_setup(setup: AgentSetup, num_agents: int) -> None:
         raise ValueError(
             "assessment: there must be one if, and only if, the curriculum has a score"
         )
-    rivals = "a meta-gradient" if antagonist else "a meta-gradient without antagonists"
+    learner = "a meta-gradient" if antagonist else "a meta-gradient without antagonists"
     provided = assessment.provided if assessment else ()
-    require_curriculum(setup.curriculum, rivals, num_agents, provided)
+    require_curriculum(setup.curriculum, learner, num_agents, provided)
     if antagonist and antagonist.steps_per_update != inner.steps_per_update:
         raise ValueError(
             f"antagonist: {antagonist.steps_per_update} steps per update are not valid; it must "

@@ -122,8 +122,8 @@ def make(agent: Algorithm, env: OwnLevel, curriculum: Curriculum) -> Algorithm:
     Raises:
         ValueError: if the parts do not fit each other.
     """
-    check_setup(agent, curriculum)
     setup = Setup(agent, env, curriculum)
+    check_setup(setup)
     return Algorithm(
         agent.config,
         partial(init, setup),
@@ -139,8 +139,14 @@ def make(agent: Algorithm, env: OwnLevel, curriculum: Curriculum) -> Algorithm:
     )
 
 
-def check_setup(agent: Algorithm, curriculum: Curriculum) -> None:
-    """Raise a ValueError unless an agent and a curriculum fit each other."""
+def check_setup(setup: Setup) -> None:
+    """Raise a ValueError unless the parts fit each other."""
+    agent, env, curriculum = setup
+    if not isinstance(env, OwnLevel):
+        raise ValueError(
+            f"env: {type(env).__name__} is not valid; it must be an OwnLevel, in which every "
+            "environment has a level of its own"
+        )
     require_fit("agent", agent, "a curriculum of levels", "num_envs")
     if curriculum.plays:
         require_fit("agent", agent, "a curriculum that plays levels", "act")

@@ -143,13 +143,20 @@ def test_agent_and_antagonist_have_the_same_level_and_as_many_interactions():
         )  # fmt: skip
 
 
+def squared_regret(key, outcome):
+    """A fork's score."""
+    return algorithmic_regret(key, outcome) ** 2
+
+
 @pytest.mark.parametrize(
-    "score", [pytest.param(s, marks=[pytest.mark.slow] * (s != "regret")) for s in SCORES]
+    "score", [squared_regret, *(pytest.param(s, marks=pytest.mark.slow) for s in SCORES.values())]
 )
 def test_exactly_the_levels_of_agents_are_in_use(score):
-    learner = make(score=SCORES[score])
+    learner = make(score=score)
     hypers = groove.hypers(curriculum=Replay(replay_prob=0.7))
     state, hypers, step = start(learner, hypers)
+    has_antagonists = bool(jax.tree.leaves(state.agents.antagonist))
+    assert has_antagonists == (score in (squared_regret, algorithmic_regret))
     visits, replayed = 0, 0
     for _ in range(20):
         state, metrics = step(state, hypers, ())
@@ -247,15 +254,3 @@ def test_a_curriculum_that_does_not_fit_is_refused():
         compose(plr.curriculum(ENV.sample_level), Assessment(ENV))
     with pytest.raises(ValueError, match="capacity: 7 is not valid; .* >= 8"):
         compose(replay(ENV.sample_level, positive_value_loss, 7), Assessment(ENV))
-
-
-def test_a_forked_score_of_regret_gets_antagonists_and_fills_the_buffer():
-    learner = make(score=lambda key, outcome: algorithmic_regret(key, outcome) ** 2)
-    hypers = groove.hypers(curriculum=Replay(replay_prob=1.0))
-    state, hypers, step = start(learner, hypers)
-    assert jax.tree.leaves(state.agents.antagonist)
-    for _ in range(6):
-        state, metrics = step(state, hypers, ())
-    kept = state.curriculum.score[state.curriculum.filled]
-    assert len(kept) and (kept >= 0).all() and metrics["score_kept"] == kept.mean()
-    assert (state.agents.slot >= 0).any()  # its run is not one of uniform levels

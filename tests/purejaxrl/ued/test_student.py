@@ -145,6 +145,8 @@ def test_what_does_not_fit_a_student_is_refused():
     exploring = replay(SAMPLE, learnability)._replace(explores=True)
     with pytest.raises(ValueError, match="agent: algos.ppo is not valid; .* roll back replay"):
         students.make(replaying, ENV, exploring)
+    with pytest.raises(ValueError, match="env: Maze is not valid; it must be an OwnLevel"):
+        students.make(AGENT, maze.Maze(), uniform(SAMPLE))
     with pytest.raises(ValueError, match="agent: algos.ppo .* levels needs its `num_envs`"):
         students.make(AGENT._replace(num_envs=None), ENV, uniform(SAMPLE))
     with pytest.raises(ValueError, match="reads antagonist_returns, which a student does not"):
