@@ -43,10 +43,11 @@ def hypers(agent: Any) -> Hypers:
 
 
 class State(NamedTuple):
-    """The levels that are kept, and those of the last update."""
+    """The levels that are kept, and those of the last update, leaves `[num_levels, ...]`."""
 
     buffer: Buffer
-    last: Draw
+    last: Any
+    replayed: jax.Array  # bool []: the last levels were replayed, so that they are edited next
 
 
 def curriculum(
@@ -56,25 +57,25 @@ def curriculum(
     capacity: int = 4000,
 ) -> Curriculum:
     """Make ACCEL's curriculum; the arguments are those of PLR's, and `mutate` edits a level."""
-    replayed = plr.curriculum(sample_level, score, capacity)
+    replay = plr.curriculum(sample_level, score, capacity)
 
     def init(key: jax.Array, hypers: Replay, num_levels: int) -> State:
-        first = Draw(sample_new(key, sample_level, num_levels), jnp.bool_(False))
-        return State(replayed.init(key, hypers, num_levels), first)
+        first = sample_new(key, sample_level, num_levels).level
+        return State(replay.init(key, hypers, num_levels), first, jnp.bool_(False))
 
     def sample(key: jax.Array, state: State, hypers: Replay, wanted: jax.Array, play: Any):
         edit_key, choice_key = jax.random.split(key)
         draw = plr.replay_or_explore(choice_key, state.buffer, hypers, sample_level, wanted.size)
-        parents = state.last.chosen.level
-        children = jax.vmap(mutate)(jax.random.split(edit_key, wanted.size), parents)
-        edits = Draw(new_levels(children), jnp.bool_(False))
-        draw = tree_where(state.last.learns, edits, draw)
-        return State(buffers.mark_in_use(state.buffer, draw.chosen.slot), draw), draw
+        children = jax.vmap(mutate)(jax.random.split(edit_key, wanted.size), state.last)
+        edits = Draw(new_levels(children), learns=jnp.bool_(False))
+        draw = tree_where(state.replayed, edits, draw)
+        buffer = buffers.mark_in_use(state.buffer, draw.chosen.slot)
+        return State(buffer, draw.chosen.level, draw.learns), draw
 
     def report(state: State, hypers: Replay, visits: Visits) -> State:
-        return state._replace(buffer=replayed.report(state.buffer, hypers, visits))
+        return state._replace(buffer=replay.report(state.buffer, hypers, visits))
 
     def metrics(state: State) -> dict[str, jax.Array]:
-        return replayed.metrics(state.buffer)
+        return replay.metrics(state.buffer)
 
-    return replayed._replace(init=init, sample=sample, report=report, metrics=metrics)
+    return replay._replace(init=init, sample=sample, report=report, metrics=metrics)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from optax.tree_utils import tree_where
 
@@ -37,8 +38,8 @@ class Draw(NamedTuple):
     """What a curriculum decides for one update of a student."""
 
     chosen: Chosen
-    learns: jax.Array | bool = True  # bool []: the student learns from its experience on them
-    env_steps: jax.Array | int = 0  # int32 []: environment steps in which levels were played
+    learns: jax.Array = np.bool_(True)  # bool []: the student learns from its experience on them
+    env_steps: jax.Array = np.int32(0)  # int32 []: environment steps in which levels were played
 
 
 Play = Callable[[jax.Array, Any, int], jax.Array]

@@ -208,13 +208,13 @@ def learn(
         of_levels["score"] = visits.score.mean()
     agent, metrics = learn_or_not(setup, state.agent, hypers.agent, experience, draw.learns)
     metrics |= of_levels | setup.curriculum.metrics(curriculum)
-    metrics["env_steps"] += jnp.int32(draw.env_steps)
+    metrics["env_steps"] += draw.env_steps
     agent = agent._replace(step=state.step + 1)
     return State(agent, curriculum, state.task, key, state.step + 1), metrics
 
 
 def learn_or_not(
-    setup: Setup, agent: Any, hypers: Any, experience: Experience, learns: jax.Array | bool
+    setup: Setup, agent: Any, hypers: Any, experience: Experience, learns: jax.Array
 ) -> tuple[Any, Metrics]:
     """Learn where `learns`; metrics of an update without learning are NaN, integers 0."""
     if not setup.curriculum.explores:

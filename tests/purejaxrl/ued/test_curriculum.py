@@ -33,7 +33,7 @@ def draw(curriculum, state, hypers=None, wanted=None, seed=0):
     """The state and the chosen levels, drawn without a student."""
     wanted = full() if wanted is None else wanted
     state, drawn = curriculum.sample(jax.random.key(seed), state, hypers, wanted, None)
-    assert drawn.learns is True and drawn.env_steps == 0
+    assert drawn.learns and drawn.env_steps == 0
     return state, drawn.chosen
 
 
