@@ -102,7 +102,7 @@ def make_lives(config: lpg.Config, env: Any, settings: Settings) -> Callable:
             hypers, task = lpg.with_rule(rule, settings.hypers), Task(level, horizon)
             return train_and_evaluate(
                 algorithm, env, key, hypers, task, num_episodes=settings.num_episodes
-            ).ret.mean()
+            )
 
         return plan.map(one, (None, None), None)(keys, levels)
 

@@ -36,7 +36,7 @@ from purejaxrl.meta.base import (
     count_lost_steps,
     nan_if_diverged,
 )
-from purejaxrl.meta.lifetime import train_and_evaluate
+from purejaxrl.meta.lifetime import train_and_play
 from purejaxrl.meta.metrics import masked_mean
 from purejaxrl.meta.sharding import AXIS, is_sharded, num_shards, shard_index
 from purejaxrl.ued.buffer import Visits
@@ -327,7 +327,7 @@ def evaluate_sorted(
     grouped = lambda x: x.reshape(config.num_groups, config.group, *x.shape[1:])[mine]  # noqa: E731
 
     def evaluate(theta: Any, key: jax.Array, task: Task) -> tuple[jax.Array, jax.Array]:
-        played = train_and_evaluate(
+        played = train_and_play(
             setup.inner, setup.env, key, setup.insert(theta, hypers.agent), task,
             num_episodes=config.num_episodes, max_steps=config.max_steps,
         )  # fmt: skip

@@ -13,7 +13,12 @@ Replacement = Callable[[Any, jax.Array], Any]
 """`(agent, index) -> agent`: makes the successor of one agent."""
 
 
-def train_and_evaluate(
+def train_and_evaluate(*args: Any, **options: Any) -> jax.Array:
+    """Train and play as `train_and_play`, and return the mean return of the episodes."""
+    return train_and_play(*args, **options).ret.mean(-1)
+
+
+def train_and_play(
     algorithm: Algorithm,
     env: Any,
     key: jax.Array,
@@ -23,7 +28,7 @@ def train_and_evaluate(
     num_episodes: int = 16,
     max_steps: int = 10_000,
 ) -> Evaluation:
-    """Train an agent for one whole life, of a traced length, and evaluate its last policy.
+    """Train an agent for one whole life, of a traced length, and play its last policy.
 
     Args:
         algorithm: the agent's.
@@ -35,7 +40,7 @@ def train_and_evaluate(
         max_steps: steps after which an evaluation episode is cut.
 
     Returns:
-        The evaluation episodes.
+        The evaluation episodes, leaves `[num_episodes]`.
     """
     init_key, evaluation_key = jax.random.split(key)
     state = jax.lax.while_loop(
