@@ -117,15 +117,15 @@ def require_score(score: Score, learner: str, provided: Collection[str]) -> None
         ) from error
     if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.floating):
         raise ValueError(f"{name}; it must return one float, not {found}")
+    missing = sorted(fields_read(score) - set(provided))
+    if missing:
+        raise ValueError(f"{name}; it reads {', '.join(missing)}, which {learner} does not provide")
     tried = jax.jit(jax.vmap(lambda key: score(key, _random_outcome(key))))
     if not jnp.isfinite(tried(jax.random.split(key, NUM_TRIALS))).any():
         raise ValueError(
             f"{name}; it must be finite, and is not on any of {NUM_TRIALS} random outcomes; the "
             "return of an episode that did not finish is NaN"
         )
-    missing = sorted(fields_read(score) - set(provided))
-    if missing:
-        raise ValueError(f"{name}; it reads {', '.join(missing)}, which {learner} does not provide")
 
 
 def _random_outcome(key: jax.Array) -> LevelOutcome:

@@ -150,7 +150,7 @@ def test_what_does_not_fit_a_student_is_refused():
     with pytest.raises(ValueError, match="agent: algos.ppo .* levels needs its `num_envs`"):
         students.make(AGENT._replace(num_envs=None), ENV, uniform(SAMPLE))
     with pytest.raises(ValueError, match="reads antagonist_returns, which a student does not"):
-        students.make(AGENT, ENV, replay(SAMPLE, lambda key, o: o.antagonist_returns.mean()))
+        students.make(AGENT, ENV, replay(SAMPLE, lambda key, x: jnp.nanmean(x.antagonist_returns)))
     student = students.make(AGENT, ENV, exploring)
     with pytest.raises(ValueError, match=r"Hypers\.curriculum: None is not valid; .* a Replay"):
         student.init(jax.random.key(0), HYPERS, Task((), jnp.int32(1)))
