@@ -20,6 +20,7 @@ from purejaxrl.algorithm import Task, update
 from purejaxrl.parts.wrappers import Wrapper
 from purejaxrl.running import runner
 from purejaxrl.running.checkpoint import CheckpointError
+from purejaxrl.running.estimate import estimate
 from purejaxrl.running.metrics import MetricsStore, read_metrics
 from purejaxrl.running.population import grid, populate, seeds
 from purejaxrl.running.runner import RunOptions, run
@@ -226,8 +227,8 @@ def test_keys_are_never_reused():
 
 def test_memory_does_not_grow_with_the_number_of_updates(tmp_path):
     options = runner.RunOptions(str(tmp_path), chunk=4)
-    short = runner.estimate(PPO, population(), 10, options).num_bytes
-    assert runner.estimate(PPO, population(), 10_000, options).num_bytes == short
+    short = estimate(PPO, population(), 10, options).num_bytes
+    assert estimate(PPO, population(), 10_000, options).num_bytes == short
 
 
 def test_a_used_folder_is_not_touched_without_resume(tmp_path):
