@@ -11,13 +11,16 @@ from tests.docs.pages import PAGES, blocks, name
 SHORTER: dict[str, dict[str, str]] = {
     "README.md": {"976": "2", "num_updates=250": "num_updates=2", "seeds(8)": "seeds(2)"},
     "docs/environments.md": {"num_updates=100": "num_updates=2"},
-    "docs/forking.md": {"976": "2", "seeds(8)": "seeds(1)"},
-    "docs/lpg.md": {
-        "num_updates=250": "num_updates=2",
+    "docs/lpg.md": {"num_updates=250": "num_updates=2"},
+    "docs/meta.md": {
         "num_agents=16": "num_agents=2",
-        "num_envs=16": "num_envs=2",
-        "seeds(2), hypers, env_params": "seeds(1), hypers, env_params",
+        "num_envs=16), env": "num_envs=2), env",
+        "seeds(2)": "seeds(1)",
         "members, 500": "members, 2",
+        "num_pairs=16": "num_pairs=2",
+        "num_envs=16, num_steps=64": "num_envs=2, num_steps=8",
+        "jnp.int32(100)": "jnp.int32(2)",
+        "members, 50,": "members, 2,",
     },
     "docs/plr.md": {
         "num_envs=32, num_steps=256": "num_envs=2, num_steps=8",
@@ -27,13 +30,6 @@ SHORTER: dict[str, dict[str, str]] = {
         "num_envs=32, num_steps=64": "num_envs=4, num_steps=8",
         "seeds(10)": "seeds(1)",
         "env_params), 97": "env_params), 2",
-    },
-    "docs/ta_lpg.md": {
-        "num_pairs=16": "num_pairs=2",
-        "num_envs=16, num_steps=64": "num_envs=2, num_steps=8",
-        "jnp.int32(100)": "jnp.int32(2)",
-        "seeds(2)": "seeds(1)",
-        "members, 50": "members, 2",
     },
 }
 PYTHON = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
