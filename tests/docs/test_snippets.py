@@ -3,7 +3,6 @@
 `SHORTER` replaces what makes a snippet long. A text of it that no page has any more is an error.
 """
 
-import jax
 import pytest
 
 from tests.docs.pages import PAGES, blocks, name
@@ -33,14 +32,6 @@ SHORTER: dict[str, dict[str, str]] = {
     },
 }
 PYTHON = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
-
-
-@pytest.fixture(autouse=True)
-def compile_quickly():
-    """Compiling is all that these tests spend time on: leave most of XLA's optimisations out."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def shorten(code: str, shorter: dict[str, str]) -> str:
