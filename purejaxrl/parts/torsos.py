@@ -107,6 +107,11 @@ def check_recurrent(torso: Recurrent, env: Any) -> None:
     """Raise a ValueError unless a torso follows `Recurrent` on an environment's observations."""
     name, num_envs = type(torso).__name__, 2
     before = jax.eval_shape(lambda: torso.initial_memory(num_envs))
+    if any(x.shape[:1] != (num_envs,) for x in jax.tree.leaves(before)):
+        raise ValueError(
+            f"torso: {name} is not valid; its initial memory must have leaves of shape "
+            f"(num_envs, ...), and for {num_envs} environments it is {describe_arrays(before)}"
+        )
     for leading in ((1, num_envs), (3, num_envs)):
         first = jax.ShapeDtypeStruct(leading, bool)
         outputs = output_shapes(torso, before, batch_of_observations(env, leading), first)

@@ -135,6 +135,7 @@ WRONG_MEMORY = {
         dict(features=lambda m, first: m[None, :, 0]),
         r"returns float32\(1, 2\)",
     ),
+    "a memory of all environments": (dict(start=lambda n: jnp.zeros(4)), r"is float32\(4,\)"),
     "a memory it cannot read": (
         dict(start=lambda n: jnp.zeros((n, 7))),
         r"for inputs 0: float32\(2, 7\), 1: ",
