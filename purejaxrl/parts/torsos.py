@@ -118,7 +118,8 @@ def check_recurrent(torso: Recurrent, env: Any) -> None:
         if not isinstance(outputs, tuple) or len(outputs) != 2:
             raise ValueError(f"torso: {name} is not valid; it must return (memory, features)")
         after, features = outputs
-        if describe_arrays(after) != describe_arrays(before):
+        same = jax.tree.structure(after) == jax.tree.structure(before)
+        if not same or describe_arrays(after) != describe_arrays(before):
             raise ValueError(
                 f"torso: {name} is not valid; its memory must keep its structure, shapes and "
                 f"dtypes: at first it is {describe_arrays(before)}, and after {leading[0]} steps "

@@ -52,6 +52,7 @@ class Remembers(nn.Module):
 
     @nn.compact
     def __call__(self, memory, obs, first):
+        (memory,) = jax.tree.leaves(memory)
         memory = 0.5 * memory + 0.5 * obs[-1]
         return self.after(memory), self.features(memory, first)
 
@@ -127,6 +128,10 @@ WRONG_MEMORY = {
     "it grows": (dict(after=lambda m: jnp.concatenate([m, m], 1)), r"float32\(2, 8\)"),
     "it changes its dtype": (dict(after=lambda m: m.astype(jnp.bfloat16)), r"bfloat16\(2, 4\)"),
     "it changes its structure": (dict(after=lambda m: {"m": m}), r"m: float32\(2, 4\)"),
+    "a tuple becomes a list": (
+        dict(start=lambda n: (jnp.zeros((n, 4)),), after=lambda m: [m]),
+        r"structure.*0: float32",
+    ),
     "features of one step": (
         dict(features=lambda m, first: m),
         r"\(1, 2, width\), .* float32\(2, 4\)",
