@@ -127,7 +127,7 @@ class LossInputs(NamedTuple):
     age: jax.Array  # float32 [] in [0, 1], n/N: the fraction of the agent's updates done
 
 
-PolicyLoss = Callable[[LossInputs, Any], jax.Array]
+PolicyLoss = Callable[[LossInputs, Hypers], jax.Array]
 """`(inputs, hypers) -> loss`, elementwise: `[...]` to `[...]`."""
 Loss = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, Metrics]]
 """`(params, minibatch, hypers, age) -> (loss [], metrics)`."""
