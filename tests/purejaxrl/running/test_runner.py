@@ -250,8 +250,8 @@ def test_another_setting_is_refused_by_name(tmp_path):
 def test_another_environment_or_loss_is_refused_by_name(tmp_path):
     train(tmp_path / "run", 2)
 
-    def forked(log_ratio, advantage, hypers):
-        return -log_ratio * advantage
+    def forked(x, hypers):
+        return -x.log_ratio * x.advantage
 
     options = RunOptions(str(tmp_path / "run"), resume=True, progress=False)
     for algorithm, now in (
