@@ -326,16 +326,16 @@ def evaluate_sorted(
     mine = jnp.asarray(turns)[:, shard_index()]
     grouped = lambda x: x.reshape(config.num_groups, config.group, *x.shape[1:])[mine]  # noqa: E731
 
-    def evaluate(theta: Any, key: jax.Array, task: Task) -> tuple[jax.Array, jax.Array]:
+    def evaluate(group: tuple[Any, jax.Array, Task]) -> tuple[jax.Array, jax.Array]:
+        thetas, keys, tasks = group
+        agents = jax.vmap(setup.insert, in_axes=(0, None))(thetas, hypers.agent)
         played = train_and_play(
-            setup.inner, setup.env, key, setup.insert(theta, hypers.agent), task,
+            setup.inner, setup.env, keys, agents, tasks,
             num_episodes=config.num_episodes, max_steps=config.max_steps,
         )  # fmt: skip
-        return played.ret.mean(), jnp.where(played.finished, played.ret, jnp.nan)
+        return played.ret.mean(-1), jnp.where(played.finished, played.ret, jnp.nan)
 
-    found = jax.lax.map(
-        lambda group: jax.vmap(evaluate)(*group), jax.tree.map(grouped, (candidates, keys, tasks))
-    )
+    found = jax.lax.map(evaluate, jax.tree.map(grouped, (candidates, keys, tasks)))
     if is_sharded():
         found = jax.lax.all_gather(found, AXIS, axis=1, tiled=True)
 

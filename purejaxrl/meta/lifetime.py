@@ -6,52 +6,75 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.algorithm import Algorithm, Task, update
+from purejaxrl.algorithm import Algorithm, Task, advance_where, update
 from purejaxrl.running.evaluate import Evaluation, evaluate
 
 Replacement = Callable[[Any, jax.Array], Any]
 """`(agent, index) -> agent`: makes the successor of one agent."""
 
 
+def train_lives(algorithm: Algorithm, keys: jax.Array, hypers: Any, tasks: Task) -> Any:
+    """Train agents side by side, each for one whole life, of a traced length.
+
+    The loop lasts as long as the longest life. Its predicate has no agent axis: a batched one, as
+    of a vmapped `while_loop`, would select over all that agents have, replay buffers included.
+
+    Args:
+        algorithm: the agents'.
+        keys: typed keys `[n]`.
+        hypers: the agents', leaves `[n, ...]`.
+        tasks: levels and numbers of updates, leaves `[n, ...]`.
+
+    Returns:
+        Their states at the end of their lives, leaves `[n, ...]`.
+    """
+
+    def advance(state: Any, hypers: Any) -> Any:
+        after, _ = update(algorithm, state, hypers)
+        return advance_where(algorithm, state.step < state.task.horizon, after, state)
+
+    states = jax.vmap(algorithm.init)(keys, hypers, tasks)
+    return jax.lax.fori_loop(
+        0, tasks.horizon.max(), lambda _, states: jax.vmap(advance)(states, hypers), states
+    )
+
+
 def train_and_evaluate(*args: Any, **options: Any) -> jax.Array:
-    """Train and play as `train_and_play`, and return the mean return of the episodes."""
+    """Train and play as `train_and_play`; returns the lives' mean returns, float32 `[n]`."""
     return train_and_play(*args, **options).ret.mean(-1)
 
 
 def train_and_play(
     algorithm: Algorithm,
     env: Any,
-    key: jax.Array,
+    keys: jax.Array,
     hypers: Any,
-    task: Task,
+    tasks: Task,
     *,
     num_episodes: int = 16,
     max_steps: int = 10_000,
 ) -> Evaluation:
-    """Train an agent for one whole life, of a traced length, and play its last policy.
+    """Train agents for one whole life each, and play episodes with their last policies.
 
     Args:
-        algorithm: the agent's.
-        env: where its policy is evaluated.
-        key: typed key.
-        hypers: the agent's.
-        task: the level and the number of updates.
+        algorithm, keys, hypers, tasks: see `train_lives`.
+        env: where policies are evaluated.
         num_episodes: evaluation episodes; actions are sampled.
         max_steps: steps after which an evaluation episode is cut.
 
     Returns:
-        The evaluation episodes, leaves `[num_episodes]`.
+        The evaluation episodes, leaves `[n, num_episodes]`.
     """
-    init_key, evaluation_key = jax.random.split(key)
-    state = jax.lax.while_loop(
-        lambda state: state.step < state.task.horizon,
-        lambda state: update(algorithm, state, hypers)[0],
-        algorithm.init(init_key, hypers, task),
-    )
-    return evaluate(
-        algorithm, env, evaluation_key, algorithm.policy(state), task.env_params,
-        num_episodes=num_episodes, greedy=False, max_steps=max_steps,
-    )  # fmt: skip
+    init_keys, evaluation_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    states = train_lives(algorithm, init_keys, hypers, tasks)
+
+    def play(key: jax.Array, state: Any) -> Evaluation:
+        return evaluate(
+            algorithm, env, key, algorithm.policy(state), state.task.env_params,
+            num_episodes=num_episodes, greedy=False, max_steps=max_steps,
+        )  # fmt: skip
+
+    return jax.vmap(play)(evaluation_keys, states)
 
 
 def stagger_horizon(horizon: jax.Array, index: jax.Array, num_agents: int) -> jax.Array:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from algos import lpg, lpo, ppo, ta_lpg
+from algos.ppo import LossInputs
 from algos.rules import FOLDER, load_rule, load_rules, save_rule
 
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.npz"))
@@ -217,8 +218,7 @@ def test_a_drift_that_began_without_a_clip_restrains_large_ratios(name):
     """At the end of life a good action costs something where its ratio is 1.5, as with PPO."""
     config, params = load_rule(name)
     assert config.drift_clip == np.inf
-    drift = config.make_drift().apply(params, jnp.log(jnp.array([1.5])), jnp.ones(1), 1.0)
-    start = config.make_drift().apply(
-        lpo.init_drift(jax.random.key(0), config), jnp.log(jnp.array([1.5])), jnp.ones(1), 1.0
-    )
+    untrained = lpo.init_drift(jax.random.key(0), config)
+    inputs = LossInputs(jnp.log(jnp.array([1.5])), jnp.ones(1), 1.0)
+    start, drift = (config.make_drift().apply(x, inputs) for x in (untrained, params))
     assert start == 0 and drift > 0.1
