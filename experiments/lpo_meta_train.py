@@ -28,6 +28,7 @@ from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say, up
 from purejaxrl.meta import evolution
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
+from purejaxrl.ued.curriculum import uniform
 from purejaxrl.validation import require_count
 
 
@@ -69,7 +70,7 @@ def build(settings: Any) -> Job:
         env,
         init_theta=partial(lpo.init_drift, config=settings.agent),
         insert=lpo.with_drift,
-        sample_level=lambda key: env_params,
+        curriculum=uniform(lambda key: env_params),
         sample_lifetime=lambda key: lifetime,
     )
     return Job(learner, (), settings.generations)

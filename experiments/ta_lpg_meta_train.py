@@ -24,6 +24,7 @@ from envs.gridworld_levels import LEVELS
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
 from purejaxrl.meta import evolution
 from purejaxrl.running.runner import RunOptions
+from purejaxrl.ued.curriculum import uniform
 from purejaxrl.validation import require_count, require_known
 
 
@@ -65,7 +66,7 @@ def build(settings: Settings) -> Job:
         env,
         init_theta=partial(lpg.init_rule, config=settings.agent),
         insert=lpg.with_rule,
-        sample_level=env.sample_level,
+        curriculum=uniform(env.sample_level),
         sample_lifetime=LEVELS[settings.lifetimes].sample_lifetime,
     )
     return Job(learner, (), settings.generations)

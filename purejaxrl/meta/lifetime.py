@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl.algorithm import Algorithm, Task, advance_where, update
-from purejaxrl.running.evaluate import evaluate
+from purejaxrl.running.evaluate import Evaluation, evaluate
 
 Replacement = Callable[[Any, jax.Array], Any]
 """`(agent, index) -> agent`: makes the successor of one agent."""
@@ -39,7 +39,7 @@ def train_lives(algorithm: Algorithm, keys: jax.Array, hypers: Any, tasks: Task)
     )
 
 
-def train_and_evaluate(
+def train_and_play(
     algorithm: Algorithm,
     env: Any,
     keys: jax.Array,
@@ -48,8 +48,8 @@ def train_and_evaluate(
     *,
     num_episodes: int = 16,
     max_steps: int = 10_000,
-) -> jax.Array:
-    """Train agents for one whole life each, and evaluate their last policies.
+) -> Evaluation:
+    """Train agents for one whole life each, and play their last policies.
 
     Args:
         algorithm, keys, hypers, tasks: see `train_lives`.
@@ -58,19 +58,18 @@ def train_and_evaluate(
         max_steps: steps after which an evaluation episode is cut.
 
     Returns:
-        The mean returns of the evaluation episodes, float32 `[n]`.
+        The evaluation episodes, leaves `[n, num_episodes]`.
     """
     init_keys, evaluation_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
     states = train_lives(algorithm, init_keys, hypers, tasks)
 
-    def mean_return(key: jax.Array, state: Any) -> jax.Array:
-        played = evaluate(
+    def play(key: jax.Array, state: Any) -> Evaluation:
+        return evaluate(
             algorithm, env, key, algorithm.policy(state), state.task.env_params,
             num_episodes=num_episodes, greedy=False, max_steps=max_steps,
         )  # fmt: skip
-        return played.ret.mean()
 
-    return jax.vmap(mean_return)(evaluation_keys, states)
+    return jax.vmap(play)(evaluation_keys, states)
 
 
 def stagger_horizon(horizon: jax.Array, index: jax.Array, num_agents: int) -> jax.Array:
