@@ -73,15 +73,19 @@ class Drift(nn.Module):
     def __call__(  # noqa: D102
         self, log_ratio: jax.Array, advantage: jax.Array, age: jax.Array
     ) -> jax.Array:
-        x = self.time_features(features(log_ratio, advantage), age)
+        x = features(log_ratio, advantage)
+        x = jnp.concatenate([x, self.extra_inputs(x, age)], axis=-1)
         hidden = jnp.tanh(nn.Dense(self.width, use_bias=False)(x))
         readout = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros)
         learned = readout(hidden)[..., 0]
         return nn.relu(clipping(log_ratio, advantage, self.clip) + learned - MARGIN)
 
-    def time_features(self, x: jax.Array, age: jax.Array) -> jax.Array:
-        """Return the inputs `[..., 8]` at an age: the same at any."""
-        return x
+    def extra_inputs(self, x: jax.Array, age: jax.Array) -> jax.Array:
+        """Return what a fork's drift also reads, `[..., any]`, given the inputs `[..., 8]`: none.
+
+        They must be 0 where `x` is 0, at the old policy.
+        """
+        return x[..., :0]
 
 
 def clipping(log_ratio: jax.Array, advantage: jax.Array, clip_eps: float) -> jax.Array:
