@@ -16,8 +16,8 @@ from flax import struct
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_name
 from purejaxrl.parts import networks, optimizers
-from purejaxrl.parts.returns import Episode, ValueEstimates
-from purejaxrl.parts.rollout import Experience, Transition, collect, estimate_values, reset
+from purejaxrl.parts.returns import ValueEstimates
+from purejaxrl.parts.rollout import Experience, Interaction, Transition, collect, estimate_values
 from purejaxrl.validation import hyper, require_choice, require_count
 
 
@@ -72,17 +72,14 @@ class Params(NamedTuple):  # noqa: D101
 
 
 class State(NamedTuple):
-    """An agent on a level. Environment leaves are `[num_envs, ...]`."""
+    """An agent on a level."""
 
     params: Params
     opt_state: Any
-    env_state: Any
-    obs: Any
-    first: jax.Array
+    interaction: Interaction
     task: Task
     key: jax.Array
     step: jax.Array  # int32, updates done
-    episode: Episode
 
 
 def make(config: Config, env: Any) -> Algorithm:
@@ -109,18 +106,16 @@ def make(config: Config, env: Any) -> Algorithm:
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         actor_key, critic_key, env_key, key = jax.random.split(key, 4)
-        obs, env_state = reset(env_key, env, task.env_params, config.num_envs)
+        interaction = Interaction.start(env_key, env, task.env_params, config.num_envs)
+        obs = interaction.obs
         params = Params(actor.init(actor_key, obs), critic.init(critic_key, obs))
         return State(
             params=params,
             opt_state=optimize(hypers).init(params),
-            env_state=env_state,
-            obs=obs,
-            first=jnp.ones(config.num_envs, bool),
+            interaction=interaction,
             task=task,
             key=key,
             step=jnp.int32(0),
-            episode=Episode.start(config.num_envs),
         )
 
     def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
@@ -131,10 +126,12 @@ def make(config: Config, env: Any) -> Algorithm:
         def final_value(memory, obs):
             return critic.apply(state.params.critic, obs)[..., 0]
 
-        state, _, experience = collect(
-            state, env, explore, final_value, config.num_steps, hypers.gamma
-        )
-        return state, experience
+        key, rollout_key = jax.random.split(state.key)
+        interaction, experience = collect(
+            rollout_key, env, state.task.env_params, state.interaction, explore,
+            config.num_steps, hypers.gamma, final_value=final_value,
+        )  # fmt: skip
+        return state._replace(interaction=interaction, key=key), experience
 
     def loss(params: Params, seen: Transition, found: ValueEstimates, hypers: Hypers):
         pi = networks.categorical(actor.apply(params.actor, seen.obs))
@@ -154,7 +151,7 @@ def make(config: Config, env: Any) -> Algorithm:
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
         seen = experience.transitions
         value = critic.apply(state.params.critic, seen.obs)[..., 0]
-        last_value = critic.apply(state.params.critic, state.obs)[..., 0]
+        last_value = critic.apply(state.params.critic, state.interaction.obs)[..., 0]
         found = estimate_values(seen, value, last_value, hypers.gamma, hypers.gae_lambda)
         grads, metrics = jax.grad(loss, has_aux=True)(state.params, seen, found, hypers)
         updates, opt_state = optimize(hypers).update(grads, state.opt_state, state.params)
@@ -177,5 +174,6 @@ def make(config: Config, env: Any) -> Algorithm:
 
     return Algorithm(
         config, init, collect_experience, learn, lambda state: state.params.actor, act,
-        vital=vital, log_prob=log_prob, made_of=(part_name(env),),
+        vital=vital, log_prob=log_prob, num_envs=config.num_envs,
+        steps_per_update=config.batch_size, made_of=(part_name(env),),
     )  # fmt: skip

@@ -44,7 +44,7 @@ class EditAfterReplay:
         edit_key, choice_key = jax.random.split(key)
         choice = plr.replay_or_explore(choice_key, state, hypers, sample_level)
         parents, edits = state.last.draw.levels, state.last.learns
-        keys = jax.random.split(edit_key, state.student.first.shape[0])
+        keys = jax.random.split(edit_key, state.student.interaction.first.shape[0])
         children = curricula.new_levels(jax.vmap(self.mutate)(keys, parents))
         draw = tree_where(edits, children, choice.draw)
         return Choice(draw, choice.learns & ~edits)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, require_fit
 from purejaxrl.identity import part_name
 from purejaxrl.ued.curriculum import SampleLevel
 from purejaxrl.ued.student import OwnLevel, move_to_levels
@@ -37,6 +37,8 @@ def make(student: Algorithm, env: OwnLevel, sample_level: SampleLevel) -> Algori
         sample_level: draws a level.
     """
 
+    require_fit("student", student, "a curriculum of levels", "num_envs")
+
     def init(key: jax.Array, hypers: Any, task: Task) -> State:
         student_key, level_key, key = jax.random.split(key, 3)
         after = student.init(student_key, hypers, Task(sample_level(level_key), task.horizon))
@@ -44,7 +46,7 @@ def make(student: Algorithm, env: OwnLevel, sample_level: SampleLevel) -> Algori
 
     def collect(state: State, hypers: Any) -> tuple[State, Any]:
         key, levels_key, reset_key = jax.random.split(state.key, 3)
-        keys = jax.random.split(levels_key, state.student.first.shape[0])
+        keys = jax.random.split(levels_key, student.num_envs)
         after = move_to_levels(reset_key, state.student, env, jax.vmap(sample_level)(keys))
         after = after._replace(task=after.task._replace(horizon=state.task.horizon))
         after, trajectory = student.collect(after, hypers)
@@ -62,5 +64,7 @@ def make(student: Algorithm, env: OwnLevel, sample_level: SampleLevel) -> Algori
         policy=lambda state: student.policy(state.student),
         act=student.act,
         memory=student.memory,
+        steps_per_update=student.steps_per_update,
+        in_place=tuple(f"student.{path}" for path in student.in_place),
         made_of=(*student.made_of, part_name(env), part_name(sample_level)),
     )

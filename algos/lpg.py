@@ -24,8 +24,7 @@ from purejaxrl.identity import part_name
 from purejaxrl.parts import networks, optimizers
 from purejaxrl.parts.gru import GRUWeights, gru
 from purejaxrl.parts.optimizers import optimizer
-from purejaxrl.parts.returns import Episode
-from purejaxrl.parts.rollout import Experience, Transition, collect, no_value, reset
+from purejaxrl.parts.rollout import Experience, Interaction, Transition, collect
 from purejaxrl.validation import hyper, require_choice, require_count
 
 
@@ -175,17 +174,14 @@ class Params(NamedTuple):
 
 
 class State(NamedTuple):
-    """An agent on a level. Environment leaves are `[num_envs, ...]`."""
+    """An agent on a level."""
 
     params: Params
     opt_state: Any
-    env_state: Any
-    obs: Any
-    first: jax.Array
+    interaction: Interaction
     task: Task
     key: jax.Array
     step: jax.Array  # int32, updates done
-    episode: Episode
 
 
 def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
@@ -223,28 +219,28 @@ def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
         if reads_hypers:
             check_rule("Hypers.rule", hypers.rule, config)
         actor_key, predictor_key, env_key, key = jax.random.split(key, 4)
-        obs, env_state = reset(env_key, env, task.env_params, config.num_envs)
+        interaction = Interaction.start(env_key, env, task.env_params, config.num_envs)
+        obs = interaction.obs
         params = Params(actor.init(actor_key, obs), predictor.init(predictor_key, obs))
         return State(
             params=params,
             opt_state=optimizer(config.optimizer, hypers.learning_rate).init(params),
-            env_state=env_state,
-            obs=obs,
-            first=jnp.ones(config.num_envs, bool),
+            interaction=interaction,
             task=task,
             key=key,
             step=jnp.int32(0),
-            episode=Episode.start(config.num_envs),
         )
 
     def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
         def explore(memory, obs, first, key):
             return memory, policy_of(state.params, obs).sample(seed=key), ()
 
-        state, _, experience = collect(
-            state, env, explore, no_value, config.num_steps, hypers.gamma
-        )
-        return state, experience
+        key, rollout_key = jax.random.split(state.key)
+        interaction, experience = collect(
+            rollout_key, env, state.task.env_params, state.interaction, explore,
+            config.num_steps, hypers.gamma,
+        )  # fmt: skip
+        return state._replace(interaction=interaction, key=key), experience
 
     def apply_rule(state: State, hypers: Hypers, experience: Experience) -> Target:
         """Apply the rule to the experience; gradients flow to the rule, but not to its inputs."""
@@ -305,7 +301,8 @@ def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
 
     return Algorithm(
         config, init, collect_experience, learn, lambda state: state.params.actor, act,
-        vital=vital, log_prob=log_prob, made_of=(part_name(env), part_name(rule)),
+        vital=vital, log_prob=log_prob, num_envs=config.num_envs,
+        steps_per_update=config.batch_size, made_of=(part_name(env), part_name(rule)),
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from algos import ppo
 from purejaxrl.algorithm import Algorithm, Task
 from purejaxrl.identity import part_name
 from purejaxrl.parts import networks
+from purejaxrl.parts.rollout import Experience
 from purejaxrl.validation import require, require_count
 
 MARGIN = 1e-4
@@ -138,9 +139,9 @@ def make(config: Config, env: Any, drift: DriftFunction | None = None) -> Algori
             check_drift("Hypers.drift", hypers.drift, config)
         return inner.init(key, hypers, task)
 
-    def learn(state: ppo.State, hypers: Hypers, trajectory: ppo.Trajectory):
+    def learn(state: ppo.State, hypers: Hypers, experience: Experience):
         age = jnp.minimum(state.step / state.task.horizon, 1.0)
-        return inner.learn(state, hypers.replace(age=age), trajectory)
+        return inner.learn(state, hypers.replace(age=age), experience)
 
     made_of = part_name(env), part_name(drift)
     return inner._replace(init=init, learn=learn, made_of=made_of)

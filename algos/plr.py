@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import struct
 from optax.tree_utils import tree_where
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, require_fit
 from purejaxrl.identity import part_name
 from purejaxrl.ued import buffer as buffers
 from purejaxrl.ued import curriculum as curricula
@@ -87,7 +87,7 @@ def replay_or_explore(
 ) -> Choice:
     """Flip one coin for all levels: replay them from the buffer, or draw new ones."""
     coin_key, draw_key, new_key = jax.random.split(key, 3)
-    num_envs, buffer = state.student.first.shape[0], state.buffer
+    num_envs, buffer = state.student.interaction.first.shape[0], state.buffer
     learns = curricula.decide_replay(coin_key, buffer, hypers.replay)
     learns &= buffer.filled.sum() >= num_envs
     chances = buffers.probabilities(buffer, hypers.replay.temperature, hypers.replay.staleness)
@@ -117,9 +117,8 @@ def make(
     Raises:
         ValueError: if the student has no `estimate`, or the buffer has no room for its levels.
     """
-    if student.estimate is None:
-        raise ValueError("student: an algorithm without an estimate is not valid")
-    num_envs = student.config.num_envs
+    require_fit("student", student, "replay by score", "num_envs", "steps_per_update", "estimate")
+    num_envs = student.num_envs
     enough = config.capacity >= num_envs
     require(enough, config, "capacity", f"an integer >= num_envs = {num_envs}")
 
@@ -176,7 +175,7 @@ def make(
         )
         buffer = buffers.report(state.buffer, visits)
         metrics |= curricula.buffer_metrics(buffer) | {
-            "env_steps": jnp.int32(student.config.batch_size),
+            "env_steps": jnp.int32(student.steps_per_update),
             "learned": seen.choice.learns.astype(jnp.float32),
             "score": visits.score.mean(),
         }
@@ -191,6 +190,8 @@ def make(
         policy=lambda state: student.policy(state.student),
         act=student.act,
         memory=student.memory,
+        steps_per_update=student.steps_per_update,
+        in_place=tuple(f"student.{path}" for path in student.in_place),
         made_of=(
             part_name(student.config),
             *student.made_of,

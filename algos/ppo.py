@@ -18,8 +18,8 @@ from purejaxrl.identity import part_name
 from purejaxrl.parts import networks, optimizers
 from purejaxrl.parts.minibatches import minibatch_epochs
 from purejaxrl.parts.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
-from purejaxrl.parts.returns import Episode, ValueEstimates
-from purejaxrl.parts.rollout import Transition, collect, estimate_values, reset
+from purejaxrl.parts.returns import ValueEstimates
+from purejaxrl.parts.rollout import Experience, Interaction, collect, estimate_values
 from purejaxrl.validation import hyper, require, require_count
 
 
@@ -91,17 +91,14 @@ class Params(NamedTuple):  # noqa: D101
 
 
 class State(NamedTuple):
-    """An agent on a level. Environment leaves are `[num_envs, ...]`."""
+    """An agent on a level."""
 
     params: Params
     opt_state: Any
-    env_state: Any
-    obs: jax.Array
-    first: jax.Array
+    interaction: Interaction
     task: Task
     key: jax.Array
     step: jax.Array  # int32, updates done
-    episode: Episode
     normalizer: Normalizer
 
 
@@ -110,14 +107,6 @@ class Policy(NamedTuple):
 
     actor: Any
     obs_moments: Moments | None
-
-
-class Trajectory(NamedTuple):
-    """What one update learns from: leaves `[num_steps, num_envs, ...]`."""
-
-    transitions: Transition  # observations and rewards are normalised
-    last_obs: jax.Array
-    episodes: Metrics
 
 
 class Minibatch(NamedTuple):  # noqa: D101
@@ -239,25 +228,25 @@ def make(config: Config, env: Any, policy_loss: PolicyLoss = policy_loss) -> Alg
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         actor_key, critic_key, env_key, key = jax.random.split(key, 4)
-        obs, env_state = reset(env_key, env, task.env_params, config.num_envs)
+        interaction = Interaction.start(env_key, env, task.env_params, config.num_envs)
+        obs = interaction.obs
         params = Params(actor.init(actor_key, obs), critic.init(critic_key, obs))
         step = jnp.int32(0)
         return State(
             params=params,
             opt_state=optimizer(hypers, task, step).init(params),
-            env_state=env_state,
-            obs=obs,
-            first=jnp.ones(config.num_envs, bool),
+            interaction=interaction,
             task=task,
             key=key,
             step=step,
-            episode=Episode.start(config.num_envs),
             normalizer=Normalizer.start(
                 config.normalize_obs, config.normalize_reward, obs_shape, config.num_envs
             ),
         )
 
-    def collect_experience(state: State, hypers: Hypers) -> tuple[State, Trajectory]:
+    def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
+        """Collect normalised transitions; `extras` is the observation after the last step."""
+
         def explore(memory, obs, first, key):
             pi = actor.apply(state.params.actor, normalize_obs(state.normalizer.obs, obs))
             action, log_prob = pi.sample_and_log_prob(seed=key)
@@ -267,9 +256,11 @@ def make(config: Config, env: Any, policy_loss: PolicyLoss = policy_loss) -> Alg
             value = critic.apply(state.params.critic, normalize_obs(state.normalizer.obs, obs))
             return jax.lax.stop_gradient(value)
 
-        after, _, (seen, episodes) = collect(
-            state, env, explore, final_value, config.num_steps, hypers.gamma
-        )
+        key, rollout_key = jax.random.split(state.key)
+        interaction, (seen, episodes, _) = collect(
+            rollout_key, env, state.task.env_params, state.interaction, explore,
+            config.num_steps, hypers.gamma, final_value=final_value,
+        )  # fmt: skip
         done = seen.terminated | seen.truncated
         normalizer, reward = advance_normalizer(
             state.normalizer, seen.obs, seen.reward, done, hypers.gamma
@@ -279,29 +270,30 @@ def make(config: Config, env: Any, policy_loss: PolicyLoss = policy_loss) -> Alg
             final_obs=normalize_obs(state.normalizer.obs, seen.final_obs),
             reward=reward,
         )
-        last_obs = normalize_obs(state.normalizer.obs, after.obs)
-        return after._replace(normalizer=normalizer), Trajectory(seen, last_obs, episodes)
+        last_obs = normalize_obs(state.normalizer.obs, interaction.obs)
+        state = state._replace(interaction=interaction, key=key, normalizer=normalizer)
+        return state, Experience(seen, episodes, last_obs)
 
     def loss(params: Params, batch: Minibatch, hypers: Hypers) -> tuple[jax.Array, Metrics]:
         pi = actor.apply(params.actor, batch.obs)
         value = critic.apply(params.critic, batch.obs)
         return total_loss(pi, value, batch, hypers, policy_loss)
 
-    def estimate(state: State, hypers: Hypers, trajectory: Trajectory) -> ValueEstimates:
-        seen = trajectory.transitions
+    def estimate(state: State, hypers: Hypers, experience: Experience) -> ValueEstimates:
+        seen = experience.transitions
         value = critic.apply(state.params.critic, seen.obs)
-        last_value = critic.apply(state.params.critic, trajectory.last_obs)
+        last_value = critic.apply(state.params.critic, experience.extras)
         return estimate_values(seen, value, last_value, hypers.gamma, hypers.gae_lambda)
 
-    def learn(state: State, hypers: Hypers, trajectory: Trajectory) -> tuple[State, Metrics]:
-        seen, found = trajectory.transitions, estimate(state, hypers, trajectory)
+    def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
+        seen, found = experience.transitions, estimate(state, hypers, experience)
         batch = Minibatch(
             seen.obs, seen.action, seen.extras, found.value, found.advantage, found.target
         )
         batch = jax.tree.map(lambda x: x.reshape(config.batch_size, *x.shape[2:]), batch)
         state, metrics = optimize(loss, state, hypers, batch, config)
         env_steps = {"env_steps": jnp.int32(config.batch_size)}
-        return state, env_steps | trajectory.episodes | metrics
+        return state, env_steps | experience.episodes | metrics
 
     def policy(state: State) -> Policy:
         return Policy(state.params.actor, state.normalizer.obs)
@@ -310,13 +302,14 @@ def make(config: Config, env: Any, policy_loss: PolicyLoss = policy_loss) -> Alg
         pi = actor.apply(policy.actor, normalize_obs(policy.obs_moments, obs))
         return (pi.mode() if greedy else pi.sample(seed=key)), memory
 
-    def log_prob(state: State, trajectory: Trajectory) -> tuple[jax.Array, Metrics]:
-        seen = trajectory.transitions
+    def log_prob(state: State, experience: Experience) -> tuple[jax.Array, Metrics]:
+        seen = experience.transitions
         pi = actor.apply(state.params.actor, seen.obs)
         return pi.log_prob(seen.action), {"entropy": pi.entropy().mean()}
 
     made_of = part_name(env), part_name(policy_loss)
     return Algorithm(
         config, init, collect_experience, learn, policy, act,
-        vital=vital, log_prob=log_prob, estimate=estimate, made_of=made_of,
+        vital=vital, log_prob=log_prob, estimate=estimate, num_envs=config.num_envs,
+        steps_per_update=config.batch_size, made_of=made_of,
     )  # fmt: skip

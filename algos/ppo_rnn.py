@@ -27,8 +27,8 @@ from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_name
 from purejaxrl.parts import networks
 from purejaxrl.parts.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
-from purejaxrl.parts.returns import Episode, ValueEstimates
-from purejaxrl.parts.rollout import Transition, collect, estimate_values, reset
+from purejaxrl.parts.returns import ValueEstimates
+from purejaxrl.parts.rollout import Experience, Interaction, collect, estimate_values
 from purejaxrl.validation import require, require_count
 
 __all__ = ["Config", "Hypers", "make"]
@@ -102,18 +102,14 @@ class ActorCritic(nn.Module):
 
 
 class State(NamedTuple):
-    """An agent on a level. Environment leaves are `[num_envs, ...]`."""
+    """An agent on a level."""
 
     params: Any
     opt_state: Any
-    env_state: Any
-    obs: jax.Array
-    first: jax.Array
-    memory: jax.Array  # [num_envs, memory_size], before obs
+    interaction: Interaction  # memory: [num_envs, memory_size]
     task: Task
     key: jax.Array
     step: jax.Array  # int32, updates done
-    episode: Episode
     normalizer: Normalizer
 
 
@@ -124,13 +120,11 @@ class Policy(NamedTuple):
     obs_moments: Moments | None
 
 
-class Trajectory(NamedTuple):
-    """What one update learns from: leaves `[num_steps, num_envs, ...]`."""
+class Extras(NamedTuple):
+    """What learning needs besides transitions, leaves `[num_envs, ...]`."""
 
-    transitions: Transition
     memory: jax.Array  # before the first observation
-    last_value: jax.Array
-    episodes: Metrics
+    last_value: jax.Array  # of the observation after the last step
 
 
 class Sequences(NamedTuple):
@@ -161,28 +155,24 @@ def make(config: Config, env: Any, policy_loss: PolicyLoss = policy_loss) -> Alg
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         network_key, env_key, key = jax.random.split(key, 3)
-        obs, env_state = reset(env_key, env, task.env_params, config.num_envs)
-        first = jnp.ones(config.num_envs, bool)
         memory = network.initial_memory(config.num_envs)
+        interaction = Interaction.start(env_key, env, task.env_params, config.num_envs, memory)
+        obs, first = interaction.obs, interaction.first
         params = network.init(network_key, memory, obs[None], first[None])
         step = jnp.int32(0)
         return State(
             params=params,
             opt_state=optimizer(hypers, task, step).init(params),
-            env_state=env_state,
-            obs=obs,
-            first=first,
-            memory=memory,
+            interaction=interaction,
             task=task,
             key=key,
             step=step,
-            episode=Episode.start(config.num_envs),
             normalizer=Normalizer.start(
                 config.normalize_obs, config.normalize_reward, obs_shape, config.num_envs
             ),
         )
 
-    def collect_experience(state: State, hypers: Hypers) -> tuple[State, Trajectory]:
+    def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
         params, moments = state.params, state.normalizer.obs
 
         def explore(memory, obs, first, key):
@@ -197,39 +187,43 @@ def make(config: Config, env: Any, policy_loss: PolicyLoss = policy_loss) -> Alg
         def final_value(memory, obs):
             return value_of(memory, obs, jnp.zeros(config.num_envs, bool))
 
-        after, memory, (seen, episodes) = collect(
-            state, env, explore, final_value, config.num_steps, hypers.gamma, state.memory
-        )
+        key, rollout_key = jax.random.split(state.key)
+        interaction, (seen, episodes, _) = collect(
+            rollout_key, env, state.task.env_params, state.interaction, explore,
+            config.num_steps, hypers.gamma, final_value=final_value,
+        )  # fmt: skip
         done = seen.terminated | seen.truncated
         normalizer, reward = advance_normalizer(
             state.normalizer, seen.obs, seen.reward, done, hypers.gamma
         )
         seen = seen._replace(obs=normalize_obs(moments, seen.obs), reward=reward)
-        last_value = value_of(memory, after.obs, after.first)
-        trajectory = Trajectory(seen, state.memory, last_value, episodes)
-        return after._replace(memory=memory, normalizer=normalizer), trajectory
+        last_value = value_of(interaction.memory, interaction.obs, interaction.first)
+        extras = Extras(state.interaction.memory, last_value)
+        state = state._replace(interaction=interaction, key=key, normalizer=normalizer)
+        return state, Experience(seen, episodes, extras)
 
     def loss(params: Any, batch: Sequences, hypers: Hypers) -> tuple[jax.Array, Metrics]:
         steps = jax.tree.map(lambda x: x.swapaxes(0, 1), batch.steps)  # time first again
         _, pi, value = network.apply(params, batch.memory, steps.obs, batch.first.T)
         return total_loss(pi, value, steps, hypers, policy_loss)
 
-    def estimate(state: State, hypers: Hypers, trajectory: Trajectory) -> ValueEstimates:
-        seen = trajectory.transitions
+    def estimate(state: State, hypers: Hypers, experience: Experience) -> ValueEstimates:
+        seen = experience.transitions
         _, value = seen.extras
-        return estimate_values(seen, value, trajectory.last_value, hypers.gamma, hypers.gae_lambda)
+        last_value = experience.extras.last_value
+        return estimate_values(seen, value, last_value, hypers.gamma, hypers.gae_lambda)
 
-    def learn(state: State, hypers: Hypers, trajectory: Trajectory) -> tuple[State, Metrics]:
-        seen, found = trajectory.transitions, estimate(state, hypers, trajectory)
+    def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
+        seen, found = experience.transitions, estimate(state, hypers, experience)
         log_prob, _ = seen.extras
         steps = Minibatch(
             seen.obs, seen.action, log_prob, found.value, found.advantage, found.target
         )
         steps, first = jax.tree.map(lambda x: x.swapaxes(0, 1), (steps, seen.first))
-        sequences = Sequences(trajectory.memory, first, steps)
+        sequences = Sequences(experience.extras.memory, first, steps)
         state, metrics = optimize(loss, state, hypers, sequences, config)
         env_steps = {"env_steps": jnp.int32(config.batch_size)}
-        return state, env_steps | trajectory.episodes | metrics
+        return state, env_steps | experience.episodes | metrics
 
     def act(policy: Policy, memory, obs, first, key, greedy: bool):
         obs = normalize_obs(policy.obs_moments, obs)
@@ -239,6 +233,7 @@ def make(config: Config, env: Any, policy_loss: PolicyLoss = policy_loss) -> Alg
     return Algorithm(
         config, init, collect_experience, learn,
         lambda state: Policy(state.params, state.normalizer.obs), act,
-        network.initial_memory, ppo.vital, estimate=estimate,
+        network.initial_memory, ppo.vital, estimate=estimate, num_envs=config.num_envs,
+        steps_per_update=config.batch_size,
         made_of=(part_name(env), part_name(policy_loss)),
     )  # fmt: skip

@@ -6,6 +6,7 @@ So a run can be jitted, and vmapped over keys, hyperparameters and levels.
 """
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -15,12 +16,24 @@ from purejaxrl.validation import COUNT, check_hypers, is_count
 
 Metrics = dict[str, jax.Array]
 
+EPISODE_MEANS = ("return", "discounted_return", "length")
+"""Metrics of `parts.rollout.collect` that are means over the episodes finished in an update."""
+
 
 class Task(NamedTuple):
     """What an agent is set to do. Both leaves are traced and vmappable."""
 
     env_params: Any  # the level
     horizon: jax.Array  # int32 [], length of this life in updates; annealing reads it
+
+
+class AgentsLayout(NamedTuple):
+    """How a meta-learner's agents are laid over the mesh axis `agents`."""
+
+    partition: Any
+    """PartitionSpecs, a prefix of the meta-learner's `State`."""
+    num_agents: int
+    """How many agents there are to lay."""
 
 
 def _no_memory(num_envs: int) -> tuple:
@@ -30,8 +43,11 @@ def _no_memory(num_envs: int) -> tuple:
 class Algorithm(NamedTuple):
     """An algorithm as pure functions over its `State` and `Hypers`.
 
-    A `State` is a NamedTuple of arrays with at least `task` and `step` (int32, updates done), and
-    `params` where `vital` is the default. One iteration, `update`, is `collect` then `learn`.
+    A `State` is a NamedTuple of arrays. It has `task` (`Task`), `key` (a typed key), `step` (int32,
+    updates done) and, where `vital` is the default, `params`. If the algorithm acts, it also has
+    `interaction` (`parts.rollout.Interaction`). One iteration, `update`, is `collect` then `learn`.
+    A State that contains the state of another algorithm passes its own `task.horizon` down at
+    `collect`, because the horizon of a run that is resumed can change.
     """
 
     config: Any
@@ -39,40 +55,90 @@ class Algorithm(NamedTuple):
     init: Callable
     """(key, hypers, task) -> State"""
     collect: Callable
-    """(state, hypers) -> (State, Trajectory). Actions are detached here, nothing later."""
+    """(state, hypers) -> (State, experience). Actions are detached here, nothing later. If the
+    algorithm acts, the experience is a `parts.rollout.Experience`."""
     learn: Callable
-    """(state, hypers, trajectory) -> (State, Metrics). Metrics are scalars of one update; they
+    """(state, hypers, experience) -> (State, Metrics). Metrics are scalars of one update; they
     include `env_steps` (int32), `episodes` (finished ones) and `return` (their mean, or NaN)."""
     policy: Callable
     """(state) -> policy: what acting needs, parameters and frozen normaliser statistics."""
-    act: Callable
+    act: Callable | None = None
     """(policy, memory, obs, first, key, greedy) -> (action, memory), over any leading batch
-    axis. `first` marks an episode's first observation; `greedy` is static."""
+    axis. `first` marks an episode's first observation; `greedy` is static. None: cannot act."""
     memory: Callable = _no_memory
     """(num_envs) -> the memory with which an episode starts; () where there is none."""
     vital: Callable = lambda state, metrics: state.params
     """(state, metrics) -> the leaves that must stay finite; a member where one fails is frozen."""
     log_prob: Callable | None = None
-    """(state, trajectory) -> (log_prob, entropies), differentiable in `state.params`: of the
-    trajectory's actions `[num_steps, num_envs]`, and the means of the state's entropies on it, by
+    """(state, experience) -> (log_prob, entropies), differentiable in `state.params`: of the
+    experience's actions `[num_steps, num_envs]`, and the means of the state's entropies on it, by
     name. A meta-gradient needs it."""
     estimate: Callable | None = None
-    """(state, hypers, trajectory) -> ValueEstimates, values and advantages `[num_steps, num_envs]`.
+    """(state, hypers, experience) -> ValueEstimates, values and advantages `[num_steps, num_envs]`.
     Scores of levels need it."""
-    partition: Any = None
-    """Of a meta-learner: PartitionSpecs, a prefix of its `State`, that lay its agents over the
-    mesh axis `agents`; `init` sees all agents, `collect` and `learn` a device's share."""
-    num_agents: int = 1
-    """How many agents there are to lay."""
+    num_envs: int | None = None
+    """Environments that it acts in at a time. None: its `State` has no `interaction`."""
+    steps_per_update: int | None = None
+    """Environment steps of one update; None where that varies."""
+    in_place: tuple[str, ...] = ()
+    """Fields of `State` that are written at every update and never copied, such as a replay buffer,
+    contents and cursor together; those of a nested state with a dot (`student.replay`). They are
+    not rolled back where a member is frozen or a life is over."""
+    differentiable: tuple[str, ...] = ("params", "opt_state")
+    """Fields of `State` through which a meta-gradient flows; `collect` leaves them as they are."""
+    episode_means: tuple[str, ...] = EPISODE_MEANS
+    """Metrics that are means over the episodes finished in an update, weighted by `episodes` where
+    updates are averaged."""
+    agents: AgentsLayout | None = None
+    """Of a meta-learner: `init` sees all agents, `collect` and `learn` a device's share."""
     made_of: tuple[str, ...] = ()
     """`part_name` of the environment and of everything else it was made with that decides a
     result. A run is resumed only where these and `config` are equal."""
 
 
+def require_fit(name: str, algorithm: Algorithm, use: str, *fields: str) -> None:
+    """Raise a ValueError unless an algorithm has what a use needs, when the two are composed.
+
+    Args:
+        name: what the algorithm is called where it is composed, such as `student`.
+        algorithm: the algorithm.
+        use: what needs the fields, such as "a score of levels".
+        fields: names of fields of `Algorithm` that must not be None.
+    """
+    for field in fields:
+        if getattr(algorithm, field) is None:
+            made_with = type(algorithm.config).__module__
+            raise ValueError(f"{name}: {made_with} is not valid; {use} needs its `{field}`")
+
+
 def update(algorithm: Algorithm, state: Any, hypers: Any) -> tuple[Any, Metrics]:
     """Run one iteration: collect experience, then learn from it."""
-    state, trajectory = algorithm.collect(state, hypers)
-    return algorithm.learn(state, hypers, trajectory)
+    state, experience = algorithm.collect(state, hypers)
+    return algorithm.learn(state, hypers, experience)
+
+
+def advance_where(algorithm: Algorithm, condition: jax.Array, after: Any, before: Any) -> Any:
+    """Return the state after an update where a condition holds, otherwise the one before it.
+
+    Fields that are written in place are always those after the update: to select them would copy
+    them.
+
+    Args:
+        algorithm: the states'.
+        condition: bool [].
+        after, before: states.
+    """
+    for path in algorithm.in_place:
+        before = replace_at(before, path, attrgetter(path)(after))
+    select = lambda new, old: new if new is old else jnp.where(condition, new, old)  # noqa: E731
+    return jax.tree.map(select, after, before)
+
+
+def replace_at(state: Any, path: str, value: Any) -> Any:
+    """Replace a field of nested NamedTuples, such as `student.replay`."""
+    field, _, rest = path.partition(".")
+    value = replace_at(getattr(state, field), rest, value) if rest else value
+    return state._replace(**{field: value})
 
 
 def make_train(algorithm: Algorithm, num_updates: int) -> Callable:

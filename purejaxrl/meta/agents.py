@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, require_fit
 from purejaxrl.meta import critic as critics
 from purejaxrl.meta.assessment import Assessment, assess
 from purejaxrl.meta.base import Insert, SampleLifetime, check_lifetime
@@ -50,14 +50,13 @@ class AgentSetup(NamedTuple):
 def check_setup(setup: AgentSetup) -> None:
     """Raise a ValueError unless the parts fit each other."""
     inner, antagonist = setup.inner, setup.antagonist
-    if inner.log_prob is None:
-        raise ValueError("inner: an algorithm without a log_prob is not valid")
+    require_fit("inner", inner, "a meta-gradient", "num_envs", "steps_per_update", "log_prob")
     if setup.curriculum.reads_scores != (setup.assessment is not None):
         raise ValueError("assessment: there must be one if, and only if, the curriculum reads it")
-    if antagonist and antagonist.config.batch_size != inner.config.batch_size:
+    if antagonist and antagonist.steps_per_update != inner.steps_per_update:
         raise ValueError(
-            f"antagonist: {antagonist.config.batch_size} steps per update are not valid; it must "
-            f"have as many interactions as the agent, {inner.config.batch_size}"
+            f"antagonist: {antagonist.steps_per_update} steps per update are not valid; it must "
+            f"have as many interactions as the agent, {inner.steps_per_update}"
         )
     check_lifetime(setup.sample_lifetime)
 
@@ -67,7 +66,8 @@ def init_agent(setup: AgentSetup, key: jax.Array, theta: Any, hypers: Any, draw:
     life_key, state_key, critic_key, antagonist_key = jax.random.split(key, 4)
     task = Task(draw.levels, setup.sample_lifetime(life_key))
     state = setup.inner.init(state_key, setup.insert(theta, hypers.agent), task)
-    critic = critics.init(setup.critic, critic_key, state.obs, hypers.critic_learning_rate)
+    obs = state.interaction.obs
+    critic = critics.init(setup.critic, critic_key, obs, hypers.critic_learning_rate)
     antagonist = ()
     if setup.antagonist:
         antagonist = setup.antagonist.init(antagonist_key, hypers.antagonist, task)

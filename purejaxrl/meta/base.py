@@ -1,7 +1,7 @@
 """What all meta-learners share: the types of their arguments, and when one counts as diverged."""
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +46,3 @@ def nan_if_diverged(lost_steps: jax.Array) -> jax.Array:
 def collect_nothing(state: Any, hypers: Any) -> tuple[Any, tuple]:
     """Be a meta-learner's `collect`: its agents collect their experience inside `learn`."""
     return state, ()
-
-
-def refuse_to_act(*_: Any) -> NoReturn:
-    """Be a meta-learner's `act`."""
-    raise NotImplementedError("a meta-learner does not act: test what it learned on an agent")

@@ -23,7 +23,7 @@ from evosax.core.fitness_shaping import identity_fitness_shaping_fn
 from flax import struct
 from jax.sharding import PartitionSpec
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import AgentsLayout, Algorithm, Metrics, Task, require_fit
 from purejaxrl.identity import part_name
 from purejaxrl.meta.base import (
     InitTheta,
@@ -33,7 +33,6 @@ from purejaxrl.meta.base import (
     collect_nothing,
     count_lost_steps,
     nan_if_diverged,
-    refuse_to_act,
 )
 from purejaxrl.meta.lifetime import train_and_evaluate
 from purejaxrl.meta.metrics import masked_mean
@@ -178,6 +177,7 @@ def make(
     Raises:
         ValueError: if a life is shorter than one update.
     """
+    require_fit("inner", inner, "evolution", "act", "steps_per_update")
     check_lifetime(sample_lifetime)
     setup = Setup(
         config, inner, env, init_theta, insert, sample_level, sample_lifetime, strategy, shape
@@ -189,10 +189,8 @@ def make(
         collect_nothing,
         partial(learn, setup),
         policy=lambda state: state.params,
-        act=refuse_to_act,
         vital=vital,
-        partition=State(*[PartitionSpec()] * 6),
-        num_agents=config.num_groups,
+        agents=AgentsLayout(State(*[PartitionSpec()] * 6), config.num_groups),
         made_of=(part_name(inner.config), *inner.made_of, *map(part_name, parts)),
     )
 
@@ -249,7 +247,7 @@ def generation_metrics(setup: Setup, fitness: jax.Array, horizon: jax.Array) -> 
         "best": jnp.nanmax(jnp.where(sound, fitness, jnp.nan)),
         "unsound": (~sound).sum(),
         "masked": 1 - updates / (config.group * longest.sum()),
-        "env_steps": (updates * setup.inner.config.batch_size).astype(jnp.int32),
+        "env_steps": (updates * setup.inner.steps_per_update).astype(jnp.int32),
     }
 
 

@@ -23,7 +23,7 @@ from flax import struct
 from jax.sharding import PartitionSpec
 from optax.tree_utils import tree_where
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, update
+from purejaxrl.algorithm import AgentsLayout, Algorithm, Metrics, Task, advance_where, update
 from purejaxrl.identity import part_name
 from purejaxrl.meta import critic as critics
 from purejaxrl.meta.agents import Agent, AgentSetup, check_setup, init_agents, replace_finished
@@ -35,7 +35,6 @@ from purejaxrl.meta.base import (
     collect_nothing,
     count_lost_steps,
     nan_if_diverged,
-    refuse_to_act,
 )
 from purejaxrl.meta.metrics import smooth_return, summarize_agents, summarize_updates
 from purejaxrl.meta.sharding import AXIS, sum_over_shards
@@ -140,10 +139,10 @@ def make(
         collect_nothing,
         partial(learn, config, setup),
         policy=lambda state: state.params,
-        act=refuse_to_act,
         vital=vital,
-        partition=State(*[everywhere] * 2, PartitionSpec(AXIS), *[everywhere] * 5),
-        num_agents=config.num_agents,
+        agents=AgentsLayout(
+            State(*[everywhere] * 2, PartitionSpec(AXIS), *[everywhere] * 5), config.num_agents
+        ),
         made_of=(
             part_name(inner.config), *inner.made_of, *map(part_name, parts), curriculum.name,
             *(assessment.made_of if assessment else ()),
@@ -275,7 +274,7 @@ def meta_loss(
         setup.critic, agent.critic, seen, estimates.target, hypers.critic_learning_rate
     )
     agent = agent._replace(state=state, critic=critic)
-    metrics["env_steps"] += setup.inner.config.batch_size
+    metrics["env_steps"] += setup.inner.steps_per_update
     metrics |= {"explained_variance": explained}
     return loss, jax.lax.stop_gradient((agent, estimates, metrics))
 
@@ -293,7 +292,7 @@ def update_agent(
     )
     alive = agent.state.step < agent.state.task.horizon
     agent = agent._replace(
-        state=tree_where(alive, state, agent.state),
+        state=advance_where(setup.inner, alive, state, agent.state),
         critic=tree_where(alive, critic, agent.critic),
     )
     counts = {name: metrics[name] for name in ("episodes", "env_steps")}
@@ -307,15 +306,16 @@ def update_antagonist(config: Config, antagonist: Algorithm | None, state: Any, 
 
     def advance(state: Any, _):
         after, _ = update(antagonist, state, hypers)
-        return tree_where(state.step < state.task.horizon, after, state), None
+        return advance_where(antagonist, state.step < state.task.horizon, after, state), None
 
     return jax.lax.scan(advance, state, length=config.num_updates)[0]
 
 
 def collect_detached(inner: Algorithm, state: Any, hypers: Any) -> tuple[Any, Any]:
-    """Collect experience; only the parameters are differentiated, all else is data."""
+    """Collect experience; only `inner.differentiable` is differentiated, all else is data."""
     after, experience = inner.collect(*jax.lax.stop_gradient((state, hypers)))
-    return after._replace(params=state.params, opt_state=state.opt_state), experience
+    kept = {field: getattr(state, field) for field in inner.differentiable}
+    return after._replace(**kept), experience
 
 
 def estimate(setup: AgentSetup, agent: Agent, seen: Any, hypers: Hypers) -> ValueEstimates:

@@ -1,11 +1,13 @@
-"""Experience: a policy stepped through a batch of environments."""
+"""Experience: an agent stepped through a batch of environments."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from purejaxrl.parts.returns import (
+    Episode,
     ValueEstimates,
     episode_metrics,
     generalized_advantage,
@@ -16,10 +18,39 @@ Act = Callable[[Any, Any, jax.Array, jax.Array], tuple[Any, jax.Array, Any]]
 """`(memory, obs, first, key) -> (memory, action, extras)`, over `[num_envs]`."""
 FinalValue = Callable[[Any, Any], Any]
 """`(memory, final_obs) -> value [num_envs]`, with the memory after the last action."""
+Keep = Callable[[dict[str, Any]], Any]
+"""`(info) -> pytree`: what to keep of the environment's `info`."""
+
+
+class Interaction(NamedTuple):
+    """Where an agent stands in its environments, leaves `[num_envs, ...]`."""
+
+    env_state: Any
+    obs: Any
+    first: jax.Array  # bool: obs is an episode's first
+    memory: Any  # before obs; () without one
+    episode: Episode
+
+    @classmethod
+    def start(
+        cls, key: jax.Array, env: Any, env_params: Any, num_envs: int, memory: Any = ()
+    ) -> "Interaction":
+        """Begin an episode in each of `num_envs` environments on one level.
+
+        Args:
+            key: typed key.
+            env: gymnax 1.x environment.
+            env_params: the level.
+            num_envs: number of environments.
+            memory: the memory at the start of episodes.
+        """
+        obs, env_state = reset(key, env, env_params, num_envs)
+        first = jnp.ones(num_envs, bool)
+        return cls(env_state, obs, first, memory, Episode.start(num_envs))
 
 
 class Transition(NamedTuple):
-    """Experience over time, leaves `[T, num_envs, ...]`."""
+    """Experience over time, leaves `[num_steps, num_envs, ...]`."""
 
     obs: Any  # what the action was chosen on
     action: jax.Array
@@ -28,8 +59,17 @@ class Transition(NamedTuple):
     truncated: jax.Array  # the episode was cut: bootstrap from `final_value`
     first: jax.Array  # obs is an episode's first
     final_obs: Any  # the true next observation; XLA drops it where nothing reads it
-    final_value: jax.Array  # its value; meaningful where truncated
+    final_value: Any  # its value; meaningful where truncated
     extras: Any  # what `act` returned besides, such as log-probabilities
+    info: Any = ()  # what `keep` kept of the environment's info
+
+
+class Experience(NamedTuple):
+    """What an agent experienced in one update: what every acting algorithm's `collect` returns."""
+
+    transitions: Transition
+    episodes: dict[str, jax.Array]  # metrics of the episodes that finished in it
+    extras: Any = ()  # what the algorithm adds, such as the observation after the last step
 
 
 def reset(key: jax.Array, env: Any, env_params: Any, num_envs: int) -> tuple[Any, Any]:
@@ -43,45 +83,70 @@ def no_value(memory: Any, final_obs: Any) -> tuple:
     return ()
 
 
-class Experience(NamedTuple):
-    """What an agent saw in one update, and metrics of the episodes that finished in it."""
-
-    transitions: Transition
-    episodes: dict[str, jax.Array]
+def keep_nothing(info: dict[str, Any]) -> tuple:
+    """Be the `Keep` of an algorithm that reads nothing of `info`."""
+    return ()
 
 
 def collect(
-    state: Any,
+    key: jax.Array,
     env: Any,
+    env_params: Any,
+    interaction: Interaction,
     act: Act,
-    final_value: FinalValue,
     num_steps: int,
     gamma: jax.Array,
-    memory: Any = (),
-) -> tuple[Any, Any, Experience]:
-    """Let an agent act for `num_steps`, and account for its episodes.
+    *,
+    final_value: FinalValue = no_value,
+    keep: Keep = keep_nothing,
+) -> tuple[Interaction, Experience]:
+    """Act for `num_steps` in auto-resetting environments.
+
+    `final_value` and `keep` are computed inside the step. To read `final_obs` or `info` afterwards
+    instead keeps them for the whole rollout, which can take a hundred times the memory of
+    everything else.
 
     Args:
-        state: an agent's state, with `key`, `task`, `env_state`, `obs`, `first` and `episode`.
+        key: typed key.
         env: gymnax 1.x environment.
+        env_params: the level, shared by the environments.
+        interaction: where the agent stands.
         act: chooses actions.
+        num_steps: steps in each environment.
+        gamma: the agent's discount, for the episodes' discounted returns.
         final_value: values the last observations of episodes.
-        num_steps: T.
-        gamma: the agent's discount.
-        memory: the agent's memory before `obs`; () without one.
+        keep: chooses what to keep of the environment's `info`.
 
     Returns:
-        The agent's state, its memory, and its experience.
+        Where the agent stands now, and its experience.
     """
-    key, rollout_key = jax.random.split(state.key)
-    env_state, obs, first, memory, seen = rollout(
-        rollout_key, env, state.task.env_params, state.env_state, state.obs, state.first,
-        memory, act, final_value, num_steps,
-    )  # fmt: skip
+    num_envs = interaction.first.shape[0]
+
+    def step(carry: tuple, keys: tuple[jax.Array, jax.Array]):
+        env_state, obs, first, memory = carry
+        act_key, env_keys = keys
+        memory, action, extras = act(memory, obs, first, act_key)
+        next_obs, env_state, reward, terminated, truncated, info = jax.vmap(
+            env.step, in_axes=(0, 0, 0, None)
+        )(env_keys, env_state, action, env_params)
+        truncated &= ~terminated
+        final_obs = info["final_observation"]
+        transition = Transition(
+            obs, action, reward, terminated, truncated, first, final_obs,
+            final_value(memory, final_obs), extras, keep(info),
+        )  # fmt: skip
+        return (env_state, next_obs, terminated | truncated, memory), transition
+
+    act_key, env_key = jax.random.split(key)
+    keys = (  # split once for all steps: a step's overhead counts
+        jax.random.split(act_key, num_steps),
+        jax.random.split(env_key, (num_steps, num_envs)),
+    )
+    *start, episode = interaction
+    carry, seen = jax.lax.scan(step, tuple(start), keys)
     done = seen.terminated | seen.truncated
-    episode, episodes = episode_metrics(state.episode, seen.reward, done, gamma)
-    state = state._replace(env_state=env_state, obs=obs, first=first, key=key, episode=episode)
-    return state, memory, Experience(seen, episodes)
+    episode, episodes = episode_metrics(episode, seen.reward, done, gamma)
+    return Interaction(*carry, episode), Experience(seen, episodes)
 
 
 def estimate_values(
@@ -95,7 +160,7 @@ def estimate_values(
 
     Args:
         seen: the rollout.
-        value: float32 `[T, num_envs]`, of the observations acted on.
+        value: float32 `[num_steps, num_envs]`, of the observations acted on.
         last_value: float32 `[num_envs]`, of the observation after the last step.
         gamma, gae_lambda: scalars.
     """
@@ -104,66 +169,3 @@ def estimate_values(
         seen.reward, value, following, seen.terminated, seen.truncated, gamma, gae_lambda
     )
     return ValueEstimates(value, advantage)
-
-
-def rollout(
-    key: jax.Array,
-    env: Any,
-    env_params: Any,
-    env_state: Any,
-    obs: Any,
-    first: jax.Array,
-    memory: Any,
-    act: Act,
-    final_value: FinalValue,
-    num_steps: int,
-) -> tuple[Any, Any, jax.Array, Any, Transition]:
-    """Act for `num_steps` in `num_envs` auto-resetting environments.
-
-    `final_value` is computed inside the step. To read `final_obs` afterwards instead keeps it for
-    the whole rollout, which can take a hundred times the memory of everything else.
-
-    Args:
-        key: typed key.
-        env: gymnax 1.x environment.
-        env_params: the level, shared by the environments.
-        env_state, obs: the current states and observations, leaves `[num_envs, ...]`.
-        first: bool `[num_envs]`, whether `obs` is an episode's first.
-        memory: what `act` carries from step to step; () if nothing.
-        act: chooses actions.
-        final_value: values the last observations of episodes; `no_value` if nothing reads it.
-        num_steps: T.
-
-    Returns:
-        `(env_state, obs, first, memory, transitions)`.
-    """
-    num_envs = first.shape[0]
-
-    def step(carry, keys):
-        env_state, obs, first, memory = carry
-        act_key, env_keys = keys
-        memory, action, extras = act(memory, obs, first, act_key)
-        next_obs, env_state, reward, terminated, truncated, info = jax.vmap(
-            env.step, in_axes=(0, 0, 0, None)
-        )(env_keys, env_state, action, env_params)
-        truncated &= ~terminated
-        transition = Transition(
-            obs,
-            action,
-            reward,
-            terminated,
-            truncated,
-            first,
-            info["final_observation"],
-            final_value(memory, info["final_observation"]),
-            extras,
-        )
-        return (env_state, next_obs, terminated | truncated, memory), transition
-
-    act_key, env_key = jax.random.split(key)
-    keys = (  # split once for all steps: a step's overhead counts
-        jax.random.split(act_key, num_steps),
-        jax.random.split(env_key, (num_steps, num_envs)),
-    )
-    carry, transitions = jax.lax.scan(step, (env_state, obs, first, memory), keys)
-    return *carry, transitions

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, update
+from purejaxrl.algorithm import Algorithm, Metrics, Task, advance_where, update
 from purejaxrl.running.devices import Layout, layout
 from purejaxrl.running.population import Population
 
@@ -58,7 +58,7 @@ def plan_for(
     devices: list[jax.Device] | None = None,
 ) -> Layout:
     """Lay members over the devices, or a meta-learner's agents; see `devices.layout`."""
-    num_agents = algorithm.num_agents if algorithm.partition is not None else None
+    num_agents = algorithm.agents.num_agents if algorithm.agents else None
     return layout(population.size, devices, group, num_agents)
 
 
@@ -72,7 +72,7 @@ def place(algorithm: Algorithm, plan: Layout, carry: Carry, horizon: int) -> Car
     task = carry.state.task
     task = task._replace(horizon=np.full_like(task.horizon, horizon))
     carry = carry._replace(state=carry.state._replace(task=task))
-    return plan.place(carry, Carry(algorithm.partition, None))
+    return plan.place(carry, Carry(algorithm.agents and algorithm.agents.partition, None))
 
 
 def compile_chunk(
@@ -113,7 +113,7 @@ def member_update(algorithm: Algorithm, carry: Carry, hypers: Any) -> tuple[Carr
     state, metrics = update(algorithm, carry.state, hypers)
     leaves = jax.tree.leaves(algorithm.vital(state, metrics))
     alive = carry.alive & jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves]))
-    state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), state, carry.state)
+    state = advance_where(algorithm, alive, state, carry.state)
     metrics = {name: jnp.where(alive, x, _nothing(x)) for name, x in metrics.items()}
     return Carry(state, alive), metrics | {"alive": alive}
 
@@ -155,5 +155,5 @@ def _chunk(
 
         return jax.lax.fori_loop(0, length, step, (carry, empty))
 
-    laid = Carry(algorithm.partition, None)
+    laid = Carry(algorithm.agents and algorithm.agents.partition, None)
     return plan.map(member, (laid, None), (laid, None))(carry, hypers)

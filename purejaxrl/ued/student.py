@@ -65,11 +65,14 @@ def move_to_levels(key: jax.Array, student: Any, env: OwnLevel, levels: Any) -> 
     Returns:
         The student's state.
     """
-    num_envs = student.first.shape[0]
+    interaction = student.interaction
+    num_envs = interaction.first.shape[0]
     obs, env_state = jax.vmap(env.reset)(jax.random.split(key, num_envs), levels)
     return student._replace(
-        obs=obs,
-        env_state=env_state,
-        first=jnp.ones(num_envs, bool),
-        episode=Episode.start(num_envs),
+        interaction=interaction._replace(
+            env_state=env_state,
+            obs=obs,
+            first=jnp.ones(num_envs, bool),
+            episode=Episode.start(num_envs),
+        )
     )

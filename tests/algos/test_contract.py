@@ -128,7 +128,8 @@ def test_an_update_keeps_the_types_of_the_state_and_returns_scalar_metrics(name)
     assert {"env_steps", "episodes", "return"} <= metrics.keys()
     assert all(x.shape == () for x in metrics.values())
     assert metrics["env_steps"].dtype == jnp.int32
-    assert {"task", "step"} <= set(before._fields)
+    assert {"task", "key", "step"} <= set(before._fields)
+    assert ("interaction" in before._fields) == (algorithm.num_envs is not None)
 
 
 def test_a_partial_function_is_named_with_its_arguments():

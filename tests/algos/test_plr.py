@@ -77,7 +77,7 @@ def test_replayed_levels_come_from_the_buffer_and_new_ones_enter_it(replayed):
     for before, after, metrics in zip(states, states[1:], found, strict=False):
         slots, levels = after.last.draw.slot, after.last.draw.levels
         assert not after.buffer.in_use.any()
-        assert_equal(after.student.env_state.level, levels)
+        assert_equal(after.student.interaction.env_state.level, levels)
         if metrics["learned"]:
             learned += 1
             assert len(set(slots.tolist())) == NUM_ENVS and (slots >= 0).all()
@@ -149,7 +149,8 @@ def test_accel_edits_the_levels_that_were_just_replayed_and_does_not_learn_from_
 def test_domain_randomisation_always_learns_on_new_levels():
     algorithm = domain_randomization.make(STUDENT, ENV, SAMPLE)
     states, found = life(algorithm, HYPERS, 6)
-    seen = [np.asarray(state.student.env_state.level.walls).tobytes() for state in states[1:]]
+    levels = [state.student.interaction.env_state.level for state in states[1:]]
+    seen = [np.asarray(level.walls).tobytes() for level in levels]
     assert len(set(seen)) == 6
     assert all(np.isfinite(metrics["policy_loss"]) for metrics in found)
     assert states[-1].student.step == 6
@@ -182,7 +183,7 @@ def test_the_memory_of_a_student_is_cleared_on_a_new_level():
     config = ppo_rnn.Config(num_envs=4, num_steps=8, num_minibatches=2, hidden=(8,), memory_size=4)
     student = ppo_rnn.make(config, ENV)
     states, _ = life(make_plr(student=student), plr.Hypers(HYPERS), 4)
-    assert (states[-1].student.memory != 0).any()
+    assert (states[-1].student.interaction.memory != 0).any()
     _, seen = make_plr(student=student).collect(states[-1], plr.Hypers(HYPERS))
     assert seen.student.transitions.first[0].all()
 
@@ -193,5 +194,5 @@ def test_bad_settings_are_named():
     with pytest.raises(ValueError, match=r"Replay\.temperature: 0\.0 is not valid"):
         hypers = plr.Hypers(HYPERS, Replay(temperature=0.0))
         populate(seeds(1), hypers, ())
-    with pytest.raises(ValueError, match="student: .* estimate"):
+    with pytest.raises(ValueError, match="student: algos.lpg .* needs its `estimate`"):
         make_plr(student=lpg.make(lpg.Config(num_envs=4), ENV))

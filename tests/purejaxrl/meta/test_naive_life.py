@@ -124,12 +124,14 @@ def life():
             object_exists=jnp.ones_like(level.object_exists),
             object_cell=level.object_cell.at[:, 0].set(level.start),
         )
+        interaction = agents.state.interaction
+        env_state = interaction.env_state.replace(
+            object_cell=jnp.repeat(level.object_cell[:, None], AGENT.num_envs, axis=1)
+        )
         agents = agents._replace(
             state=agents.state._replace(
                 params=params,
-                env_state=agents.state.env_state.replace(
-                    object_cell=jnp.repeat(level.object_cell[:, None], AGENT.num_envs, axis=1)
-                ),
+                interaction=interaction._replace(env_state=env_state),
                 task=agents.state.task._replace(env_params=level),
             ),
             critic=jax.tree.map(double, agents.critic),

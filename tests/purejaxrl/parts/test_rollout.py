@@ -10,7 +10,7 @@ import pytest
 from flax import struct
 from gymnax.environments import environment
 
-from purejaxrl.parts.rollout import reset, rollout
+from purejaxrl.parts.rollout import Interaction, collect, reset
 
 OBS_DIM = 5
 T = 7
@@ -60,10 +60,13 @@ def go(params: Any, actions, num_steps=T, key=0):
         return 10 * obs[:, 0] + 100 * memory
 
     key, reset_key = jax.random.split(jax.random.key(key))
-    obs, env_state = reset(reset_key, env, params, len(actions))
-    first = jnp.ones(len(actions), bool)
     memory = jnp.zeros(len(actions))
-    return rollout(key, env, params, env_state, obs, first, memory, act, final_value, num_steps)
+    start = Interaction.start(reset_key, env, params, len(actions), memory)
+    after, (transitions, episodes, _) = collect(
+        key, env, params, start, act, num_steps, 0.5, final_value=final_value,
+        keep=lambda info: info["final_observation"][:, 0],
+    )  # fmt: skip
+    return after, episodes, transitions
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +120,19 @@ def test_actions_and_extras_are_recorded(played):
     np.testing.assert_array_equal(played[-1].extras["before"], np.stack([np.arange(7)] * 2, axis=1))
 
 
+def test_what_is_kept_of_info_is_recorded(played):
+    np.testing.assert_array_equal(played[-1].info, played[-1].final_obs[..., 0])
+
+
+def test_episodes_are_accounted_for(played):
+    after, episodes, _ = played
+    assert episodes["episodes"] == 5
+    assert episodes["length"] == (2 * 3 + 3 * 2) / 5
+    np.testing.assert_array_equal(after.episode.length, [1, 1])
+
+
 def test_it_returns_the_current_states_of_the_environments(played):
-    env_state, obs, first, memory, _ = played
+    env_state, obs, first, memory, _ = played[0]
     np.testing.assert_array_equal(env_state.count, [1, 2])
     np.testing.assert_array_equal(env_state.time, [1, 1])
     np.testing.assert_array_equal(obs[:, 0], [1, 2])
@@ -127,7 +141,8 @@ def test_it_returns_the_current_states_of_the_environments(played):
 
 
 def test_a_rollout_that_stops_at_an_episodes_end_says_that_the_next_observation_is_a_first():
-    env_state, obs, first, _, transitions = go(CounterParams(), BY_ONE_AND_TWO, num_steps=3)
+    after, _, transitions = go(CounterParams(), BY_ONE_AND_TWO, num_steps=3)
+    env_state, obs, first, *_ = after
     np.testing.assert_array_equal(first, [YES, NO])
     np.testing.assert_array_equal(obs[:, 0], [0, 2])
     np.testing.assert_array_equal(env_state.time, [0, 1])
@@ -178,10 +193,9 @@ def test_environments_step_with_keys_of_their_own():
             obs, state, _, terminated, info = super().step_env(key, state, action, params)
             return obs, state, jax.random.uniform(key), terminated, info
 
-    obs, env_state = reset(jax.random.key(0), Noisy(), CounterParams(), 3)
-    *_, transitions = rollout(
-        jax.random.key(1), Noisy(), CounterParams(), env_state, obs, jnp.ones(3, bool), (),
-        lambda memory, obs, first, key: (memory, jnp.ones(3, jnp.int32), ()),
-        lambda memory, obs: obs[:, 0], T,
+    start = Interaction.start(jax.random.key(0), Noisy(), CounterParams(), 3)
+    _, (transitions, *_) = collect(
+        jax.random.key(1), Noisy(), CounterParams(), start,
+        lambda memory, obs, first, key: (memory, jnp.ones(3, jnp.int32), ()), T, 0.9,
     )  # fmt: skip
     assert len(set(transitions.reward.ravel().tolist())) == 3 * T
