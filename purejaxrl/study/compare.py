@@ -107,6 +107,28 @@ def require_equal_budgets(contenders: Sequence[Contender]) -> None:
         )
 
 
+def prepare(
+    names: Sequence[str], make: Callable[[str], tuple[Problem, list[Contender]]]
+) -> list[tuple[Problem, list[Contender]]]:
+    """Make the problems and their contenders, to see before any training that all can be made.
+
+    Args:
+        names: of environments.
+        make: makes the problem of an environment, and its contenders.
+
+    Raises:
+        ValueError: naming the environment, if one cannot be made or budgets are not equal.
+    """
+    made = []
+    for name in names:
+        try:
+            made.append(make(name))
+            require_equal_budgets(made[-1][1])
+        except ValueError as error:
+            raise ValueError(f"env: {name!r} is not valid: {error}") from error
+    return made
+
+
 def compare(
     contenders: Sequence[Contender], problem: Problem, scale: Scale, out: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -185,15 +207,13 @@ def score_members(result: Result) -> np.ndarray:
     return stats.final_scores(result.metrics, fraction=LAST_PART)
 
 
-def train(
-    algorithm: Algorithm, population: Population, num_updates: int, out: Path, settings: Any = None
-) -> Result:
+def train(algorithm: Algorithm, population: Population, num_updates: int, out: Path) -> Result:
     """Train a contender, or continue the same run where it was stopped.
 
     If another process trains it, this one waits, and then reads what the other has trained.
 
     Args:
-        algorithm, population, num_updates, settings: as of `run`.
+        algorithm, population, num_updates: as of `run`.
         out: the folder's beginning. The run is in `OUT-DIGEST`, whose 12 hexadecimal digits stand
             for the algorithm, the members with their hyperparameters and levels, and the number of
             updates. So a comparison never reads the scores of another contender.
@@ -207,7 +227,7 @@ def train(
     waiting = False
     while True:
         try:
-            return run(algorithm, population, num_updates, options, settings=settings)
+            return run(algorithm, population, num_updates, options)
         except record.InUse:
             if not waiting:
                 say(f"{options.out} is being trained by another process; waiting for it to end")

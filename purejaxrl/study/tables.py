@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from purejaxrl.running.commandline import say
 from purejaxrl.running.logs import console
 from purejaxrl.study.stats import Estimate, crossed_interval
 
@@ -86,6 +87,26 @@ def show(table: pd.DataFrame, title: str = "") -> None:
     for row in table.fillna("").itertuples(index=False):
         shown.add_row(*map(str, row))
     console.print(shown)
+
+
+def report(scores: pd.DataFrame, baseline: str, out: Path) -> pd.DataFrame:
+    """Write `scores.csv`, `table.csv` and `scores.png` to OUT, and print the table.
+
+    Args:
+        scores, baseline: as of `tabulate`.
+        out: the folder.
+
+    Returns:
+        The table.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    scores.to_csv(out / "scores.csv", index=False)
+    table = tabulate(scores, baseline)
+    table.to_csv(out / "table.csv", index=False)
+    draw(scores, out / "scores.png")
+    show(table)
+    say(f"scores, table and pictures are in {out}")
+    return table
 
 
 def draw(scores: pd.DataFrame, path: Path) -> None:
