@@ -162,5 +162,5 @@ def report(scores: pd.DataFrame, trained_on: tuple[int, int], out: Path) -> None
     draw(table, out / "horizons.png", trained_on)
     text = [f"{x.value:.4g} [{x.low:.4g}, {x.high:.4g}]" for x in table.itertuples()]
     shown = table.assign(text=text).pivot(index="horizon", columns="contender", values="text")
-    tables.show(shown[list(dict.fromkeys(table["contender"]))].reset_index())
+    tables.print_table(shown[list(dict.fromkeys(table["contender"]))].reset_index())
     say(f"scores, table and picture are in {out}")

@@ -81,9 +81,22 @@ def estimate(scores: np.ndarray) -> Estimate | None:
     return crossed_interval(scores, present=present) if present.any() else None
 
 
-def show(table: pd.DataFrame, title: str = "") -> None:
-    """Print a table."""
-    shown = Table(*table.columns, title=title or None)
+def show(table: pd.DataFrame) -> None:
+    """Print a table of `tabulate`, environment by environment, without columns that say nothing."""
+    for env, part in table.groupby("env", sort=False):
+        part = part.drop(columns="env").dropna(axis="columns", how="all")
+        silent = [
+            name for name, usual in (("rules", 1), ("diverged", 0)) if (part[name] == usual).all()
+        ]
+        lines = part["hyperparameters"].str.replace(",", "\n")
+        print_table(part.drop(columns=silent).assign(hyperparameters=lines), title=env)
+
+
+def print_table(table: pd.DataFrame, title: str = "") -> None:
+    """Print any table; words that are too long continue on the next line."""
+    shown = Table(title=title or None)
+    for name in table.columns:
+        shown.add_column(name, overflow="fold")
     for row in table.fillna("").itertuples(index=False):
         shown.add_row(*map(str, row))
     console.print(shown)

@@ -86,7 +86,14 @@ def test_the_baseline_is_not_compared_with_itself_nor_across_environments():
     here, there = scores_of(A2C=[1.0], LPG=[2.0]), scores_of(env="there", LPG=[3.0])
     table = tables.tabulate(pd.concat([here, there]), "A2C")
     assert table["P(better than A2C)"].isna().tolist() == [True, False, True]
-    tables.show(table)
+
+
+def test_a_table_is_printed_without_columns_that_say_nothing(capsys):
+    scores = pd.concat([scores_of(A2C=[1.0], LPG=[2.0]), scores_of(env="there", LPG=[np.nan])])
+    tables.show(tables.tabulate(scores.assign(hyperparameters="rate=1,bonus=2"), "A2C"))
+    here, there = capsys.readouterr().err.split("there")
+    assert "LPG" in here and "rate=1 " in here and "bonus=2 " in here
+    assert "diverged" not in here and "diverged" in there and "better" not in there
 
 
 def test_the_picture_is_drawn_also_where_a_contender_has_no_score(tmp_path):

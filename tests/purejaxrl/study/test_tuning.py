@@ -59,7 +59,10 @@ def test_a_grid_whose_edge_is_best_is_widened_until_it_is_not(best, tried, capsy
 def test_widenings_are_bounded_and_an_edge_that_stays_best_is_reported(capsys):
     tuned, calls = found(lambda **c: log_distance(**c, best=1e9), max_widenings=2)
     assert tuned.choice["learning_rate"] == pytest.approx(100) and len(calls) == 3
-    assert "which was widened 2 times; a better value may be outside" in capsys.readouterr().err
+    assert (
+        "at the edge of the grid after 2 widenings; a better value may be outside"
+        in capsys.readouterr().err
+    )
     tuned, calls = found(lambda **c: log_distance(**c, best=1e9), max_widenings=0)
     assert tuned.choice == {"learning_rate": 1.0} and len(calls) == 1
 
