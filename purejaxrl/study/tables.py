@@ -34,7 +34,7 @@ def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
     rows = []
     for (env, name), part in scores.groupby(["env", "contender"], sort=False):
         row = {"env": env, "contender": name, "rules": part["rule"].nunique()}
-        row["hyperparameters"] = " / ".join(part["hyperparameters"].unique())
+        row["tuned to"] = " / ".join(part["hyperparameters"].unique())
         row |= {"tried": part["tried"].max(), "return": describe(by_agent(part))}
         if part["optimum"].notna().any():
             solvable = part[part["optimum"] > LEAST_OPTIMUM]
@@ -88,15 +88,13 @@ def show(table: pd.DataFrame) -> None:
         silent = [
             name for name, usual in (("rules", 1), ("diverged", 0)) if (part[name] == usual).all()
         ]
-        lines = part["hyperparameters"].str.replace(",", "\n")
-        print_table(part.drop(columns=silent).assign(hyperparameters=lines), title=env)
+        lines = part["tuned to"].str.replace("=", " ").str.replace(",", "\n")
+        print_table(part.drop(columns=silent).assign(**{"tuned to": lines}), title=env)
 
 
 def print_table(table: pd.DataFrame, title: str = "") -> None:
-    """Print any table; words that are too long continue on the next line."""
-    shown = Table(title=title or None)
-    for name in table.columns:
-        shown.add_column(name, overflow="fold")
+    """Print any table."""
+    shown = Table(*table.columns, title=title or None)
     for row in table.fillna("").itertuples(index=False):
         shown.add_row(*map(str, row))
     console.print(shown)

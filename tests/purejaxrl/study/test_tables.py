@@ -92,7 +92,7 @@ def test_a_table_is_printed_without_columns_that_say_nothing(capsys):
     scores = pd.concat([scores_of(A2C=[1.0], LPG=[2.0]), scores_of(env="there", LPG=[np.nan])])
     tables.show(tables.tabulate(scores.assign(hyperparameters="rate=1,bonus=2"), "A2C"))
     here, there = capsys.readouterr().err.split("there")
-    assert "LPG" in here and "rate=1 " in here and "bonus=2 " in here
+    assert "LPG" in here and "rate 1 " in here and "bonus 2 " in here
     assert "diverged" not in here and "diverged" in there and "better" not in there
 
 
