@@ -28,7 +28,8 @@ COMMANDS = {
     "--on-levels.num-agents 4 --on-levels.num-tuning 2 --on-levels.num-updates 20 "
     "--on-levels.max-widenings 0",
     "horizon_generalisation": "--rules lpg --horizons 2 4 --num-levels 4 --num-episodes 2",
-    "lpg_meta_test": "--env gridworld-small --num-agents 4 --num-tuning 2 --num-updates 6 --num-envs 4",
+    "lpg_meta_test": "--env gridworld-small --num-agents 4 --num-tuning 2 --num-updates 6 "
+    "--num-envs 4",
     "lpg_meta_train": f"{LPG} --learner.num-agents 4 --meta-steps 3",
     "lpo_meta_train": f"{CLIP} --drift ta_lpo",
     "maze_accel": MAZE,
@@ -37,8 +38,8 @@ COMMANDS = {
     "objective_atlas": "--objectives lpg lpo ta_lpo --horizons 4 --num-agents 4",
     "ppo": f"{PPO} --seeds 2 --env Breakout-MinAtar,Pendulum-v1,gridworld-small,inverted_pendulum",
     "ppo_rnn_memory": f"{PPO} --seeds 2",
-    "ppo_vs_lpo": "--envs Catch-bsuite --total-steps 4096 --seeds 4 --num-tuning 1 --tune step-size "
-    "--max-widenings 0",
+    "ppo_vs_lpo": "--envs Catch-bsuite --total-steps 4096 --seeds 4 --num-tuning 1 "
+    "--tune step-size --max-widenings 0",
     "quickstart": f"{PPO} --seeds 2",
     "ta_lpg_meta_train": f"{LPG} --learner.num-pairs 4 --lifetimes all_shortlife --generations 2",
     "ta_lpg_vs_lpg": "--meta-steps 2 --generations 2 --seeds 1 --num-envs 2 --rule-width 4 "
