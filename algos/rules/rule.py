@@ -5,6 +5,7 @@ field of the `Hypers`. The static settings of the algorithm are the agent's, but
 decide what the network is.
 """
 
+import copy
 import dataclasses
 from pathlib import Path
 from types import ModuleType
@@ -102,21 +103,30 @@ class LearnedRule:
             ValueError: for an unknown or invalid setting, or one that would change the rule's
                 network; or if the algorithm does not fit the environment.
         """
-        kind = self.kind
+        hypers_of = self.kind.algorithm.Hypers
         static = {field.name for field in dataclasses.fields(self.config)}
-        traced = {field.name for field in dataclasses.fields(kind.algorithm.Hypers)} - {kind.field}
-        for name, value in settings.items():
+        traced = {field.name for field in dataclasses.fields(hypers_of)} - {self.kind.field}
+        for name in settings:
             require_known(f"setting of an agent of rule {self.name!r}", name, static | traced)
-            if name in static:
-                changed = dataclasses.replace(self.config, **{name: value})
-                if kind.network(changed) != self.network:
-                    raise ValueError(
-                        f"{name}: {value!r} is not valid; rule {self.name!r} was learned with "
-                        f"{getattr(self.config, name)!r}, which decides what its network is"
-                    )
         chosen = {name: settings[name] for name in settings.keys() & static}
         config = dataclasses.replace(self.config, **chosen)
+        if self.kind.network(config) != self.network:
+            self._refuse(chosen)
         chosen = {name: settings[name] for name in settings.keys() & traced}
-        hypers = kind.algorithm.Hypers(**chosen, **{kind.field: self.params})
+        hypers = hypers_of(**chosen, **{self.kind.field: self.params})
         check_hypers(hypers)
-        return kind.algorithm.make(config, env), hypers
+        return self.kind.algorithm.make(config, env), hypers
+
+    def _refuse(self, settings: dict[str, Any]) -> None:
+        """Raise a ValueError that names a setting with which the rule's network would be another.
+
+        One setting alone need not make a valid config, so it is set without validation.
+        """
+        for name, value in settings.items():
+            changed = copy.copy(self.config)
+            object.__setattr__(changed, name, value)
+            if self.kind.network(changed) != self.network:
+                raise ValueError(
+                    f"{name}: {value!r} is not valid; rule {self.name!r} was learned with "
+                    f"{getattr(self.config, name)!r}, which decides what its network is"
+                )

@@ -33,7 +33,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 """How often to look whether another process has finished a run."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contender:
     """An algorithm, and what to try of its hyperparameters."""
 
@@ -98,9 +98,9 @@ class Tested(NamedTuple):
 
 def require_equal_budgets(contenders: Sequence[Contender]) -> None:
     """Raise a ValueError unless all contenders try equally many combinations."""
-    counts = {one.name: len(combinations(one.grid)) for one in contenders}
-    if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name}: {count}" for name, count in counts.items())
+    counts = [(one.name, len(combinations(one.grid))) for one in contenders]
+    if len({count for _, count in counts}) > 1:
+        told = ", ".join(f"{name}: {count}" for name, count in counts)
         raise ValueError(
             f"contenders: grids of {told} combinations of hyperparameters are not valid; all must "
             "be of one size"

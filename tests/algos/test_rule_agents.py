@@ -69,6 +69,13 @@ def test_a_setting_that_does_not_fit_the_rule_is_named(name, settings, message):
         load_rule(name).agent(envs.make("gridworld-small")[0], **settings)
 
 
+def test_settings_are_valid_together():
+    """Five minibatches divide a rollout of 5 × 8 steps, but not the rule's own of 16 × 64."""
+    settings = dict(num_envs=5, num_steps=8, num_minibatches=5)
+    algorithm, _ = load_rule("lpo").agent(for_network(envs.make("Catch-bsuite")[0]), **settings)
+    assert algorithm.config.num_minibatches == 5
+
+
 def test_a_setting_of_the_network_may_be_repeated():
     algorithm, _ = load_rule("lpg").agent(envs.make("gridworld-small")[0], rule_width=64)
     assert algorithm.config.rule_width == 64
