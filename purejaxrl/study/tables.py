@@ -82,14 +82,17 @@ def estimate(scores: np.ndarray) -> Estimate | None:
 
 
 def show(table: pd.DataFrame) -> None:
-    """Print a table of `tabulate`, environment by environment, without columns that say nothing."""
+    """Print a table of `tabulate`, one environment after the other.
+
+    `rules` is left out where every contender has one, `diverged` where no agent did.
+    """
     for env, part in table.groupby("env", sort=False):
         part = part.drop(columns="env").dropna(axis="columns", how="all")
-        silent = [
-            name for name, usual in (("rules", 1), ("diverged", 0)) if (part[name] == usual).all()
+        usual = [
+            name for name, value in (("rules", 1), ("diverged", 0)) if (part[name] == value).all()
         ]
         lines = part["tuned to"].str.replace("=", " ").str.replace(",", "\n")
-        print_table(part.drop(columns=silent).assign(**{"tuned to": lines}), title=env)
+        print_table(part.drop(columns=usual).assign(**{"tuned to": lines}), title=env)
 
 
 def print_table(table: pd.DataFrame, title: str = "") -> None:

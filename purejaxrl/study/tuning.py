@@ -41,7 +41,7 @@ def check_grid(name: str, grid: Grid, hypers: Any) -> None:
     """Raise a ValueError unless every value of a grid is valid, and none is there twice.
 
     Args:
-        name: whose grid it is.
+        name: what errors call the contender.
         grid: the grid.
         hypers: the hyperparameters that have its fields.
     """
@@ -59,7 +59,7 @@ def tune(name: str, grid: Grid, hypers: Any, try_all: Try, max_widenings: int) -
     """Choose the combination with which agents learn best.
 
     Args:
-        name: of whom is tuned, for messages.
+        name: what messages call the contender.
         grid: values to try. A field with a single value is not tuned.
         hypers: hyperparameters with the grid's fields; they say which values are valid.
         try_all: trains agents.

@@ -88,7 +88,7 @@ def test_the_baseline_is_not_compared_with_itself_nor_across_environments():
     assert table["P(better than A2C)"].isna().tolist() == [True, False, True]
 
 
-def test_a_table_is_printed_without_columns_that_say_nothing(capsys):
+def test_a_printed_table_leaves_out_columns_where_nothing_is_unusual(capsys):
     scores = pd.concat([scores_of(A2C=[1.0], LPG=[2.0]), scores_of(env="there", LPG=[np.nan])])
     tables.show(tables.tabulate(scores.assign(hyperparameters="rate=1,bonus=2"), "A2C"))
     here, there = capsys.readouterr().err.split("there")
