@@ -85,7 +85,7 @@ def tune(name: str, grid: Grid, hypers: Any, try_all: Try, max_widenings: int) -
             break
         where = f"{name}: {name_of(choice)} is best, at the edge of the grid"
         if widenings == max_widenings:
-            say(f"{where} after {widenings} widenings; a better value may be outside")
+            say(f"{where} after all widenings ({widenings}); a better value may be outside")
             break
         say(f"{where}; trying also {name_of(beyond)}")
         grid = {field: sorted({*grid[field], beyond.get(field, choice[field])}) for field in grid}

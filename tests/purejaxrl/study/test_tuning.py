@@ -60,7 +60,7 @@ def test_widenings_are_bounded_and_an_edge_that_stays_best_is_reported(capsys):
     tuned, calls = found(lambda **c: log_distance(**c, best=1e9), max_widenings=2)
     assert tuned.choice["learning_rate"] == pytest.approx(100) and len(calls) == 3
     assert (
-        "at the edge of the grid after 2 widenings; a better value may be outside"
+        "at the edge of the grid after all widenings (2); a better value may be outside"
         in capsys.readouterr().err
     )
     tuned, calls = found(lambda **c: log_distance(**c, best=1e9), max_widenings=0)
