@@ -97,7 +97,9 @@ def show(table: pd.DataFrame) -> None:
 
 def print_table(table: pd.DataFrame, title: str = "") -> None:
     """Print any table."""
-    shown = Table(*table.columns, title=title or None)
+    shown = Table(title=title or None)
+    for name in table.columns:
+        shown.add_column(name, no_wrap=name == "tuned to")
     for row in table.fillna("").itertuples(index=False):
         shown.add_row(*map(str, row))
     console.print(shown)
