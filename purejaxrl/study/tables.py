@@ -84,10 +84,11 @@ def estimate(scores: np.ndarray) -> Estimate | None:
 def show(table: pd.DataFrame) -> None:
     """Print a table of `tabulate`, one environment after the other.
 
-    `rules` is left out where every contender has one, `diverged` where no agent did.
+    To fit a terminal, `tried` is left out, `rules` where every contender has one, and `diverged`
+    where no agent did.
     """
     for env, part in table.groupby("env", sort=False):
-        part = part.drop(columns="env").dropna(axis="columns", how="all")
+        part = part.drop(columns=["env", "tried"]).dropna(axis="columns", how="all")
         usual = [
             name for name, value in (("rules", 1), ("diverged", 0)) if (part[name] == value).all()
         ]
