@@ -120,7 +120,7 @@ class Rule(nn.Module):
             x.prob,
             embed(x.prediction)[..., 0],
             embed(x.next_prediction)[..., 0],
-            *map(broadcast, self.time_features(x)),
+            *map(broadcast, self.extra_inputs(x)),
         ]
         features = jnp.stack(features, axis=-1)
         weights = GRUWeights(
@@ -136,8 +136,8 @@ class Rule(nn.Module):
         pi = nn.Dense(1)(states)[..., 0]
         return Target(pi, jax.nn.log_softmax(nn.Dense(self.num_predictions)(states)))
 
-    def time_features(self, x: RuleInputs) -> tuple[jax.Array, ...]:
-        """Return scalars that depend on the agent's age: none."""
+    def extra_inputs(self, x: RuleInputs) -> tuple[jax.Array, ...]:
+        """Return what a fork's rule also reads, scalars or `[num_steps, num_envs]`: nothing."""
         return ()
 
 
@@ -164,22 +164,6 @@ def check_rule(field: str, params: Any, config: Config) -> None:
     expected = jax.eval_shape(lambda: init_rule(jax.random.key(0), config))
     source = "as `init_rule` makes it for this config; `load_rule` returns a rule and its config"
     networks.check_params(field, params, expected, source)
-
-
-class Frozen:
-    """A rule with its parameters, so that agents need not carry it in their `Hypers`."""
-
-    def __init__(self, config: Config, params: Any):
-        """Bind parameters to the rule of their config; `load_rule` returns both.
-
-        Raises:
-            ValueError: if the parameters are not those of the config's rule.
-        """
-        check_rule("params", params, config)
-        self.rule, self.params = config.make_rule(), params
-
-    def apply(self, _: Any, inputs: RuleInputs) -> Target:  # noqa: D102
-        return self.rule.apply(self.params, inputs)
 
 
 class Params(NamedTuple):
@@ -216,13 +200,10 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
             prediction, one each; by default a table, or the torso that the config names.
 
     Raises:
-        ValueError: if the torso cannot read the observations, actions are not discrete, or the
-            parameters of a `Frozen` rule are not those of the config's rule. So does `init`, if
-            those in `hypers.rule` are not.
+        ValueError: if the torso cannot read the observations, or actions are not discrete. So
+            does `init`, if the parameters in `hypers.rule` are not those of the config's rule.
     """
     reads_hypers = rule is None
-    if isinstance(rule, Frozen):
-        check_rule("rule", rule.params, config)
     space = env.observation_space(env.default_params)
     features = torsos.torso_for(config, env, torso)
     num_actions = networks.num_actions(env.action_space(env.default_params))

@@ -28,7 +28,7 @@ MIDDLE = 50.0
 class Rule(lpg.Rule):
     """LPG's rule with two more inputs."""
 
-    def time_features(self, x: RuleInputs) -> tuple[jax.Array, ...]:
+    def extra_inputs(self, x: RuleInputs) -> tuple[jax.Array, ...]:
         """Return the fraction of life done, in [0, 1), and its length as log N - log MIDDLE."""
         return x.age, jnp.log(x.horizon / MIDDLE)
 

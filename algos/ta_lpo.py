@@ -8,7 +8,6 @@ log N, because the paper learns it at one horizon.
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 
 from algos import lpo
 from algos.lpo import Hypers, init_drift, make, with_drift
@@ -19,9 +18,9 @@ __all__ = ["Config", "Hypers", "init_drift", "make", "with_drift"]
 class Drift(lpo.Drift):
     """LPO's drift with twice the inputs."""
 
-    def time_features(self, x: jax.Array, age: jax.Array) -> jax.Array:
-        """Return [x, (n/N) x]."""
-        return jnp.concatenate([x, age * x], axis=-1)
+    def extra_inputs(self, x: jax.Array, age: jax.Array) -> jax.Array:
+        """Return (n/N) x."""
+        return age * x
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import lpg_meta_train
 import numpy as np
 
 import envs
-from algos import groove, lpg
+from algos import groove, lpg, meta_lpg
+from algos.rules import save_population
 from envs import gallery
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
@@ -48,9 +48,7 @@ class Settings(Experiment):
     """Static settings of the meta-learner and of its level buffer."""
     agent: lpg.Config = lpg.Config(num_envs=16, rule_width=64)
     """Static settings of the agents and of the rule; antagonists have the same sizes."""
-    hypers: groove.Hypers = groove.hypers(
-        regularizer=lpg.Regularizer(entropy=0.002, pi_hat=0.0001), learning_rate=5e-4
-    )
+    hypers: groove.Hypers = groove.hypers(**meta_lpg.TUNED)
     """The meta-learner's hyperparameters."""
     run: RunFlags = RunOptions(out="results/groove_meta_train")
 
@@ -91,7 +89,7 @@ def draw_levels(buffer: Buffer, env: GridWorld, path: Path, rows: int = 5, colum
 def write(outcome: Outcome) -> None:
     """Save the rules, and pictures of the levels in their buffers."""
     settings, result = outcome.settings, outcome.result
-    lpg_meta_train.write(outcome)
+    save_population(result, settings.agent)
     env, _ = envs.make(f"gridworld-{settings.levels}")
     for i, row in enumerate(result.population.rows):
         buffer, seed = result.member(i).curriculum, row["seed"]

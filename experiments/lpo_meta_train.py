@@ -1,6 +1,9 @@
 r"""LPO: evolve the drift function, which takes the place of PPO's clip (Lu et al. 2022).
 
+`--drift ta_lpo` evolves one that changes over the life of an agent (Jackson et al. 2024).
+
 python experiments/lpo_meta_train.py                           # CartPole; two cores
+python experiments/lpo_meta_train.py --drift ta_lpo --out results/ta_lpo_meta_train
 python experiments/lpo_meta_train.py --agent.drift-clip 0.2    # start from PPO's clip
 python experiments/lpo_meta_train.py --env SpaceInvaders-MinAtar --total-steps 1e7 \
     --learner.group 8 --agent.num-envs 64 --agent.num-steps 128 \
@@ -14,28 +17,30 @@ from purejaxrl.running.devices import use_cpu_cores
 use_cpu_cores()
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 
 import envs
-from algos import lpo
-from algos.rules import save_rule
-from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say, updates_for
+from algos import lpo, ta_lpo
+from algos.rules import save_population
+from purejaxrl.launch import Experiment, Job, RunFlags, launch, updates_for
 from purejaxrl.meta import evolution
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.ued.curriculum import uniform
-from purejaxrl.validation import require_count
+from purejaxrl.validation import require_count, require_known
+
+DRIFTS = {"lpo": lpo.Config, "ta_lpo": ta_lpo.Config}
 
 
 @dataclass(frozen=True)
 class Settings(Experiment):
     """Settings of LPO's evolution."""
 
+    drift: str = "lpo"
+    """Kind of drift: lpo, or ta_lpo, which reads the agent's age."""
     env: str = "CartPole-v1"
     """Environment of every life."""
     total_steps: float = 5e4
@@ -55,20 +60,26 @@ class Settings(Experiment):
     @property
     def title(self) -> str:
         """What tables and plots are called."""
-        return f"LPO evolved on {self.env}"
+        return f"{self.drift} evolved on {self.env}"
+
+    @property
+    def drift_config(self) -> lpo.Config:
+        """The static settings of the agents, of the kind of drift that is asked for."""
+        return DRIFTS[self.drift](**asdict(self.agent))
 
 
-def build(settings: Any) -> Job:
-    """Build LPO, or TA-LPO: the config makes the drift."""
+def build(settings: Settings) -> Job:
     require_count(settings, "generations")
+    require_known("drift", settings.drift, DRIFTS)
+    agent = settings.drift_config
     env, env_params = envs.make(settings.env)
     env = for_network(env)
-    lifetime = jnp.int32(updates_for(settings.total_steps, settings.agent.batch_size))
+    lifetime = jnp.int32(updates_for(settings.total_steps, agent.batch_size))
     learner = evolution.make(
         settings.learner,
-        lpo.make(settings.agent, env),
+        lpo.make(agent, env),
         env,
-        init_theta=partial(lpo.init_drift, config=settings.agent),
+        init_theta=partial(lpo.init_drift, config=agent),
         insert=lpo.with_drift,
         curriculum=uniform(lambda key: env_params),
         sample_lifetime=lambda key: lifetime,
@@ -76,16 +87,5 @@ def build(settings: Any) -> Job:
     return Job(learner, (), settings.generations)
 
 
-def write(outcome: Outcome) -> None:
-    """Save the drifts that did not diverge to OUT/drift-SEED.npz."""
-    settings, result = outcome.settings, outcome.result
-    for i, row in enumerate(result.population.rows):
-        if not result.alive[i]:
-            say(f"seed {row['seed']}: no drift is saved, because its training diverged")
-            continue
-        path = Path(result.out) / f"drift-{row['seed']}.npz"
-        save_rule(path, settings.agent, result.member(i).params)
-
-
 if __name__ == "__main__":
-    launch(Settings, build, save=write)
+    launch(Settings, build, save=lambda one: save_population(one.result, one.settings.drift_config))

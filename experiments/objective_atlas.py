@@ -29,7 +29,7 @@ from rich.progress import track
 import envs
 from algos import lpg, lpo, ta_lpo
 from algos.ppo import LossInputs
-from algos.rules import load_rule
+from algos.rules import LearnedRule, load_rule
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Task
 from purejaxrl.launch import command, say
@@ -84,14 +84,14 @@ class Settings:
         )
 
 
-def draw_drift(name: str, config: lpo.Config, params: Any, settings: Settings) -> None:
+def draw_drift(name: str, rule: LearnedRule, settings: Settings) -> None:
     """Draw a drift F, and the gradient of the objective r A - F."""
     ratio, advantage = jnp.meshgrid(jnp.linspace(0.5, 1.5, 201), jnp.linspace(-2, 2, 201))
-    learned = config.make_drift().apply
+    learned, reads_age = rule.network.apply, isinstance(rule.config, ta_lpo.Config)
     drifts = {"PPO": lambda x, a: lpo.clipping(x, a, settings.clip_eps)}
-    for age in (0.0, 0.5, 1.0) if isinstance(config, ta_lpo.Config) else (0.0,):
-        label = f"{name}, n/N = {age:g}" if isinstance(config, ta_lpo.Config) else name
-        drifts[label] = lambda x, a, age=age: learned(params, LossInputs(x, a, age))
+    for age in (0.0, 0.5, 1.0) if reads_age else (0.0,):
+        label = f"{name}, n/N = {age:g}" if reads_age else name
+        drifts[label] = lambda x, a, age=age: learned(rule.params, LossInputs(x, a, age))
 
     figure = matplotlib.figure.Figure(figsize=(3 * len(drifts) + 1, 5.5), layout="constrained")
     panels = figure.subplots(2, len(drifts), sharex=True, sharey=True)
@@ -122,17 +122,17 @@ def draw_drift(name: str, config: lpo.Config, params: Any, settings: Settings) -
 class RuleToldAge:
     """A rule that reads a given age in place of the agent's."""
 
-    def __init__(self, config: lpg.Config):
-        """Wrap the config's rule."""
-        self.rule = config.make_rule()
+    def __init__(self, network: lpg.Rule):
+        """Wrap a rule."""
+        self.network = network
 
     def apply(self, rule_and_age: tuple, inputs: lpg.RuleInputs) -> lpg.Target:
         """Apply the rule as if the agent had this age."""
         params, age = rule_and_age
-        return self.rule.apply(params, inputs._replace(age=age))
+        return self.network.apply(params, inputs._replace(age=age))
 
 
-def lives(config: lpg.Config, rule: Any, horizon: int, settings: Settings) -> dict[str, np.ndarray]:
+def lives(rule: LearnedRule, horizon: int, settings: Settings) -> dict[str, np.ndarray]:
     """Train agents for whole lives, and measure what the rule does.
 
     Returns:
@@ -142,8 +142,8 @@ def lives(config: lpg.Config, rule: Any, horizon: int, settings: Settings) -> di
         divided by its mean over the ages; `change` is the change of entropy by the update.
     """
     env, _ = envs.make(f"gridworld-{settings.levels}")
-    agent, told = lpg.make(config, env), lpg.make(config, env, RuleToldAge(config))
-    hypers = lpg.Hypers(rule=rule)
+    agent, hypers = rule.agent(env)
+    told = lpg.make(rule.config, env, RuleToldAge(rule.network))
 
     def entropy(state: lpg.State, experience: Any) -> jax.Array:
         return agent.log_prob(state, experience)[1]["entropy"]
@@ -159,7 +159,7 @@ def lives(config: lpg.Config, rule: Any, horizon: int, settings: Settings) -> di
             return after, before
 
         def at(state: lpg.State, experience: Any, age: jax.Array) -> tuple[jax.Array, jax.Array]:
-            after, metrics = told.learn(state, lpg.Hypers(rule=(rule, age)), experience)
+            after, metrics = told.learn(state, hypers.replace(rule=(rule.params, age)), experience)
             change = entropy(after, experience) - entropy(state, experience)
             return jnp.sqrt(metrics["pi_hat_square"]), change
 
@@ -176,12 +176,12 @@ def lives(config: lpg.Config, rule: Any, horizon: int, settings: Settings) -> di
     return jax.device_get(plan.trim(plan.jit(plan.map(one, (None,), None))(plan.place(keys))))
 
 
-def tabulate_rules(rules: dict[str, tuple], settings: Settings) -> pd.DataFrame:
+def tabulate_rules(rules: dict[str, LearnedRule], settings: Settings) -> pd.DataFrame:
     """Tabulate entropy over life and the effects of age, with intervals over agents."""
     rows = []
-    for name, (config, params) in track(rules.items(), "rules", console=console):
+    for name, rule in track(rules.items(), "rules", console=console):
         for horizon in settings.horizons:
-            found = lives(config, params, horizon, settings)
+            found = lives(rule, horizon, settings)
             ages = {"entropy": (np.arange(horizon) + 0.5) / horizon, "pi_hat": AGES, "change": AGES}
             for what, values in found.items():
                 for age, value in zip(ages[what], values.T, strict=True):
@@ -222,11 +222,11 @@ def main(settings: Settings) -> None:
     settings.out.mkdir(parents=True, exist_ok=True)
     rules = {}
     for name, objective in zip(settings.names(), settings.objectives, strict=True):
-        config, params = load_rule(objective)
-        if isinstance(config, lpo.Config):
-            draw_drift(name, config, params, settings)
+        rule = load_rule(objective)
+        if rule.kind.field == "drift":
+            draw_drift(name, rule, settings)
         else:
-            rules[name] = config, params
+            rules[name] = rule
     if rules:
         table = tabulate_rules(rules, settings)
         table.to_csv(settings.out / "rules.csv", index=False, float_format="%.5g")

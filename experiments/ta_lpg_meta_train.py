@@ -14,17 +14,14 @@ from purejaxrl.running.devices import use_cpu_cores
 use_cpu_cores()
 
 from dataclasses import dataclass
-from functools import partial
-
-import lpg_meta_train
 
 import envs
-from algos import lpg, ta_lpg
+from algos import lpg, meta_lpg, ta_lpg
+from algos.rules import save_population
 from envs.gridworld_levels import LEVELS
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
 from purejaxrl.meta import evolution
 from purejaxrl.running.runner import RunOptions
-from purejaxrl.ued.curriculum import uniform
 from purejaxrl.validation import require_count, require_known
 
 
@@ -60,17 +57,10 @@ def build(settings: Settings) -> Job:
     require_known("levels", settings.levels, LEVELS)
     require_known("lifetimes", settings.lifetimes, LEVELS)
     env, _ = envs.make(f"gridworld-{settings.levels}")
-    learner = evolution.make(
-        settings.learner,
-        lpg.make(settings.agent, env),
-        env,
-        init_theta=partial(lpg.init_rule, config=settings.agent),
-        insert=lpg.with_rule,
-        curriculum=uniform(env.sample_level),
-        sample_lifetime=LEVELS[settings.lifetimes].sample_lifetime,
-    )
+    sample_lifetime = LEVELS[settings.lifetimes].sample_lifetime
+    learner = meta_lpg.by_evolution(settings.learner, settings.agent, env, sample_lifetime)
     return Job(learner, (), settings.generations)
 
 
 if __name__ == "__main__":
-    launch(Settings, build, save=lpg_meta_train.write)
+    launch(Settings, build, save=lambda one: save_population(one.result, one.settings.agent))

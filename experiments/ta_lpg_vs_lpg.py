@@ -1,14 +1,14 @@
 """Does a learned rule gain from knowing the time, and can meta-gradients learn to use it?
 
 Four contenders: LPG and TA-LPG, each learned by meta-gradient and by evolution, on the same levels
-for lives of 10 to 250 updates. All are then tested at shorter, equal and longer horizons, and the
-atlas shows how they use the time. Killed and started again, it continues.
+for lives of 10 to 250 updates. All are then tested at shorter, equal and longer horizons. Killed
+and started again, it continues.
 
 python experiments/ta_lpg_vs_lpg.py
 python experiments/ta_lpg_vs_lpg.py --meta-steps 500 --generations 80 --seeds 1
 
-OUT holds the rules of every contender; `horizons`, written by horizon_generalisation.py; and
-`atlas`, written by objective_atlas.py.
+OUT holds the rules of every contender, `scores.csv` (every rule, horizon and level), `table.csv`
+and `horizons.png`. `objective_atlas.py` plots how the rules use the time; its command is printed.
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -16,17 +16,21 @@ from purejaxrl.running.devices import use_cpu_cores
 use_cpu_cores()
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import horizon_generalisation
-import lpg_meta_train
-import objective_atlas
-import ta_lpg_meta_train
-
-from algos import lpg, ta_lpg
+import envs
+from algos import lpg, meta_lpg, ta_lpg
+from algos.rules import load_rule
+from algos.rules.learn import learn_rules
 from envs.gridworld_levels import LEVELS
+from envs.optimum import optimal_returns
 from purejaxrl.launch import command, say
+from purejaxrl.meta import evolution, gradient
 from purejaxrl.running.commandline import writable_folder
+from purejaxrl.study import horizons
+from purejaxrl.study.compare import Contender, Problem
 from purejaxrl.validation import require_count, require_counts, require_distinct, require_known
 
 AGENTS = {"LPG": lpg.Config, "TA-LPG": ta_lpg.Config}
@@ -70,41 +74,44 @@ class Settings:
         object.__setattr__(self, "out", writable_folder(self.out))
 
 
-def learn(name: str, settings: Settings) -> list[Path]:
+def learn(name: str, env: Any, settings: Settings) -> list[Path]:
     """Learn the rules of one contender; returns their files."""
     rule, _, how = name.rpartition("-")
     agent = AGENTS[rule](num_envs=settings.num_envs, rule_width=settings.rule_width)
-    shared = {"levels": settings.levels, "lifetimes": settings.levels, "seeds": settings.seeds}
+    sample_lifetime = LEVELS[settings.levels].sample_lifetime
     if how == "gradient":
-        chosen = lpg_meta_train.Settings(**shared, agent=agent, meta_steps=settings.meta_steps)
-        job = lpg_meta_train.build(chosen)
+        learner = meta_lpg.by_gradient(gradient.Config(), agent, env, sample_lifetime)
+        hypers, num_updates = meta_lpg.gradient_hypers(), settings.meta_steps
     else:
-        chosen = ta_lpg_meta_train.Settings(**shared, agent=agent, generations=settings.generations)
-        job = ta_lpg_meta_train.build(chosen)
-    say(f"{name}: {settings.seeds} rules")
-    return lpg_meta_train.learn_rules(job, chosen, settings.out / name)
+        learner = meta_lpg.by_evolution(evolution.Config(), agent, env, sample_lifetime)
+        hypers, num_updates = evolution.Hypers(agent=lpg.Hypers()), settings.generations
+    return learn_rules(
+        learner, hypers, agent,
+        num_rules=settings.seeds, num_updates=num_updates, out=settings.out / name,
+    )  # fmt: skip
 
 
 def main(settings: Settings) -> None:
-    rules = {name: learn(name, settings) for name in settings.contenders}
-    horizon_generalisation.main(
-        horizon_generalisation.Settings(
-            rules=tuple(str(paths[0].parent) for paths in rules.values()),
-            labels=tuple(rules),
-            levels=settings.levels,
-            horizons=settings.horizons,
-            num_levels=settings.num_levels,
-            out=settings.out / "horizons",
-        )
+    env, level = envs.make(f"gridworld-{settings.levels}")
+    rules = {name: learn(name, env, settings) for name in settings.contenders}
+    contenders = [
+        Contender(name, *load_rule(file).agent(env))
+        for name, files in rules.items()
+        for file in files
+    ]
+    scores = horizons.score_lives(
+        contenders,
+        Problem(settings.levels, env, level, partial(optimal_returns, env)),
+        settings.horizons,
+        num_levels=settings.num_levels,
+        num_episodes=64,
+        out=settings.out,
     )
-    objective_atlas.main(
-        objective_atlas.Settings(
-            objectives=tuple(str(paths[0]) for paths in rules.values()),
-            labels=tuple(rules),
-            levels=settings.levels,
-            num_agents=settings.num_levels,
-            out=settings.out / "atlas",
-        )
+    horizons.report(scores, (10, 250), settings.out)
+    files = " ".join(str(files[0]) for files in rules.values())
+    say(
+        "how the rules use the time: python experiments/objective_atlas.py "
+        f"--objectives {files} --labels {' '.join(rules)} --levels {settings.levels}"
     )
 
 

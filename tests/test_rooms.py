@@ -1,7 +1,7 @@
 """The rooms of the house: imports run down only, and functions and files stay short."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,8 +32,8 @@ def room(module: str) -> str:
     return ".".join(parts[:2]) if parts[0] == "purejaxrl" else parts[0]
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Modules of the project that a file imports, wherever in it."""
+def imported(path: Path, packages: Collection[str] = PACKAGES) -> Iterator[str]:
+    """Modules of some packages that a file imports, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -41,7 +41,7 @@ def imported(path: Path) -> Iterator[str]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        yield from (name for name in names if name.split(".")[0] in PACKAGES)
+        yield from (name for name in names if name.split(".")[0] in packages)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -51,6 +51,16 @@ def test_imports_run_down_only(path):
         name for name in imported(path) if room(name) != own and FLOOR[room(name)] <= FLOOR[own]
     ]
     assert not wrong
+
+
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_no_experiment_imports_another(path):
+    """What experiments share is below them: in `algos`, `envs` or `purejaxrl`."""
+    others = {other.stem for other in EXPERIMENTS} | {"experiments"}
+    assert not list(imported(path, others))
 
 
 @pytest.mark.parametrize("path", FILES + TESTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -13,7 +13,9 @@ Replacement = Callable[[Any, jax.Array], Any]
 """`(agent, index) -> agent`: makes the successor of one agent."""
 
 
-def train_lives(algorithm: Algorithm, keys: jax.Array, hypers: Any, tasks: Task) -> Any:
+def train_lives(
+    algorithm: Algorithm, keys: jax.Array, hypers: Any, tasks: Task, hypers_axis: int | None = 0
+) -> Any:
     """Train agents side by side, each for one whole life, of a traced length.
 
     The loop lasts as long as the longest life. Its predicate has no agent axis: a batched one, as
@@ -24,6 +26,7 @@ def train_lives(algorithm: Algorithm, keys: jax.Array, hypers: Any, tasks: Task)
         keys: typed keys `[n]`.
         hypers: the agents', leaves `[n, ...]`.
         tasks: levels and numbers of updates, leaves `[n, ...]`.
+        hypers_axis: None if all agents have the same hyperparameters, without an axis.
 
     Returns:
         Their states at the end of their lives, leaves `[n, ...]`.
@@ -33,15 +36,11 @@ def train_lives(algorithm: Algorithm, keys: jax.Array, hypers: Any, tasks: Task)
         after, _ = update(algorithm, state, hypers)
         return advance_where(algorithm, state.step < state.task.horizon, after, state)
 
-    states = jax.vmap(algorithm.init)(keys, hypers, tasks)
+    states = jax.vmap(algorithm.init, in_axes=(0, hypers_axis, 0))(keys, hypers, tasks)
+    advance_all = jax.vmap(advance, in_axes=(0, hypers_axis))
     return jax.lax.fori_loop(
-        0, tasks.horizon.max(), lambda _, states: jax.vmap(advance)(states, hypers), states
+        0, tasks.horizon.max(), lambda _, states: advance_all(states, hypers), states
     )
-
-
-def train_and_evaluate(*args: Any, **options: Any) -> jax.Array:
-    """Train and play as `train_and_play`; returns the lives' mean returns, float32 `[n]`."""
-    return train_and_play(*args, **options).ret.mean(-1)
 
 
 def train_and_play(
@@ -50,14 +49,15 @@ def train_and_play(
     keys: jax.Array,
     hypers: Any,
     tasks: Task,
+    hypers_axis: int | None = 0,
     *,
     num_episodes: int = 16,
     max_steps: int = 10_000,
 ) -> Evaluation:
-    """Train agents for one whole life each, and play episodes with their last policies.
+    """Train agents for one whole life each, and play their last policies.
 
     Args:
-        algorithm, keys, hypers, tasks: see `train_lives`.
+        algorithm, keys, hypers, tasks, hypers_axis: see `train_lives`.
         env: where policies are evaluated.
         num_episodes: evaluation episodes; actions are sampled.
         max_steps: steps after which an evaluation episode is cut.
@@ -66,7 +66,7 @@ def train_and_play(
         The evaluation episodes, leaves `[n, num_episodes]`.
     """
     init_keys, evaluation_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-    states = train_lives(algorithm, init_keys, hypers, tasks)
+    states = train_lives(algorithm, init_keys, hypers, tasks, hypers_axis)
 
     def play(key: jax.Array, state: Any) -> Evaluation:
         return evaluate(

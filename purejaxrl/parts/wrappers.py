@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments import environment, spaces
 
+from purejaxrl.parts.networks import num_rows
+
 
 class Restarting(environment.Environment):
     """An environment with a `restart`, or a wrapper, which may contain one."""
@@ -242,7 +244,9 @@ class ScaleAction(Wrapper):
         return spaces.Box(-1.0, 1.0, inner.shape, inner.dtype)
 
 
-def for_network(env: environment.Environment, *, images: bool = False) -> environment.Environment:
+def for_network(
+    env: environment.Environment, *, images: bool = False, tables: bool = False
+) -> environment.Environment:
     """Wrap an environment as far as a network needs it.
 
     Observations become vectors. Continuous actions with other bounds become actions in [-1, 1].
@@ -250,6 +254,7 @@ def for_network(env: environment.Environment, *, images: bool = False) -> enviro
     Args:
         env: gymnax environment; its spaces are read at its default parameters.
         images: keep observations of three dimensions as they are, for a convolutional torso.
+        tables: keep observations that index a table, for an algorithm that can use one.
 
     Raises:
         ValueError: if its observations cannot be flattened, or its actions are neither discrete
@@ -257,7 +262,8 @@ def for_network(env: environment.Environment, *, images: bool = False) -> enviro
     """
     observations = env.observation_space(env.default_params)
     num_dims = len(observations.shape) if isinstance(observations, spaces.Box) else 0
-    if num_dims != 1 and not (images and num_dims == 3):
+    is_table = num_rows(observations) is not None
+    if num_dims != 1 and not (images and num_dims == 3) and not (tables and is_table):
         env = FlattenObservation(env)
     actions = env.action_space(env.default_params)
     if isinstance(actions, spaces.Discrete):

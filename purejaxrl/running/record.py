@@ -28,6 +28,10 @@ FORMAT = 2
 FILE = "run.json"
 
 
+class InUse(ValueError):
+    """Another process writes the folder."""
+
+
 def identity(
     algorithm: Algorithm, population: Population, evaluator: Evaluator | None = None
 ) -> dict[str, Any]:
@@ -80,7 +84,8 @@ def locked(out: Path) -> Iterator[None]:
     """Hold a run's folder for this process; the system frees it when the process ends.
 
     Raises:
-        ValueError: if another process holds it, naming that process, or it cannot be written.
+        InUse: if another process holds it, naming that process.
+        ValueError: if it cannot be written.
     """
     lock = out / ".lock"
     try:
@@ -95,7 +100,7 @@ def locked(out: Path) -> Iterator[None]:
             lock.write_text(holder)
         yield
     except BlockingIOError as error:
-        raise ValueError(
+        raise InUse(
             f"out: {out} is being written by another run ({lock.read_text().strip()}); "
             "wait for it, or choose another folder"
         ) from error

@@ -1,22 +1,223 @@
-"""Comparisons: many runs in one folder, each kept where its identity says."""
+"""Comparisons: contenders are tuned by the same budget, and tested on the same seeds and levels.
+
+Every run is kept in a folder that its identity names. So a comparison that was killed continues,
+and one with other contenders uses the runs that are there.
+"""
 
 import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
 
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.running import record
-from purejaxrl.running.population import Population
+from purejaxrl.running.commandline import say
+from purejaxrl.running.population import Population, Rows, name_of, populate, seeds
 from purejaxrl.running.runner import Result, RunOptions, run
+from purejaxrl.study import stats
+from purejaxrl.study.tuning import Choice, Grid, check_grid, combinations, tune
+from purejaxrl.validation import is_count, require, require_count
+
+FIRST_TUNING_SEED = 1_000_000
+"""Seeds of tuning start here, those of the test at 0."""
+LAST_PART = 0.2
+"""Fraction of an agent's life, at its end, whose returns are its score."""
+SECONDS_BETWEEN_LOOKS = 1.0
+"""How often to look whether another process has finished a run."""
 
 
-def train(
-    algorithm: Algorithm, population: Population, num_updates: int, out: Path, settings: Any = None
-) -> Result:
-    """Train a contender, or continue the same run where it was stopped.
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """An algorithm, and what to try of its hyperparameters."""
+
+    name: str
+    """What tables call it. Contenders of one name are one row: rules that were learned alike."""
+    algorithm: Algorithm
+    hypers: Any
+    grid: Grid = field(default_factory=dict)
+    """Values to try of fields of `hypers`; the others stay as they are."""
+    shared: tuple[str, ...] = ()
+    """Fields of `hypers` that all agents share, as in `populate`."""
+
+    def __post_init__(self):
+        check_grid(self.name, self.grid, self.hypers)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a comparison is, the same for every contender."""
+
+    num_agents: int
+    """Agents that are tested, each with its own seed (and level)."""
+    num_tuning: int
+    """Other agents, which are trained with every combination of hyperparameters to try."""
+    num_updates: int
+    """Length of a life."""
+    max_widenings: int = 2
+    """How often a grid may be widened, where the best value is at its edge."""
+
+    def __post_init__(self):
+        require_count(self, "num_agents", "num_tuning", "num_updates")
+        valid = self.max_widenings == 0 or is_count(self.max_widenings)
+        require(valid, self, "max_widenings", "an integer >= 0")
+
+
+class Problem(NamedTuple):
+    """What contenders learn."""
+
+    name: str
+    env: Any
+    """A gymnax environment. If it has `sample_level`, every agent has its own level."""
+    env_params: Any
+    """The level of all agents where there are no others."""
+    optimum: Callable[[Any], np.ndarray | None] = lambda levels: None
+    """`(levels) -> the best return on each [num_agents]`; None where it is not known."""
+
+    def levels(self, rows: Rows) -> Any:
+        """Draw the level of every row from its seed, `[num_rows, ...]`; None without levels."""
+        if not hasattr(self.env, "sample_level"):
+            return None
+        keys = jnp.stack([jax.random.fold_in(jax.random.key(1), row["seed"]) for row in rows])
+        return jax.vmap(self.env.sample_level)(keys)
+
+
+class Tested(NamedTuple):
+    """A contender on its test agents."""
+
+    result: Result
+    choice: Choice  # the hyperparameters that it was tuned to
+    num_tried: int  # combinations that tuning tried
+
+
+def require_equal_budgets(contenders: Sequence[Contender]) -> None:
+    """Raise a ValueError unless all contenders try equally many combinations."""
+    counts = [(one.name, len(combinations(one.grid))) for one in contenders]
+    if len({count for _, count in counts}) > 1:
+        told = ", ".join(f"{name}: {count}" for name, count in counts)
+        raise ValueError(
+            f"contenders: grids of {told} combinations of hyperparameters are not valid; all must "
+            "be of one size"
+        )
+
+
+def prepare(
+    names: Sequence[str], make: Callable[[str], tuple[Problem, list[Contender]]]
+) -> list[tuple[Problem, list[Contender]]]:
+    """Make the problems and their contenders, to see before any training that all can be made.
 
     Args:
-        algorithm, population, num_updates, settings: as of `run`.
+        names: of environments.
+        make: makes the problem of an environment, and its contenders.
+
+    Raises:
+        ValueError: naming the environment, if one cannot be made or budgets are not equal.
+    """
+    made = []
+    for name in names:
+        try:
+            made.append(make(name))
+            require_equal_budgets(made[-1][1])
+        except ValueError as error:
+            raise ValueError(f"env: {name!r} is not valid: {error}") from error
+    return made
+
+
+def compare(
+    contenders: Sequence[Contender], problem: Problem, scale: Scale, out: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tune and test contenders on one problem.
+
+    Args:
+        contenders: with grids of equal size.
+        problem: what they learn.
+        scale: how large the comparison is.
+        out: folder; the runs of a contender are in `OUT/PROBLEM/NAME`.
+
+    Returns:
+        The scores, as `study/tables.py` reads them: a row for each contender, rule and agent. And
+        the metrics of all tests, with the contender's name.
+
+    Raises:
+        ValueError: if the grids are not of one size, and as `run`.
+    """
+    require_equal_budgets(contenders)
+    names = [contender.name for contender in contenders]
+    best, scores, metrics = None, [], []
+    for i, contender in enumerate(contenders):
+        tested = tune_and_test(contender, problem, scale, out / problem.name / contender.name)
+        best = problem.optimum(tested.result.population.env_params) if i == 0 else best
+        rule = names[:i].count(contender.name)
+        scores.append(pd.DataFrame({
+            "env": problem.name,
+            "contender": contender.name,
+            "rule": rule,
+            "agent": np.arange(scale.num_agents),
+            "score": score_members(tested.result),
+            "alive": tested.result.alive,
+            "optimum": np.nan if best is None else best,
+            "own_level": hasattr(problem.env, "sample_level"),
+            "hyperparameters": name_of(tested.choice),
+            "tried": tested.num_tried,
+        }))  # fmt: skip
+        frame = tested.result.metrics
+        members = frame["member"] + rule * scale.num_agents
+        metrics.append(frame.assign(contender=contender.name, member=members))
+    return pd.concat(scores, ignore_index=True), pd.concat(metrics, ignore_index=True)
+
+
+def tune_and_test(contender: Contender, problem: Problem, scale: Scale, out: Path) -> Tested:
+    """Choose hyperparameters on some agents, and train others with them."""
+    tuning, updates = seeds(scale.num_tuning, start=FIRST_TUNING_SEED), scale.num_updates
+
+    def try_all(choices: list[Choice]) -> np.ndarray:
+        say(f"{contender.name}: tuning, {len(choices)} combinations × {len(tuning)} agents")
+        population = members(contender, tuning * Rows(choices), problem)
+        result = train(contender.algorithm, population, updates, out / "tuning")
+        return score_members(result).reshape(len(tuning), len(choices))
+
+    choice, num_tried = tune(
+        contender.name, contender.grid, contender.hypers, try_all, scale.max_widenings
+    )
+    say(f"{contender.name}: {scale.num_agents} agents, {name_of(choice) or 'as it is'}")
+    population = members(contender, seeds(scale.num_agents) * Rows([choice]), problem)
+    result = train(contender.algorithm, population, updates, out / "test")
+    return Tested(result, choice, num_tried)
+
+
+def members(contender: Contender, rows: Rows, problem: Problem) -> Population:
+    """Make the population of a contender, each agent on its own level where there are levels."""
+    return populate(
+        rows,
+        contender.hypers,
+        problem.env_params,
+        levels=problem.levels(rows),
+        shared=contender.shared,
+    )
+
+
+def score_members(result: Result) -> np.ndarray:
+    """Score every member of a run: its mean return in the last fifth of its life.
+
+    Returns:
+        Scores `[num_members]`; NaN: the member diverged, or finished no episode.
+    """
+    return stats.final_scores(result.scores, fraction=LAST_PART)
+
+
+def train(algorithm: Algorithm, population: Population, num_updates: int, out: Path) -> Result:
+    """Train a contender, or continue the same run where it was stopped.
+
+    If another process trains it, this one waits, and then reads what the other has trained.
+
+    Args:
+        algorithm, population, num_updates: as of `run`.
         out: the folder's beginning. The run is in `OUT-DIGEST`, whose 12 hexadecimal digits stand
             for the algorithm, the members with their hyperparameters and levels, and the number of
             updates. So a comparison never reads the scores of another contender.
@@ -27,4 +228,12 @@ def train(
     identity = f"{record.digest(algorithm, population)} {num_updates}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     options = RunOptions(str(out.with_name(f"{out.name}-{digest}")), resume=True)
-    return run(algorithm, population, num_updates, options, settings=settings)
+    waiting = False
+    while True:
+        try:
+            return run(algorithm, population, num_updates, options)
+        except record.InUse:
+            if not waiting:
+                say(f"{options.out} is being trained by another process; waiting for it to end")
+            waiting = True
+            time.sleep(SECONDS_BETWEEN_LOOKS)

@@ -64,6 +64,7 @@ def interval(
 def crossed_interval(
     scores: np.ndarray,
     *,
+    present: np.ndarray | None = None,
     confidence: float = 0.95,
     num_resamples: int = 2000,
     rng_seed: int = 0,
@@ -78,20 +79,25 @@ def crossed_interval(
     Args:
         scores: `[num_levels, num_rules, ...]`, an axis for everything that could have been drawn
             otherwise; one entry on an axis counts as given.
+        present: bool, shaped like `scores`: which of them there are; all by default.
         confidence, num_resamples, rng_seed: as in `interval`.
 
     Raises:
-        ValueError: if there are no scores or one of them is NaN.
+        ValueError: if there are no scores or one that is present is NaN.
     """
     scores = np.asarray(scores, dtype=np.float64)
-    _check_scores("scores", scores)
+    present = np.ones(scores.shape, bool) if present is None else present
+    _check_scores("scores", scores[present])
+    total = np.where(present, scores, 0.0)
     rng = np.random.default_rng(rng_seed)
 
-    def resampled() -> np.ndarray:
-        return scores[np.ix_(*(rng.integers(size, size=size) for size in scores.shape))]
+    def resampled() -> float:
+        index = np.ix_(*(rng.integers(size, size=size) for size in scores.shape))
+        count = present[index].sum()
+        return total[index].sum() / count if count else np.nan
 
-    draws = np.array([resampled().mean() for _ in range(num_resamples)])
-    return Estimate(float(scores.mean()), *_percentiles(draws, confidence))
+    draws = np.array([resampled() for _ in range(num_resamples)])
+    return Estimate(float(scores[present].mean()), *_percentiles(draws, confidence))
 
 
 def probability_of_improvement(
@@ -157,5 +163,5 @@ def _check_scores(name: str, scores: np.ndarray) -> None:
 
 def _percentiles(draws: np.ndarray, confidence: float) -> tuple[float, float]:
     tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(draws, [tail, 100 - tail])
+    low, high = np.nanpercentile(draws, [tail, 100 - tail])  # NaN: a resample without scores
     return float(low), float(high)

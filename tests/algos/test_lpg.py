@@ -229,15 +229,6 @@ def test_a_rule_that_is_not_the_configs_is_refused(rule, expected):
         agent.init(jax.random.key(0), lpg.Hypers(rule=rule), TASK)
 
 
-def test_a_frozen_rule_that_is_not_the_configs_is_refused():
-    other = dataclasses.replace(SMALL, num_predictions=4)
-    frozen = lpg.Frozen(other, lpg.init_rule(jax.random.key(0), other))
-    with pytest.raises(ValueError, match=r"rule: .* is not valid; it must have shape"):
-        lpg.make(SMALL, ENV, rule=frozen)
-    with pytest.raises(ValueError, match=r"params: .* is not valid; it must have shape"):
-        lpg.Frozen(SMALL, frozen.params)
-
-
 def test_the_rule_has_the_published_number_of_parameters():
     """204,714 with γ among the inputs; the published code has 768 fewer, without it."""
     shapes = jax.eval_shape(lambda: lpg.init_rule(jax.random.key(0), lpg.Config()))

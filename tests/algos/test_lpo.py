@@ -106,8 +106,8 @@ def test_only_the_drift_of_ta_lpo_depends_on_age():
 def test_at_age_0_ta_lpo_reads_what_lpo_reads():
     x = lpo.features(jnp.linspace(-1, 1, 11), jnp.ones(11))
     network = ta_lpo.Drift(4, 0.2)
-    np.testing.assert_array_equal(network.time_features(x, 0.0)[:, 8:], 0)
-    np.testing.assert_array_equal(network.time_features(x, 0.25)[:, 8:], 0.25 * x)
+    np.testing.assert_array_equal(network.extra_inputs(x, 0.0), 0)
+    np.testing.assert_array_equal(network.extra_inputs(x, 0.25), 0.25 * x)
 
 
 def test_the_age_is_the_fraction_of_updates_done_and_at_most_1():
@@ -158,9 +158,9 @@ def test_a_saved_drift_is_loaded_unchanged(name, tmp_path):
     config = FAMILY[name].Config(**SIZES, drift_width=16, drift_clip=np.inf)
     _, params = random_drift(FAMILY[name], 7, 1.0)
     save_rule(tmp_path / "drift.npz", config, params)
-    found, loaded = load_rule(tmp_path / "drift.npz")
-    assert found == config
-    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    loaded = load_rule(tmp_path / "drift.npz")
+    assert loaded.config == config
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
 
 
 def test_a_clip_range_of_0_is_refused():

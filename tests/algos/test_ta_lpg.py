@@ -40,9 +40,9 @@ def inputs_over_a_life(read, horizon):
 
 def test_the_rule_reads_the_fraction_of_updates_done_and_their_number():
     rule = CONFIG.make_rule()
-    age = inputs_over_a_life(lambda x: rule.time_features(x)[0], 5)
+    age = inputs_over_a_life(lambda x: rule.extra_inputs(x)[0], 5)
     np.testing.assert_allclose(age, [0, 0.2, 0.4, 0.6, 0.8], atol=1e-6)
-    log_length = inputs_over_a_life(lambda x: jnp.log(ta_lpg.MIDDLE) + rule.time_features(x)[1], 5)
+    log_length = inputs_over_a_life(lambda x: jnp.log(ta_lpg.MIDDLE) + rule.extra_inputs(x)[1], 5)
     np.testing.assert_allclose(log_length, np.log(5), rtol=1e-6)
 
 
@@ -83,9 +83,8 @@ def test_with_zero_weights_on_those_inputs_it_is_lpg():
 def test_a_saved_rule_comes_back_with_its_config(tmp_path):
     params = ta_lpg.init_rule(jax.random.key(1), CONFIG)
     save_rule(tmp_path / "rule.npz", CONFIG, params)
-    config, loaded = load_rule(tmp_path / "rule.npz")
-    assert config == CONFIG and type(config) is ta_lpg.Config
-    assert_equal(loaded, params)
-    frozen = lpg.Frozen(config, loaded)
+    loaded = load_rule(tmp_path / "rule.npz")
+    assert loaded.config == CONFIG and type(loaded.config) is ta_lpg.Config
+    assert_equal(loaded.params, params)
     x = inputs(0.5, 20)
-    assert_equal(frozen.apply(None, x), CONFIG.make_rule().apply(params, x))
+    assert_equal(loaded.network.apply(loaded.params, x), CONFIG.make_rule().apply(params, x))

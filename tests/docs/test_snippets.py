@@ -9,6 +9,13 @@ from tests.docs.pages import PAGES, blocks, name
 
 SHORTER: dict[str, dict[str, str]] = {
     "README.md": {"976": "2", "num_updates=250": "num_updates=2", "seeds(8)": "seeds(2)"},
+    "docs/comparisons.md": {
+        "num_envs=16, num_steps=64": "num_envs=2, num_steps=8",
+        "(1e-3, 3e-3, 1e-2)": "(1e-3,)",
+        "(0.003, 0.01, 0.03)": "(0.01,)",
+        "num_agents=16": "num_agents=2",
+        "num_updates=100": "num_updates=8",
+    },
     "docs/environments.md": {"num_updates=100": "num_updates=2"},
     "docs/lpg.md": {"num_updates=250": "num_updates=2"},
     "docs/meta.md": {

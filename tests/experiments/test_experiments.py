@@ -20,41 +20,42 @@ CLIP = (
     "--learner.max-steps 50 --total-steps 64 --generations 2 --seeds 2"
 )
 RUN = ("run.json", "metrics", "checkpoints", "curves.png", "curves.csv")
-COMPARISON = ("scores.csv", "table.csv")
+COMPARISON = ("scores.csv", "table.csv", "scores.png")
 
 COMMANDS = {
     "groove_meta_train": f"{LPG} --learner.num-agents 8 --learner.capacity 16 --meta-steps 3",
     "groove_vs_lpg": "--curricula uniform regret --envs gridworld-small --meta-steps 2 --seeds 1 "
-    "--on-levels.num-agents 4 --on-levels.num-tuning 2 --on-levels.num-updates 20",
+    "--on-levels.num-agents 4 --on-levels.num-tuning 2 --on-levels.num-updates 20 "
+    "--on-levels.max-widenings 0",
     "horizon_generalisation": "--rules lpg --horizons 2 4 --num-levels 4 --num-episodes 2",
-    "lpg_meta_test": "--env gridworld-small --num-agents 4 --num-tuning 2 --num-updates 6",
+    "lpg_meta_test": "--env gridworld-small --num-agents 4 --num-tuning 2 --num-updates 6 "
+    "--num-envs 4",
     "lpg_meta_train": f"{LPG} --learner.num-agents 4 --meta-steps 3",
-    "lpo_meta_train": CLIP,
+    "lpo_meta_train": f"{CLIP} --drift ta_lpo",
     "maze": f"{MAZE} --curriculum dr,plr,accel",
     "objective_atlas": "--objectives lpg lpo ta_lpo --horizons 4 --num-agents 4",
     "ppo": f"{PPO} --seeds 2 --env Breakout-MinAtar,Pendulum-v1,gridworld-small,inverted_pendulum",
     "ppo_rnn_memory": f"{PPO} --seeds 2",
-    "ppo_vs_lpo": "--envs Catch-bsuite --total-steps 4096 --seeds 4 --num-tuning 2",
+    "ppo_vs_lpo": "--envs Catch-bsuite --total-steps 4096 --seeds 4 --num-tuning 1 "
+    "--tune step-size --max-widenings 0",
     "quickstart": f"{PPO} --seeds 2",
     "ta_lpg_meta_train": f"{LPG} --learner.num-pairs 4 --lifetimes all_shortlife --generations 2",
     "ta_lpg_vs_lpg": "--meta-steps 2 --generations 2 --seeds 1 --num-envs 2 --rule-width 4 "
     "--horizons 2 4 --num-levels 4",
-    "ta_lpo_meta_train": CLIP,
 }
 PROMISED = {  # files besides those of a run; where there is no entry, those are all
     "groove_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
-    "groove_vs_lpg": (*COMPARISON, "generalisation.png"),
-    "horizon_generalisation": (*COMPARISON, "horizons.png"),
+    "groove_vs_lpg": COMPARISON,
+    "horizon_generalisation": ("scores.csv", "table.csv", "horizons.png"),
     "lpg_meta_test": tuple(f"gridworld-small/{x}" for x in (*COMPARISON, "curves.png")),
     "lpg_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
     "lpo_meta_train": (*RUN, "drift-0.npz", "drift-1.npz"),
     "maze": tuple(f"**/{x}" for x in (*RUN, "held_out.csv", "held_out.png")),
     "objective_atlas": ("rules.png", "rules.csv", "lpo.png", "ta_lpo.png"),
     "ppo": tuple(f"*/{x}" for x in RUN),  # a folder for each environment
-    "ppo_vs_lpo": (*COMPARISON, "scores.png", "Catch-bsuite/curves.png"),
+    "ppo_vs_lpo": (*COMPARISON, "Catch-bsuite/curves.png"),
     "ta_lpg_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
-    "ta_lpg_vs_lpg": ("LPG-gradient-*/rule-0.npz", "horizons/horizons.png", "atlas/rules.png"),
-    "ta_lpo_meta_train": (*RUN, "drift-0.npz", "drift-1.npz"),
+    "ta_lpg_vs_lpg": ("LPG-gradient/rules-*/rule-0.npz", "scores.csv", "table.csv", "horizons.png"),
 }
 
 
@@ -72,6 +73,8 @@ def run_as_script(name: str, words: list[str], monkeypatch) -> None:
 
 QUICK = {  # the cheapest command of an experiment of every family
     "horizon_generalisation": "--rules lpg --horizons 2 --num-levels 2 --num-episodes 2",
+    "lpg_meta_test": "--env gridworld-small --num-agents 4 --num-tuning 1 --num-updates 5 "
+    "--num-envs 2 --tune step-size --max-widenings 0",
     "lpg_meta_train": "--agent.num-envs 2 --agent.num-steps 4 --agent.rule-width 4 "
     "--learner.num-agents 2 --learner.num-updates 1 --meta-steps 2 --seeds 2",
     "lpo_meta_train": "--env Catch-bsuite --agent.num-envs 2 --agent.num-steps 8 --seeds 2 "

@@ -22,7 +22,6 @@ LONGER = {
     "ppo_rnn_memory": "--total-steps",
     "quickstart": "--total-steps",
     "ta_lpg_meta_train": "--generations",
-    "ta_lpo_meta_train": "--generations",
 }
 CHANGED = [
     ("groove_meta_train", "--levels all"),
@@ -30,6 +29,7 @@ CHANGED = [
     ("groove_meta_train", "--score pvl"),
     ("lpg_meta_train", "--levels all"),
     ("lpg_meta_train", "--lifetimes all_vrandlife"),
+    ("lpo_meta_train", "--drift ta_lpo"),
     ("lpo_meta_train", "--env Acrobot-v1"),
     ("lpo_meta_train", "--total-steps 1e5"),
     ("maze", "--max-walls 25"),

@@ -69,11 +69,6 @@ def by_rule(fill):
     return identity(lpg.make(RULE, GRID), lpg.Hypers(rule=rule), GRID.default_params)
 
 
-def frozen_rule(fill):
-    rule = jax.tree.map(lambda x: x + fill, lpg.init_rule(jax.random.key(0), RULE))
-    return identity(lpg.make(RULE, GRID, lpg.Frozen(RULE, rule)), lpg.Hypers(), GRID.default_params)
-
-
 def by_drift(fill):
     drift = jax.tree.map(lambda x: x + fill, lpo.init_drift(jax.random.key(0), LPO))
     return identity(lpo.make(LPO, CART), lpo.Hypers(drift=drift), CART_PARAMS)
@@ -188,7 +183,6 @@ OTHER_RUNS = {
         lambda: on_cart(loss=lambda x, h: -2 * x.log_ratio * x.advantage),
     ),
     "rule": (lambda: by_rule(0.0), lambda: by_rule(1e-3)),
-    "rule that is frozen": (lambda: frozen_rule(0.0), lambda: frozen_rule(1e-3)),
     "drift": (lambda: by_drift(0.0), lambda: by_drift(1e-3)),
     "observation": (
         lambda: meta(),

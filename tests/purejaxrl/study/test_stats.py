@@ -101,6 +101,16 @@ def test_crossed_interval_resamples_whole_entries():
     assert crossed_interval(scores[:, :, None] * np.ones(3)) == Estimate(0.5, 0.0, 1.0)
 
 
+def test_crossed_interval_leaves_out_what_is_not_there():
+    scores = np.array([[1.0, np.nan], [3.0, 4.0], [5.0, 8.0]])
+    found = crossed_interval(scores, present=np.isfinite(scores))
+    assert found.value == np.nanmean(scores) and 1.0 <= found.low < found.high <= 8.0
+    alone = np.array([[2.0, np.nan]])  # half of the resamples hold no score
+    assert crossed_interval(alone, present=np.isfinite(alone)) == Estimate(2.0, 2.0, 2.0)
+    with pytest.raises(ValueError, match="scores: .* is not valid"):
+        crossed_interval(scores, present=np.zeros(scores.shape, bool))
+
+
 @pytest.mark.parametrize("scores", [np.zeros((3, 0)), np.array([[1.0, np.nan]])])
 def test_crossed_interval_refuses_no_scores_and_nan(scores):
     with pytest.raises(ValueError, match="scores: .* is not valid"):

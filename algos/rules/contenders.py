@@ -1,0 +1,92 @@
+"""Learned rules and hand-made baselines as contenders of a comparison, tuned with the same care."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from gymnax.environments import spaces
+
+from algos import a2c, ppo
+from algos.rules.rule import LearnedRule
+from purejaxrl.parts.networks import num_rows
+from purejaxrl.study.compare import Contender
+
+Tune = Literal["all", "step-size"]
+"""Whether a second hyperparameter is tuned besides the step size."""
+
+SECOND: Mapping[str, Sequence[float]] = {
+    "prediction_coef": (0.25, 0.5, 1.0),
+    "entropy_coef": (0.003, 0.01, 0.03),
+}
+"""Values to try of the second hyperparameter: the first of these that a contender has."""
+
+TABLE_RATES = (0.01, 0.03, 0.1, 0.3)
+NETWORK_RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+
+
+def reads_table(env: Any) -> bool:
+    """Whether the observations of an environment index a table."""
+    return num_rows(env.observation_space(env.default_params)) is not None
+
+
+def grid_of(env: Any, hypers: Any, tune: Tune, rates: Sequence[float] = ()) -> dict[str, Any]:
+    """Return the values to try of an algorithm's hyperparameters.
+
+    Args:
+        env: where it learns.
+        hypers: its hyperparameters.
+        tune: what is tuned.
+        rates: step sizes; by default, those for tables or for networks.
+    """
+    rates = rates or (TABLE_RATES if reads_table(env) else NETWORK_RATES)
+    second = [name for name in SECOND if hasattr(hypers, name)][:1] if tune == "all" else []
+    return {"learning_rate": rates} | {name: SECOND[name] for name in second}
+
+
+def of_rule(
+    rule: LearnedRule,
+    env: Any,
+    name: str = "",
+    *,
+    tune: Tune = "all",
+    rates: Sequence[float] = (),
+    **settings: Any,
+) -> Contender:
+    """Make a contender whose agents learn by a rule.
+
+    Args:
+        rule: the rule.
+        env: gymnax 1.x environment.
+        name: what tables call it; the rule's name by default.
+        tune, rates: as of `grid_of`.
+        settings: of `rule.agent`.
+
+    Raises:
+        ValueError: as `rule.agent`.
+    """
+    algorithm, hypers = rule.agent(env, **settings)
+    grid = grid_of(env, hypers, tune, rates)
+    return Contender(name or rule.name, algorithm, hypers, grid, rule.shared)
+
+
+def baselines(env: Any, agent: Any, tune: Tune = "all") -> list[Contender]:
+    """Make the hand-made algorithms that fit an environment: A2C, PPO, or both.
+
+    A2C needs discrete actions, PPO needs observations that are arrays.
+
+    Args:
+        env: gymnax 1.x environment.
+        agent: config of the agents whom they are compared with; they have the same environments,
+            steps and networks.
+        tune: as of `grid_of`.
+    """
+    names = ("num_envs", "num_steps", "torso", "hidden", "activation")
+    same, found = {name: getattr(agent, name) for name in names}, []
+    if isinstance(env.action_space(env.default_params), spaces.Discrete):
+        hypers = a2c.Hypers(max_grad_norm=np.inf if reads_table(env) else 0.5)
+        learner = a2c.make(a2c.Config(**same), env)
+        found.append(Contender("A2C", learner, hypers, grid_of(env, hypers, tune)))
+    if not reads_table(env):
+        learner = ppo.make(ppo.Config(**same), env)
+        found.append(Contender("PPO", learner, ppo.Hypers(), grid_of(env, ppo.Hypers(), tune)))
+    return found

@@ -1,0 +1,44 @@
+"""Learning rules as a part of a comparison."""
+
+from pathlib import Path
+from typing import Any
+
+from algos.rules.files import save_population
+from purejaxrl.algorithm import Algorithm
+from purejaxrl.running.commandline import say
+from purejaxrl.running.population import populate, seeds
+from purejaxrl.study import compare
+
+
+def learn_rules(
+    learner: Algorithm,
+    hypers: Any,
+    config: Any,
+    *,
+    num_rules: int,
+    num_updates: int,
+    out: Path,
+) -> list[Path]:
+    """Learn rules, seeded 0, 1, 2, …; killed and called again, it continues.
+
+    Args:
+        learner: a meta-learner.
+        hypers: its hyperparameters.
+        config: of the agents and their rule, as of `save_rule`.
+        num_rules: how many rules to learn.
+        num_updates: steps of the meta-learner.
+        out: the rules are in `OUT/rules-DIGEST`, see `compare.train`.
+
+    Returns:
+        The files of the rules that did not diverge, at least one.
+
+    Raises:
+        ValueError: if all diverged.
+    """
+    say(f"{out.name}: learning {num_rules} rules")
+    population = populate(seeds(num_rules), hypers, ())
+    result = compare.train(learner, population, num_updates, out / "rules")
+    rules = save_population(result, config)
+    if not rules:
+        raise ValueError(f"{out.name}: all {num_rules} rules diverged; lower the step size")
+    return rules

@@ -1,0 +1,65 @@
+"""Rules and hand-made baselines enter comparisons with grids of one size."""
+
+import numpy as np
+import pytest
+
+import envs
+from algos.rules import load_rule
+from algos.rules.contenders import NETWORK_RATES, TABLE_RATES, baselines, grid_of, of_rule
+from purejaxrl.parts.wrappers import for_network
+from purejaxrl.study.compare import require_equal_budgets
+
+
+def make(name):
+    return for_network(envs.make(name)[0], tables=True)
+
+
+@pytest.mark.parametrize(
+    ("env_name", "rule", "names"),
+    [
+        ("gridworld-small", "lpg", ["lpg", "A2C"]),
+        ("Catch-bsuite", "ta_lpg", ["ta_lpg", "A2C", "PPO"]),
+        ("CartPole-v1", "lpo", ["lpo", "A2C", "PPO"]),
+        ("Pendulum-v1", "ta_lpo", ["ta_lpo", "PPO"]),
+    ],
+)
+@pytest.mark.parametrize("tune", ["all", "step-size"])
+def test_a_rule_and_the_baselines_that_fit_try_equally_many_combinations(
+    env_name, rule, names, tune
+):
+    env = make(env_name)
+    rule = load_rule(rule)
+    found = [of_rule(rule, env, tune=tune, num_envs=8, hidden=(8,))]
+    found += baselines(env, found[0].algorithm.config, tune)
+    assert [one.name for one in found] == names
+    require_equal_budgets(found)
+    assert {len(one.grid) for one in found} == {2 if tune == "all" else 1}
+    for one in found:
+        config = one.algorithm.config
+        assert (config.num_envs, config.num_steps) == (8, rule.config.num_steps)
+        assert (config.hidden, config.activation) == ((8,), rule.config.activation)
+    assert found[0].shared == rule.shared and not found[-1].shared
+
+
+def test_step_sizes_are_for_tables_or_for_networks():
+    rule = load_rule("lpg")
+    table, array = make("gridworld-small"), make("CartPole-v1")
+    assert of_rule(rule, table).grid["learning_rate"] == TABLE_RATES
+    assert of_rule(rule, array).grid["learning_rate"] == NETWORK_RATES
+    assert of_rule(rule, array, rates=(0.5,)).grid["learning_rate"] == (0.5,)
+    clipped = [baselines(env, rule.config)[0].hypers.max_grad_norm for env in (table, array)]
+    assert clipped == [np.inf, 0.5]
+
+
+def test_the_second_hyperparameter_is_the_loss_coefficient_that_a_contender_has():
+    env = make("CartPole-v1")
+    for name, second in (("lpg", "prediction_coef"), ("lpo", "entropy_coef")):
+        _, hypers = load_rule(name).agent(env)
+        assert list(grid_of(env, hypers, "all")) == ["learning_rate", second]
+
+
+def test_a_rule_that_does_not_fit_an_environment_is_refused():
+    with pytest.raises(ValueError, match="action_space: .* must be Discrete"):
+        of_rule(load_rule("lpg"), make("Pendulum-v1"))
+    with pytest.raises(ValueError, match="observation_space: .* must be a Box"):
+        of_rule(load_rule("lpo"), make("gridworld-small"))

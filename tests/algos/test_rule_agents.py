@@ -1,0 +1,81 @@
+"""Agents learn by every shipped rule, and a setting that does not fit it is named."""
+
+import jax
+import numpy as np
+import pytest
+
+import envs
+from algos import lpg
+from algos.rules import FOLDER, load_rule
+from purejaxrl.algorithm import make_train
+from purejaxrl.parts.wrappers import for_network
+
+SHIPPED = sorted(path.stem for path in FOLDER.glob("*.npz"))
+QUICK = {"xla_backend_optimization_level": 0}  # compiling is all that these tests spend time on
+SMALL = {  # settings of agents, quick to compile
+    "rule": dict(num_envs=2, num_steps=4, hidden=(4,), optimizer="sgd"),
+    "drift": dict(num_envs=2, num_steps=4, hidden=(4,), num_minibatches=1, num_epochs=1),
+}
+
+
+@pytest.mark.parametrize("env_name", ["Catch-bsuite", "gridworld-small"])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_agents_learn_by_every_shipped_rule(name, env_name):
+    """On arrays and on a table, which a network reads as a vector."""
+    rule = load_rule(name)
+    env, level = envs.make(env_name)
+    env = for_network(env, tables=rule.shared == ("rule",))
+    algorithm, hypers = rule.agent(env, **SMALL[rule.kind.field], learning_rate=0.25)
+    assert (algorithm.config.num_envs, algorithm.config.hidden) == (2, (4,))
+    assert hypers.learning_rate == 0.25
+    assert getattr(hypers, *rule.shared) is rule.params
+    train = jax.jit(make_train(algorithm, 1), compiler_options=QUICK)
+    learned, _ = train(jax.random.key(0), hypers, level)
+    same, _ = train(jax.random.key(0), hypers.replace(learning_rate=0.0), level)
+    pairs = zip(jax.tree.leaves(same.params), jax.tree.leaves(learned.params), strict=True)
+    assert any((a != b).any() for a, b in pairs)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(learned.params))
+
+
+def test_an_agent_has_the_settings_of_the_rules_config_by_default():
+    algorithm, hypers = load_rule("ta_lpg").agent(envs.make("gridworld-small")[0])
+    assert algorithm.config == load_rule("ta_lpg").config
+    assert hypers.learning_rate == lpg.Hypers().learning_rate
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        (
+            "lpg",
+            dict(num_env=3),
+            r"unknown setting of an agent of rule 'lpg' 'num_env'; .* num_envs",
+        ),
+        ("lpg", dict(rule=None), r"unknown setting of an agent of rule 'lpg' 'rule'"),
+        ("lpg", dict(clip_eps=0.1), r"unknown setting of an agent of rule 'lpg' 'clip_eps'"),
+        ("lpg", dict(num_envs=0), r"Config.num_envs: 0 is not valid"),
+        ("lpg", dict(learning_rate=-1.0), r"Hypers.learning_rate: -1.0 is not valid"),
+        (
+            "lpg",
+            dict(rule_width=8),
+            r"rule_width: 8 is not valid; .* with 64, which decides",
+        ),
+        ("ta_lpo", dict(drift_clip=0.2), r"drift_clip: 0.2 is not valid; .* 'ta_lpo' .* inf"),
+        ("lpo", dict(num_envs=16), r"observation_space: Dict\(row, time\) is not valid"),
+    ],
+)
+def test_a_setting_that_does_not_fit_the_rule_is_named(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        load_rule(name).agent(envs.make("gridworld-small")[0], **settings)
+
+
+def test_settings_are_valid_together():
+    """Five minibatches divide a rollout of 5 × 8 steps, but not the rule's own of 16 × 64."""
+    settings = dict(num_envs=5, num_steps=8, num_minibatches=5)
+    algorithm, _ = load_rule("lpo").agent(for_network(envs.make("Catch-bsuite")[0]), **settings)
+    assert algorithm.config.num_minibatches == 5
+
+
+def test_a_setting_of_the_network_may_be_repeated():
+    algorithm, _ = load_rule("lpg").agent(envs.make("gridworld-small")[0], rule_width=64)
+    assert algorithm.config.rule_width == 64

@@ -1,0 +1,196 @@
+"""Comparisons: equal budgets, common seeds and levels, and runs that are found again."""
+
+import dataclasses
+import threading
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from purejaxrl.running import record
+from purejaxrl.running.population import populate, seeds
+from purejaxrl.study import compare
+from purejaxrl.study.compare import Scale
+from tests.purejaxrl.study.peak import LEVELS, ONE_LEVEL, Hypers, contender, make
+
+SCALE = Scale(num_agents=4, num_tuning=2, num_updates=10)
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    """Leave the progress line out."""
+    options = compare.RunOptions
+    monkeypatch.setattr(
+        compare, "RunOptions", lambda *a, **k: dataclasses.replace(options(*a, **k), progress=False)
+    )
+
+
+def by_name(frame):
+    return {name: part for name, part in frame.groupby("contender", sort=False)}
+
+
+def test_each_contender_is_tuned_to_its_own_best_and_scored_on_common_levels(tmp_path):
+    contenders = [contender("low", 0.1), contender("middle", 1.0), contender("high", 1000.0)]
+    scores, metrics = compare.compare(contenders, LEVELS, SCALE, tmp_path)
+    found = by_name(scores)
+    assert found["low"]["hyperparameters"].unique() == ["rate=0.1"]
+    assert found["middle"]["hyperparameters"].unique() == ["rate=1"]
+    assert found["high"]["hyperparameters"].unique() == ["rate=1000"]  # widened twice
+    assert {name: part["tried"].iloc[0] for name, part in found.items()} == {
+        "low": 4, "middle": 3, "high": 5,
+    }  # fmt: skip
+    for part in found.values():  # of the optimum, all but the bonus's (0.1)² is reached
+        np.testing.assert_allclose(part["score"], part["optimum"] - 0.01, rtol=1e-5)
+        np.testing.assert_array_equal(part["optimum"], found["low"]["optimum"])
+    assert found["low"]["optimum"].nunique() == 4  # every agent has its own level
+    assert scores["own_level"].all() and scores["alive"].all()
+    assert sorted(metrics["contender"].unique()) == ["high", "low", "middle"]
+
+
+def test_tuning_sees_neither_the_seeds_nor_the_levels_of_the_test(tmp_path, monkeypatch):
+    seen = []
+    train = compare.train
+
+    def spy(algorithm, population, num_updates, out):
+        seen.append((out.name, {row["seed"] for row in population.rows}, population.env_params))
+        return train(algorithm, population, num_updates, out)
+
+    monkeypatch.setattr(compare, "train", spy)
+    compare.compare([contender("one", 1.0)], LEVELS, SCALE, tmp_path)
+    (tuning, tuned_on, its_levels), (test, tested_on, levels) = seen
+    assert (tuning, test) == ("tuning", "test")
+    assert tested_on == {0, 1, 2, 3} and not tuned_on & tested_on
+    assert not set(its_levels.tolist()) & set(levels.tolist())
+
+
+def test_agents_that_diverge_are_counted_and_do_not_decide(tmp_path):
+    """At rate 10 the return is highest, but agents diverge."""
+    contenders = [contender("careful", 10.0, limit=2.0), contender("dead", 1.0, limit=0.01)]
+    with pytest.warns(UserWarning, match="is frozen"):
+        scores, _ = compare.compare(contenders, ONE_LEVEL, SCALE, tmp_path)
+    found = by_name(scores)
+    assert found["careful"]["hyperparameters"].unique() == ["rate=1"]
+    assert found["careful"]["alive"].all() and not found["dead"]["alive"].any()
+    assert found["dead"]["score"].isna().all()
+    assert not scores["own_level"].any() and scores["optimum"].isna().all()
+
+
+def test_contenders_of_one_name_are_its_rules(tmp_path):
+    contenders = [contender("mine", 0.1, {}), contender("mine", 1.0, {}), contender("other", 1, {})]
+    scores, metrics = compare.compare(contenders, ONE_LEVEL, SCALE, tmp_path)
+    rules = scores.groupby(["contender", "rule"], sort=False)["score"].mean()
+    assert list(rules.index) == [("mine", 0), ("mine", 1), ("other", 0)]
+    assert rules["mine", 0] < rules["mine", 1]
+    mine = metrics[metrics["contender"] == "mine"]
+    assert mine["member"].nunique() == 8  # the rules' agents are not taken for the same ones
+    assert not list(tmp_path.glob("*/*/tuning*"))  # there is nothing to choose
+
+
+def test_a_comparison_is_read_again_without_training(tmp_path, monkeypatch):
+    contenders = [contender("low", 0.1), contender("high", 1000.0)]
+    first, _ = compare.compare(contenders, LEVELS, SCALE, tmp_path)
+    from purejaxrl.running import runner
+
+    trained = []
+    monkeypatch.setattr(runner, "_advance", lambda *_: trained.append(1))
+    again, _ = compare.compare(contenders, LEVELS, SCALE, tmp_path)
+    assert not trained and again.equals(first)
+
+
+def test_a_comparison_that_was_killed_continues(tmp_path, monkeypatch):
+    contenders = [contender("low", 0.1), contender("high", 10.0)]
+    whole, _ = compare.compare(contenders, LEVELS, SCALE, tmp_path / "whole")
+    run, done = compare.run, []
+
+    def killed_in_the_third_run(algorithm, population, num_updates, options, **more):
+        num_updates = num_updates if len(done) < 2 else 3
+        done.append(run(algorithm, population, num_updates, options, **more))
+        if len(done) == 3:
+            raise SystemExit("stopped")
+        return done[-1]
+
+    monkeypatch.setattr(compare, "run", killed_in_the_third_run)
+    with pytest.raises(SystemExit):
+        compare.compare(contenders, LEVELS, SCALE, tmp_path / "broken")
+    monkeypatch.setattr(compare, "run", run)
+    again, _ = compare.compare(contenders, LEVELS, SCALE, tmp_path / "broken")
+    pd.testing.assert_frame_equal(again, whole)
+
+
+def test_grids_of_different_sizes_are_refused(tmp_path):
+    grid = {"rate": (0.1, 1.0), "bonus": (0.1, 0.2)}
+    with pytest.raises(ValueError, match="grids of small: 3, large: 4 combinations"):
+        compare.compare(
+            [contender("small", 1), contender("large", 1, grid)], LEVELS, SCALE, tmp_path
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(num_agents=0), "Scale.num_agents: 0 is not valid"),
+        (dict(num_tuning=1.5), "Scale.num_tuning: 1.5 is not valid"),
+        (dict(max_widenings=-1), "Scale.max_widenings: -1 is not valid; .* >= 0"),
+    ],
+)
+def test_a_bad_scale_is_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SCALE, **changes)
+
+
+def test_a_bad_grid_of_a_contender_is_named():
+    with pytest.raises(ValueError, match=r"mine: rate: \(\) is not valid"):
+        contender("mine", 1.0, {"rate": ()})
+
+
+def test_runs_of_one_folder_are_kept_apart_by_what_they_are(tmp_path):
+    def scores(peak, num_updates=3):
+        population = populate(seeds(2), Hypers(), np.float32(0))
+        result = compare.train(make(peak), population, num_updates, tmp_path / "test")
+        return compare.score_members(result)
+
+    one, two = scores(1.0), scores(10.0)
+    assert (one != two).all()
+    folders = set(tmp_path.iterdir())
+    np.testing.assert_array_equal(one, scores(1.0))
+    assert set(tmp_path.iterdir()) == folders and len(folders) == 2
+    scores(1.0, num_updates=2)  # shorter: another run
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_contender_that_another_process_trains_is_waited_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "SECONDS_BETWEEN_LOOKS", 0.01)
+    population = populate(seeds(2), Hypers(), np.float32(0))
+
+    def train():
+        return compare.train(make(1.0), population, 3, tmp_path / "test")
+
+    expected = train().state.params
+    (folder,) = tmp_path.iterdir()
+    held, free = threading.Event(), threading.Event()
+
+    def hold():
+        with record.locked(folder):
+            held.set()
+            free.wait(60)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(60)
+    looked = []
+    monkeypatch.setattr(
+        compare.time, "sleep", lambda _: (looked.append(1), free.set(), other.join())
+    )
+    np.testing.assert_array_equal(train().state.params, expected)
+    assert looked == [1]
+    assert "is being trained by another process; waiting" in capsys.readouterr().err
+
+
+def test_levels_belong_to_seeds():
+    rows = seeds(3)
+    levels = LEVELS.levels(rows)
+    np.testing.assert_array_equal(LEVELS.levels(seeds(2, start=1)), levels[1:])
+    assert ONE_LEVEL.levels(rows) is None
+    assert jax.tree.leaves(levels)[0].shape == (3,)

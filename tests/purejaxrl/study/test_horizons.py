@@ -1,0 +1,81 @@
+"""Lives of several lengths: scores are kept by content, and tables average over rules."""
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from purejaxrl.study import horizons
+from tests.purejaxrl.study.peak import LEVELS, contender
+
+
+@pytest.fixture
+def lived(monkeypatch):
+    """Score a life by its horizon and rate, without training; returns the horizons that were."""
+    lived = []
+
+    def make_lives(algorithm, env, num_levels, num_episodes):
+        def lives(hypers, keys, levels, horizon):
+            lived.append(horizon)
+            return jnp.full(num_levels, hypers.rate * horizon)
+
+        return lives
+
+    monkeypatch.setattr(horizons, "make_lives", make_lives)
+    return lived
+
+
+def scores(out, rates=(1.0,), lengths=(2, 3)):
+    contenders = [contender("mine", 1.0, {}, rate=rate) for rate in rates]
+    return horizons.score_lives(contenders, LEVELS, lengths, num_levels=2, num_episodes=4, out=out)
+
+
+def test_scores_are_kept_by_the_contenders_content(lived, tmp_path):
+    for rate in (1.0, 2.0):
+        np.testing.assert_allclose(
+            scores(tmp_path, (rate,))["score"], rate * np.array([2, 2, 3, 3])
+        )
+    assert lived == [2, 3, 2, 3]
+    scores(tmp_path)
+    assert lived == [2, 3, 2, 3]  # all known
+    scores(tmp_path, lengths=(3, 4))
+    assert lived == [2, 3, 2, 3, 4]
+
+
+def test_contenders_of_one_name_are_its_rules(lived, tmp_path):
+    frame = scores(tmp_path, rates=(1.0, 3.0), lengths=(2,))
+    assert frame["rule"].tolist() == [0, 0, 1, 1] and frame["agent"].tolist() == [0, 1, 0, 1]
+    assert (frame["optimum"] >= 1).all()
+
+
+def frame_of(score, optimum=np.nan):
+    """Scores `[contenders, horizons, rules, levels]` of two contenders."""
+    index = np.indices(score.shape).reshape(4, -1)
+    return pd.DataFrame({
+        "contender": np.array(["a", "b"])[index[0]], "rule": index[2],
+        "horizon": np.array([5, 50])[index[1]], "agent": index[3], "score": score.ravel(),
+        "optimum": np.broadcast_to(optimum, score.shape[3])[index[3]],
+    })  # fmt: skip
+
+
+def test_the_table_has_means_and_gains_over_the_first_contender():
+    level = np.array([0.0, 10.0, 20.0])
+    score = np.stack([[[level], [level + 1]], [[level + 2], [level + 4]]])
+    table = horizons.tabulate(frame_of(score)).set_index(["contender", "horizon"])
+    assert table["value"].to_dict() == {("a", 5): 10, ("a", 50): 11, ("b", 5): 12, ("b", 50): 14}
+    gains = table[["gain_value", "gain_low", "gain_high"]]
+    assert gains.loc["b"].to_numpy().tolist() == [[2, 2, 2], [3, 3, 3]]  # level by level
+    assert table.loc[("a", 5), "low"] < 10 < table.loc[("a", 5), "high"]
+
+
+def test_scores_are_fractions_of_the_optimum_without_lives_that_failed():
+    score = np.ones((2, 2, 1, 3))
+    score[1, 1, 0, 0] = np.nan
+    table = horizons.tabulate(frame_of(score, np.array([2.0, 4.0, 0.0])))
+    assert table["value"].tolist() == [0.375, 0.375, 0.375, 0.25]
+
+
+def test_the_report_writes_what_it_promises(lived, tmp_path):
+    horizons.report(scores(tmp_path), (10, 250), tmp_path)
+    for name in ("scores.csv", "table.csv", "horizons.png"):
+        assert (tmp_path / name).stat().st_size > 50
