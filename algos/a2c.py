@@ -8,14 +8,15 @@ are tables.
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
 from purejaxrl.algorithm import Algorithm, Metrics, Task
-from purejaxrl.identity import part_name
-from purejaxrl.parts import networks, optimizers
+from purejaxrl.identity import part_names
+from purejaxrl.parts import networks, optimizers, torsos
 from purejaxrl.parts.returns import ValueEstimates
 from purejaxrl.parts.rollout import Experience, Interaction, Transition, collect, estimate_values
 from purejaxrl.validation import hyper, require_choice, require_count
@@ -82,21 +83,24 @@ class State(NamedTuple):
     step: jax.Array  # int32, updates done
 
 
-def make(config: Config, env: Any) -> Algorithm:
+def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     """Make A2C for a gymnax environment with discrete actions.
 
     Args:
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
+        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, under policy and
+            value, one each; by default a table, or the torso that the config names.
 
     Raises:
-        ValueError: if the torso cannot read the observations, or actions are not discrete.
+        ValueError: if the torso cannot read the observations or does not return features, or
+            actions are not discrete.
     """
     space = env.observation_space(env.default_params)
-    torso = networks.torso_for(space, config.torso, config.hidden, config.activation)
+    features = torsos.torso_for(config, env, torso)
     num_actions = networks.num_actions(env.action_space(env.default_params))
-    actor = networks.readout(space, torso, num_actions, 0.01)
-    critic = networks.readout(space, torso, 1)
+    actor = networks.readout(space, features, num_actions, 0.01)
+    critic = networks.readout(space, features, 1)
 
     def optimize(hypers: Hypers) -> optax.GradientTransformation:
         return optax.chain(
@@ -175,5 +179,5 @@ def make(config: Config, env: Any) -> Algorithm:
     return Algorithm(
         config, init, collect_experience, learn, lambda state: state.params.actor, act,
         vital=vital, log_prob=log_prob, num_envs=config.num_envs,
-        steps_per_update=config.batch_size, made_of=(part_name(env),),
+        steps_per_update=config.batch_size, made_of=part_names(env, torso),
     )  # fmt: skip

@@ -6,11 +6,12 @@ the drift that evolution had learned (LPO); its constants are theirs (eq. 9).
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from algos import ppo
-from algos.ppo import Config
+from algos.ppo import Config, LossInputs
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.validation import hyper
 
@@ -37,12 +38,12 @@ def drift(
     return jnp.where(advantage >= 0, better, worse)
 
 
-def policy_loss(log_ratio: jax.Array, advantage: jax.Array, hypers: Hypers) -> jax.Array:
+def policy_loss(x: LossInputs, hypers: Hypers) -> jax.Array:
     """Compute the loss of mirror learning, its objective negated: `[...]` to `[...]`."""
-    penalty = drift(log_ratio, advantage, hypers.alpha, hypers.beta)
-    return penalty - jnp.exp(log_ratio) * advantage
+    penalty = drift(x.log_ratio, x.advantage, hypers.alpha, hypers.beta)
+    return penalty - jnp.exp(x.log_ratio) * x.advantage
 
 
-def make(config: Config, env: Any) -> Algorithm:
+def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     """Make DPO for a gymnax environment; see `ppo.make`."""
-    return ppo.make(config, env, policy_loss)
+    return ppo.make(config, env, policy_loss, torso)

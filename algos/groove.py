@@ -26,7 +26,7 @@ from purejaxrl.meta import gradient
 from purejaxrl.meta.assessment import Assessment
 from purejaxrl.meta.base import SampleLifetime
 from purejaxrl.meta.gradient import Hypers
-from purejaxrl.parts import networks
+from purejaxrl.parts import networks, torsos
 from purejaxrl.ued.curriculum import Replay, SampleLevel, replay
 from purejaxrl.ued.scores import Score, algorithmic_regret
 from purejaxrl.validation import require, require_count
@@ -95,7 +95,7 @@ def make(
         ),
         env,
     )
-    torso = networks.torso_for(space, agent.torso, agent.hidden, agent.activation)
+    torso = torsos.torso_for(agent, env)
     return gradient.make(
         config,
         lpg.make(agent, env),

@@ -20,8 +20,8 @@ import optax
 from flax import struct
 
 from purejaxrl.algorithm import Algorithm, Metrics, Task
-from purejaxrl.identity import part_name
-from purejaxrl.parts import networks, optimizers
+from purejaxrl.identity import part_names
+from purejaxrl.parts import networks, optimizers, torsos
 from purejaxrl.parts.gru import GRUWeights, gru
 from purejaxrl.parts.optimizers import optimizer
 from purejaxrl.parts.rollout import Experience, Interaction, Transition, collect
@@ -189,13 +189,15 @@ def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
 
 
-def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
+def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = None) -> Algorithm:
     """Make LPG for a gymnax environment with discrete actions.
 
     Args:
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
         rule: has `apply(hypers.rule, RuleInputs) -> Target`; the config's `Rule` by default.
+        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, under policy and
+            prediction, one each; by default a table, or the torso that the config names.
 
     Raises:
         ValueError: if the torso cannot read the observations, or actions are not discrete. So
@@ -203,10 +205,10 @@ def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
     """
     reads_hypers = rule is None
     space = env.observation_space(env.default_params)
-    torso = networks.torso_for(space, config.torso, config.hidden, config.activation)
+    features = torsos.torso_for(config, env, torso)
     num_actions = networks.num_actions(env.action_space(env.default_params))
-    actor = networks.readout(space, torso, num_actions, 0.01)
-    predictor = networks.readout(space, torso, config.num_predictions)
+    actor = networks.readout(space, features, num_actions, 0.01)
+    predictor = networks.readout(space, features, config.num_predictions)
     rule = rule or config.make_rule()
 
     def policy_of(params: Params, obs: Any):
@@ -302,7 +304,7 @@ def make(config: Config, env: Any, rule: Any = None) -> Algorithm:
     return Algorithm(
         config, init, collect_experience, learn, lambda state: state.params.actor, act,
         vital=vital, log_prob=log_prob, num_envs=config.num_envs,
-        steps_per_update=config.batch_size, made_of=(part_name(env), part_name(rule)),
+        steps_per_update=config.batch_size, made_of=part_names(env, rule, torso),
     )  # fmt: skip
 
 

@@ -15,17 +15,17 @@ import jax
 import jax.numpy as jnp
 
 from algos import ppo
+from algos.ppo import LossInputs
 from purejaxrl.algorithm import Algorithm, Task
-from purejaxrl.identity import part_name
+from purejaxrl.identity import part_names
 from purejaxrl.parts import networks
-from purejaxrl.parts.rollout import Experience
 from purejaxrl.validation import require, require_count
 
 MARGIN = 1e-4
 """It is subtracted from the network's output, so that the drift is 0 around the old policy."""
 
-DriftFunction = Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
-"""`(hypers.drift, log_ratio, advantage, age) -> drift`, elementwise in the middle two."""
+DriftFunction = Callable[[Any, LossInputs], jax.Array]
+"""`(hypers.drift, inputs) -> drift`, elementwise: `[...]` to `[...]`."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,6 @@ class Hypers(ppo.Hypers):
 
     drift: Any = None
     """Parameters of the `Drift`."""
-    age: float = 0.0
-    """n/N, the fraction of the agent's updates done; set by the update, read by TA-LPO."""
 
 
 def features(log_ratio: jax.Array, advantage: jax.Array) -> jax.Array:
@@ -71,22 +69,20 @@ class Drift(nn.Module):
     clip: float
 
     @nn.compact
-    def __call__(  # noqa: D102
-        self, log_ratio: jax.Array, advantage: jax.Array, age: jax.Array
-    ) -> jax.Array:
-        x = features(log_ratio, advantage)
-        x = jnp.concatenate([x, self.extra_inputs(x, age)], axis=-1)
-        hidden = jnp.tanh(nn.Dense(self.width, use_bias=False)(x))
+    def __call__(self, x: LossInputs) -> jax.Array:  # noqa: D102
+        inputs = features(x.log_ratio, x.advantage)
+        inputs = jnp.concatenate([inputs, self.extra_inputs(inputs, x)], axis=-1)
+        hidden = jnp.tanh(nn.Dense(self.width, use_bias=False)(inputs))
         readout = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros)
         learned = readout(hidden)[..., 0]
-        return nn.relu(clipping(log_ratio, advantage, self.clip) + learned - MARGIN)
+        return nn.relu(clipping(x.log_ratio, x.advantage, self.clip) + learned - MARGIN)
 
-    def extra_inputs(self, x: jax.Array, age: jax.Array) -> jax.Array:
-        """Return what a fork's drift also reads, `[..., any]`, given the inputs `[..., 8]`: none.
+    def extra_inputs(self, features: jax.Array, x: LossInputs) -> jax.Array:
+        """Return what a fork's drift also reads, `[..., any]`, given the features `[..., 8]`: none.
 
-        They must be 0 where `x` is 0, at the old policy.
+        It must be 0 where they are 0, at the old policy.
         """
-        return x[..., :0]
+        return features[..., :0]
 
 
 def clipping(log_ratio: jax.Array, advantage: jax.Array, clip_eps: float) -> jax.Array:
@@ -98,7 +94,7 @@ def clipping(log_ratio: jax.Array, advantage: jax.Array, clip_eps: float) -> jax
 def init_drift(key: jax.Array, config: Config) -> Any:
     """Draw the parameters of an untrained drift, which clips as PPO does, up to the margin."""
     zero = jnp.zeros(1)
-    return config.make_drift().init(key, zero, zero, 0.0)
+    return config.make_drift().init(key, LossInputs(zero, zero, zero[0]))
 
 
 def with_drift(drift: Any, hypers: Hypers) -> Hypers:
@@ -113,13 +109,19 @@ def check_drift(field: str, params: Any, config: Config) -> None:
     networks.check_params(field, params, expected, source)
 
 
-def make(config: Config, env: Any, drift: DriftFunction | None = None) -> Algorithm:
+def make(
+    config: Config,
+    env: Any,
+    drift: DriftFunction | None = None,
+    torso: nn.Module | None = None,
+) -> Algorithm:
     """Make LPO for a gymnax environment with discrete or continuous actions.
 
     Args:
         config: static settings.
         env: gymnax 1.x environment.
         drift: the drift function; the config's network by default.
+        torso: under the heads of actor and critic, as in `ppo.make`.
 
     Raises:
         ValueError: as `ppo.make`. So does `init`, if the parameters in `hypers.drift` are not those
@@ -128,20 +130,14 @@ def make(config: Config, env: Any, drift: DriftFunction | None = None) -> Algori
     reads_hypers = drift is None
     drift = drift or config.make_drift().apply
 
-    def policy_loss(log_ratio: jax.Array, advantage: jax.Array, hypers: Hypers) -> jax.Array:
-        penalty = drift(hypers.drift, log_ratio, advantage, hypers.age)
-        return penalty - jnp.exp(log_ratio) * advantage
+    def policy_loss(x: LossInputs, hypers: Hypers) -> jax.Array:
+        return drift(hypers.drift, x) - jnp.exp(x.log_ratio) * x.advantage
 
-    inner = ppo.make(config, env, policy_loss)
+    inner = ppo.make(config, env, policy_loss, torso)
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> ppo.State:
         if reads_hypers:
             check_drift("Hypers.drift", hypers.drift, config)
         return inner.init(key, hypers, task)
 
-    def learn(state: ppo.State, hypers: Hypers, experience: Experience):
-        age = jnp.minimum(state.step / state.task.horizon, 1.0)
-        return inner.learn(state, hypers.replace(age=age), experience)
-
-    made_of = part_name(env), part_name(drift)
-    return inner._replace(init=init, learn=learn, made_of=made_of)
+    return inner._replace(init=init, made_of=part_names(env, drift, torso))

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
 from purejaxrl.algorithm import Algorithm, Metrics, Task
-from purejaxrl.identity import part_name
-from purejaxrl.parts import networks, optimizers
+from purejaxrl.identity import part_names
+from purejaxrl.parts import networks, optimizers, torsos
 from purejaxrl.parts.minibatches import minibatch_epochs
 from purejaxrl.parts.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
 from purejaxrl.parts.returns import ValueEstimates
@@ -118,17 +119,25 @@ class Minibatch(NamedTuple):  # noqa: D101
     target: jax.Array
 
 
-PolicyLoss = Callable[[jax.Array, jax.Array, Any], jax.Array]
-"""`(log_ratio, advantage, hypers) -> loss`, elementwise: `[...]` to `[...]`."""
-Loss = Callable[[Any, Any, Any], tuple[jax.Array, Metrics]]
-"""`(params, minibatch, hypers) -> (loss [], metrics)`."""
+class LossInputs(NamedTuple):
+    """What a loss of the policy reads."""
+
+    log_ratio: jax.Array  # float32 [...], log of the new over the old probability of the action
+    advantage: jax.Array  # float32 [...], standardised over the minibatch
+    age: jax.Array  # float32 [] in [0, 1], n/N: the fraction of the agent's updates done
 
 
-def policy_loss(log_ratio: jax.Array, advantage: jax.Array, hypers: Hypers) -> jax.Array:
+PolicyLoss = Callable[[LossInputs, Hypers], jax.Array]
+"""`(inputs, hypers) -> loss`, elementwise: `[...]` to `[...]`."""
+Loss = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, Metrics]]
+"""`(params, minibatch, hypers, age) -> (loss [], metrics)`."""
+
+
+def policy_loss(x: LossInputs, hypers: Hypers) -> jax.Array:
     """Compute the clipped surrogate loss (eq. 7, negated). This is the function a fork edits."""
-    ratio = jnp.exp(log_ratio)
+    ratio = jnp.exp(x.log_ratio)
     clipped = jnp.clip(ratio, 1 - hypers.clip_eps, 1 + hypers.clip_eps)
-    return -jnp.minimum(ratio * advantage, clipped * advantage)
+    return -jnp.minimum(ratio * x.advantage, clipped * x.advantage)
 
 
 def value_loss(
@@ -144,6 +153,7 @@ def total_loss(
     value: jax.Array,
     batch: Minibatch,
     hypers: Hypers,
+    age: jax.Array,
     policy_loss: PolicyLoss,
 ) -> tuple[jax.Array, Metrics]:
     """Add up policy loss, value loss and entropy bonus.
@@ -153,6 +163,7 @@ def total_loss(
         value: values under them, shaped like `batch.value`.
         batch: the minibatch.
         hypers: weights.
+        age: fraction of the agent's updates done.
         policy_loss: loss of the policy.
 
     Returns:
@@ -161,7 +172,7 @@ def total_loss(
     log_ratio = pi.log_prob(batch.action) - batch.log_prob
     advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
     metrics = {
-        "policy_loss": policy_loss(log_ratio, advantage, hypers).mean(),
+        "policy_loss": policy_loss(LossInputs(log_ratio, advantage, age), hypers).mean(),
         "value_loss": value_loss(value, batch.value, batch.target, hypers.value_clip_eps).mean(),
         "entropy": pi.entropy().mean(),
         "approx_kl": (jnp.exp(log_ratio) - 1 - log_ratio).mean(),
@@ -174,9 +185,8 @@ def total_loss(
     return total, metrics
 
 
-def optimizer(hypers: Hypers, task: Task, step: jax.Array) -> optax.GradientTransformation:
-    """Make Adam with clipped gradients and an annealed step size."""
-    age = jnp.minimum(step / task.horizon, 1.0)
+def optimizer(hypers: Hypers, age: jax.Array) -> optax.GradientTransformation:
+    """Make Adam with clipped gradients and a step size that is annealed with the agent's age."""
     rate = hypers.learning_rate * (1 - age * (1 - hypers.learning_rate_end))
     return optax.chain(optimizers.clip_by_global_norm(hypers.max_grad_norm), optimizers.adam(rate))
 
@@ -185,11 +195,12 @@ def optimize(
     loss: Loss, state: Any, hypers: Hypers, batch: Any, config: Config
 ) -> tuple[Any, Metrics]:
     """Minimise a loss over epochs of minibatches, and count one update more."""
-    adam = optimizer(hypers, state.task, state.step)
+    age = jnp.minimum(state.step / state.task.horizon, 1.0)
+    adam = optimizer(hypers, age)
 
     def descend(carry, minibatch):
         params, opt_state = carry
-        grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, hypers)
+        grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, hypers, age)
         updates, opt_state = adam.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), metrics
 
@@ -207,38 +218,44 @@ def vital(state: Any, metrics: Metrics) -> tuple:
     return state.params, metrics["policy_loss"], metrics["value_loss"]
 
 
-def make(config: Config, env: Any, policy_loss: PolicyLoss = policy_loss) -> Algorithm:
+def make(
+    config: Config,
+    env: Any,
+    policy_loss: PolicyLoss = policy_loss,
+    torso: nn.Module | None = None,
+) -> Algorithm:
     """Make PPO for a gymnax environment with discrete or continuous actions.
 
     Args:
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
         policy_loss: loss of the policy.
+        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, under the heads of
+            actor and critic, one each; by default the one that the config names.
 
     Raises:
-        ValueError: if the torso cannot read the observations, or actions are neither discrete nor
-            a vector.
+        ValueError: if the torso cannot read the observations or does not return features, or
+            actions are neither discrete nor a vector.
     """
     action_space = env.action_space(env.default_params)
     networks.check_action_space(action_space)
-    obs_shape = networks.obs_shape(env.observation_space(env.default_params), config.torso)
-    torso = networks.torso(config.torso, config.hidden, config.activation)
-    actor = networks.PolicyNetwork(torso, action_space)
-    critic = networks.ValueNetwork(torso)
+    obs_shape = networks.obs_shape(env.observation_space(env.default_params))
+    features = torsos.torso_for(config, env, torso)
+    actor = networks.PolicyNetwork(features, action_space)
+    critic = networks.ValueNetwork(features)
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         actor_key, critic_key, env_key, key = jax.random.split(key, 4)
         interaction = Interaction.start(env_key, env, task.env_params, config.num_envs)
         obs = interaction.obs
         params = Params(actor.init(actor_key, obs), critic.init(critic_key, obs))
-        step = jnp.int32(0)
         return State(
             params=params,
-            opt_state=optimizer(hypers, task, step).init(params),
+            opt_state=optimizer(hypers, jnp.float32(0)).init(params),
             interaction=interaction,
             task=task,
             key=key,
-            step=step,
+            step=jnp.int32(0),
             normalizer=Normalizer.start(
                 config.normalize_obs, config.normalize_reward, obs_shape, config.num_envs
             ),
@@ -274,10 +291,12 @@ def make(config: Config, env: Any, policy_loss: PolicyLoss = policy_loss) -> Alg
         state = state._replace(interaction=interaction, key=key, normalizer=normalizer)
         return state, Experience(seen, episodes, last_obs)
 
-    def loss(params: Params, batch: Minibatch, hypers: Hypers) -> tuple[jax.Array, Metrics]:
+    def loss(
+        params: Params, batch: Minibatch, hypers: Hypers, age: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
         pi = actor.apply(params.actor, batch.obs)
         value = critic.apply(params.critic, batch.obs)
-        return total_loss(pi, value, batch, hypers, policy_loss)
+        return total_loss(pi, value, batch, hypers, age, policy_loss)
 
     def estimate(state: State, hypers: Hypers, experience: Experience) -> ValueEstimates:
         seen = experience.transitions
@@ -307,9 +326,8 @@ def make(config: Config, env: Any, policy_loss: PolicyLoss = policy_loss) -> Alg
         pi = actor.apply(state.params.actor, seen.obs)
         return pi.log_prob(seen.action), {"entropy": pi.entropy().mean()}
 
-    made_of = part_name(env), part_name(policy_loss)
     return Algorithm(
         config, init, collect_experience, learn, policy, act,
         vital=vital, log_prob=log_prob, estimate=estimate, num_envs=config.num_envs,
-        steps_per_update=config.batch_size, made_of=made_of,
+        steps_per_update=config.batch_size, made_of=part_names(env, policy_loss, torso),
     )  # fmt: skip

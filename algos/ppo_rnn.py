@@ -1,11 +1,12 @@
 """Recurrent PPO: a GRU (Cho et al. 2014) gives the networks a memory, for partial observability.
 
 A fork of `ppo.py`. The differences are the network, the memory that is carried through collection,
-and minibatches of whole sequences, over environments instead of steps. The memory is cleared
-*before* an episode's first observation (`first`: the done of the step before); the advantage is cut
-*after* its last one.
+and minibatches of whole sequences, over environments instead of steps. Any other network with a
+memory can be given as the `torso`. The memory is cleared *before* an episode's first observation
+(`first`: the done of the step before); the advantage is cut *after* its last one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,9 +25,10 @@ from algos.ppo import (
     total_loss,
 )
 from purejaxrl.algorithm import Algorithm, Metrics, Task
-from purejaxrl.identity import part_name
-from purejaxrl.parts import networks
+from purejaxrl.identity import part_names
+from purejaxrl.parts import networks, torsos
 from purejaxrl.parts.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
+from purejaxrl.parts.recurrent import GRU, Recurrent
 from purejaxrl.parts.returns import ValueEstimates
 from purejaxrl.parts.rollout import Experience, Interaction, collect, estimate_values
 from purejaxrl.validation import require, require_count
@@ -52,53 +54,46 @@ class Config(ppo.Config):
         )
 
 
-class GRU(nn.Module):
-    """A GRU whose memory is cleared where an episode begins."""
-
-    size: int
-
-    @nn.compact
-    def __call__(self, memory: jax.Array, inputs: tuple[jax.Array, jax.Array]):
-        features, first = inputs
-        memory = jnp.where(first[..., None], 0.0, memory)
-        cell = nn.GRUCell(self.size, recurrent_kernel_init=networks.orthogonal(1.0))
-        return cell(memory, features)
-
-
 class ActorCritic(nn.Module):
-    """A torso, a GRU, and the heads of policy and value."""
+    """A torso, a memory, and the heads of policy and value."""
 
-    torso: nn.Module
-    memory_size: int
+    torso: Callable[[jax.Array], jax.Array]  # observations to what the memory reads
+    recurrent: Recurrent
     action_space: Any
+    preserve_adopted_names = True  # the GRU's `name` seeds its weights
 
     @nn.compact
     def __call__(
-        self, memory: jax.Array, obs: jax.Array, first: jax.Array
-    ) -> tuple[jax.Array, networks.Distribution, jax.Array]:
+        self, memory: Any, obs: jax.Array, first: jax.Array
+    ) -> tuple[Any, networks.Distribution, jax.Array]:
         """Run over time.
 
         Args:
-            memory: `[num_envs, memory_size]`, before the first observation.
+            memory: leaves `[num_envs, ...]`, before the first observation.
             obs: `[T, num_envs, ...]`.
             first: bool `[T, num_envs]`.
 
         Returns:
             The memory after the last observation, a distribution and values `[T, num_envs]`.
         """
-        over_time = nn.scan(GRU, variable_broadcast="params", split_rngs={"params": False})
-        memory, hidden = over_time(self.memory_size)(memory, (self.torso(obs), first))
-        pi = networks.PolicyHead(self.action_space)(hidden)
-        return memory, pi, networks.dense(1, 1.0)(hidden)[..., 0]
+        memory, features = self.recurrent(memory, self.torso(obs), first)
+        pi = networks.PolicyHead(self.action_space)(features)
+        return memory, pi, networks.dense(1, 1.0)(features)[..., 0]
 
-    def initial_memory(self, num_envs: int) -> jax.Array:
-        """Return an empty memory, `[num_envs, memory_size]`."""
-        return jnp.zeros((num_envs, self.memory_size))
-
-    def step(self, params: Any, memory: jax.Array, obs: jax.Array, first: jax.Array):
+    def step(self, params: Any, memory: Any, obs: jax.Array, first: jax.Array):
         """Run one time step: leaves `[num_envs, ...]`, else as `__call__`."""
         memory, pi, value = self.apply(params, memory, obs[None], first[None])
         return memory, pi[0], value[0]
+
+
+def make_network(config: Config, env: Any, torso: nn.Module | None) -> ActorCritic:
+    """Make the network: a torso with a memory of its own, or any other one under a GRU."""
+    action_space = env.action_space(env.default_params)
+    if torsos.is_recurrent(torso):
+        torsos.check_recurrent(torso, env)
+        return ActorCritic(lambda obs: obs, torso, action_space)
+    gru = GRU(config.memory_size, name="ScanGRU_0")
+    return ActorCritic(torsos.torso_for(config, env, torso), gru, action_space)
 
 
 class State(NamedTuple):
@@ -106,7 +101,7 @@ class State(NamedTuple):
 
     params: Any
     opt_state: Any
-    interaction: Interaction  # memory: [num_envs, memory_size]
+    interaction: Interaction
     task: Task
     key: jax.Array
     step: jax.Array  # int32, updates done
@@ -123,50 +118,55 @@ class Policy(NamedTuple):
 class Extras(NamedTuple):
     """What learning needs besides transitions, leaves `[num_envs, ...]`."""
 
-    memory: jax.Array  # before the first observation
+    memory: Any  # before the first observation
     last_value: jax.Array  # of the observation after the last step
 
 
 class Sequences(NamedTuple):
     """Sequences of some environments: leaves `[num_envs, num_steps, ...]`."""
 
-    memory: jax.Array  # [num_envs, memory_size], before the first observation
+    memory: Any  # leaves [num_envs, ...], before the first observation
     first: jax.Array
     steps: Minibatch
 
 
-def make(config: Config, env: Any, policy_loss: PolicyLoss = policy_loss) -> Algorithm:
+def make(
+    config: Config,
+    env: Any,
+    policy_loss: PolicyLoss = policy_loss,
+    torso: nn.Module | None = None,
+) -> Algorithm:
     """Make recurrent PPO for a gymnax environment with discrete or continuous actions.
 
     Args:
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
         policy_loss: loss of the policy.
+        torso: a `Recurrent` module, which reads the observations and replaces the GRU; or, under
+            the GRU, a module from observations `[..., *obs_shape]` to features `[..., width]`; by
+            default the one that the config names.
 
     Raises:
-        ValueError: if the torso cannot read the observations, or actions are neither discrete nor
-            a vector.
+        ValueError: if the torso cannot read the observations, does not return features or changes
+            the form of its memory, or actions are neither discrete nor a vector.
     """
-    obs_shape = networks.obs_shape(env.observation_space(env.default_params), config.torso)
-    action_space = env.action_space(env.default_params)
-    networks.check_action_space(action_space)
-    torso = networks.torso(config.torso, config.hidden, config.activation)
-    network = ActorCritic(torso, config.memory_size, action_space)
+    obs_shape = networks.obs_shape(env.observation_space(env.default_params))
+    networks.check_action_space(env.action_space(env.default_params))
+    network = make_network(config, env, torso)
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         network_key, env_key, key = jax.random.split(key, 3)
-        memory = network.initial_memory(config.num_envs)
+        memory = network.recurrent.initial_memory(config.num_envs)
         interaction = Interaction.start(env_key, env, task.env_params, config.num_envs, memory)
         obs, first = interaction.obs, interaction.first
         params = network.init(network_key, memory, obs[None], first[None])
-        step = jnp.int32(0)
         return State(
             params=params,
-            opt_state=optimizer(hypers, task, step).init(params),
+            opt_state=optimizer(hypers, jnp.float32(0)).init(params),
             interaction=interaction,
             task=task,
             key=key,
-            step=step,
+            step=jnp.int32(0),
             normalizer=Normalizer.start(
                 config.normalize_obs, config.normalize_reward, obs_shape, config.num_envs
             ),
@@ -202,10 +202,12 @@ def make(config: Config, env: Any, policy_loss: PolicyLoss = policy_loss) -> Alg
         state = state._replace(interaction=interaction, key=key, normalizer=normalizer)
         return state, Experience(seen, episodes, extras)
 
-    def loss(params: Any, batch: Sequences, hypers: Hypers) -> tuple[jax.Array, Metrics]:
+    def loss(
+        params: Any, batch: Sequences, hypers: Hypers, age: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
         steps = jax.tree.map(lambda x: x.swapaxes(0, 1), batch.steps)  # time first again
         _, pi, value = network.apply(params, batch.memory, steps.obs, batch.first.T)
-        return total_loss(pi, value, steps, hypers, policy_loss)
+        return total_loss(pi, value, steps, hypers, age, policy_loss)
 
     def estimate(state: State, hypers: Hypers, experience: Experience) -> ValueEstimates:
         seen = experience.transitions
@@ -233,7 +235,7 @@ def make(config: Config, env: Any, policy_loss: PolicyLoss = policy_loss) -> Alg
     return Algorithm(
         config, init, collect_experience, learn,
         lambda state: Policy(state.params, state.normalizer.obs), act,
-        network.initial_memory, ppo.vital, estimate=estimate, num_envs=config.num_envs,
+        network.recurrent.initial_memory, ppo.vital, estimate=estimate, num_envs=config.num_envs,
         steps_per_update=config.batch_size,
-        made_of=(part_name(env), part_name(policy_loss)),
+        made_of=part_names(env, policy_loss, torso),
     )  # fmt: skip

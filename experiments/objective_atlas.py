@@ -28,6 +28,7 @@ from rich.progress import track
 
 import envs
 from algos import lpg, lpo, ta_lpo
+from algos.ppo import LossInputs
 from algos.rules import LearnedRule, load_rule
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Task
@@ -90,7 +91,7 @@ def draw_drift(name: str, rule: LearnedRule, settings: Settings) -> None:
     drifts = {"PPO": lambda x, a: lpo.clipping(x, a, settings.clip_eps)}
     for age in (0.0, 0.5, 1.0) if reads_age else (0.0,):
         label = f"{name}, n/N = {age:g}" if reads_age else name
-        drifts[label] = lambda x, a, age=age: learned(rule.params, x, a, age)
+        drifts[label] = lambda x, a, age=age: learned(rule.params, LossInputs(x, a, age))
 
     figure = matplotlib.figure.Figure(figsize=(3 * len(drifts) + 1, 5.5), layout="constrained")
     panels = figure.subplots(2, len(drifts), sharex=True, sharey=True)

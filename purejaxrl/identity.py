@@ -41,6 +41,11 @@ def part_name(part: Any) -> str:
     return _name(part, ())
 
 
+def part_names(*parts: Any) -> tuple[str, ...]:
+    """Name the parts of an algorithm (its `made_of`); None stands for a part that is not there."""
+    return tuple(part_name(part) for part in parts if part is not None)
+
+
 def is_named(name: str) -> bool:
     """Whether a name from `part_name` is complete."""
     return UNNAMED not in name

@@ -25,11 +25,12 @@ from purejaxrl.running.commandline import (
     flatten,
     plan_runs,
     say,
-    updates_for,
     with_kept_words,
 )
+from purejaxrl.running.estimate import estimate
 from purejaxrl.running.logs import console
-from purejaxrl.running.runner import Result, estimate, run
+from purejaxrl.running.options import updates_for
+from purejaxrl.running.runner import Result, run
 from purejaxrl.running.sinks import Sink, TensorBoardSink, WandbSink
 from purejaxrl.study import plots
 from purejaxrl.study.stats import final_scores, interval
@@ -108,6 +109,7 @@ def _train(plan: Plan, command: dict[str, Any]) -> Outcome:
         population,
         job.num_updates,
         options,
+        evaluator=job.evaluator,
         settings=chosen,
         command=command,
         sinks=_sinks(plan),
@@ -121,7 +123,7 @@ def report(plan: Plan, result: Result) -> pd.DataFrame:
     Returns:
         One row per member: what it sweeps and its final `return`, NaN for one that diverged.
     """
-    frame, swept, title = result.metrics, list(plan.swept), plan.settings.title
+    frame, swept, title = result.scores, list(plan.swept), plan.settings.title
     members = frame.groupby("member")[swept].first() if swept else pd.DataFrame(
         index=sorted(frame["member"].unique())
     )  # fmt: skip

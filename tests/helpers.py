@@ -22,7 +22,9 @@ def population(members: int = 4, **hypers: float) -> Population:
 
 def train(out: Path, num_updates: int, members: int = 4, **options) -> Result:
     """Run the tiny population; options of `run` and of `RunOptions` alike."""
-    of_run = {k: options.pop(k) for k in ("horizon", "devices", "sinks") if k in options}
+    of_run = {
+        k: options.pop(k) for k in ("horizon", "devices", "sinks", "evaluator") if k in options
+    }
     who = options.pop("population", None) or population(members)
     options = {"chunk": 2, "checkpoint_every": 1, "progress": False, **options}
     return run(PPO, who, num_updates, RunOptions(str(out), **options), **of_run)

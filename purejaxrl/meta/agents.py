@@ -1,12 +1,13 @@
 """The agents of a meta-learner: how they begin, how their levels are scored, who replaces them."""
 
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, require_fit
+from purejaxrl.algorithm import Algorithm, Metrics, Task, replace_at, require_fit
 from purejaxrl.meta import critic as critics
 from purejaxrl.meta.assessment import Assessment, assess
 from purejaxrl.meta.base import Insert, SampleLifetime, check_lifetime
@@ -45,6 +46,32 @@ class AgentSetup(NamedTuple):
     def antagonist(self) -> Algorithm | None:
         """The algorithm of the antagonists, if there are any."""
         return self.assessment.antagonist if self.assessment else None
+
+    @property
+    def in_place(self) -> tuple[str, ...]:
+        """Fields of an `Agent` that are written in place."""
+        of_antagonist = self.antagonist.in_place if self.antagonist else ()
+        return *(f"state.{path}" for path in self.inner.in_place), *(
+            f"antagonist.{path}" for path in of_antagonist
+        )
+
+
+def without_in_place(setup: AgentSetup, agents: Agent) -> tuple[Agent, list]:
+    """Take what is written in place out of agents, for a loop to carry.
+
+    A `scan` copies what it takes and gives back step by step; what it carries stays in place.
+    """
+    written = [attrgetter(path)(agents) for path in setup.in_place]
+    for path in setup.in_place:
+        agents = replace_at(agents, path, ())
+    return agents, written
+
+
+def with_in_place(setup: AgentSetup, agents: Agent, written: list) -> Agent:
+    """Undo `without_in_place`."""
+    for path, value in zip(setup.in_place, written, strict=True):
+        agents = replace_at(agents, path, value)
+    return agents
 
 
 def check_setup(setup: AgentSetup) -> None:

@@ -270,15 +270,15 @@ def evaluate_sorted(
     mine = jnp.asarray(turns)[:, shard_index()]
     grouped = lambda x: x.reshape(config.num_groups, config.group, *x.shape[1:])[mine]  # noqa: E731
 
-    def evaluate(theta: Any, key: jax.Array, task: Task) -> jax.Array:
+    def evaluate(group: tuple[Any, jax.Array, Task]) -> jax.Array:
+        thetas, keys, tasks = group
+        agents = jax.vmap(setup.insert, in_axes=(0, None))(thetas, hypers.agent)
         return train_and_evaluate(
-            setup.inner, setup.env, key, setup.insert(theta, hypers.agent), task,
+            setup.inner, setup.env, keys, agents, tasks,
             num_episodes=config.num_episodes, max_steps=config.max_steps,
         )  # fmt: skip
 
-    fitness = jax.lax.map(
-        lambda group: jax.vmap(evaluate)(*group), jax.tree.map(grouped, (candidates, keys, tasks))
-    )
+    fitness = jax.lax.map(evaluate, jax.tree.map(grouped, (candidates, keys, tasks)))
     if is_sharded():
         fitness = jax.lax.all_gather(fitness, AXIS, axis=1)
     fitness = fitness.reshape(config.num_groups, config.group)

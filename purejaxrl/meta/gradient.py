@@ -26,7 +26,15 @@ from optax.tree_utils import tree_where
 from purejaxrl.algorithm import AgentsLayout, Algorithm, Metrics, Task, advance_where, update
 from purejaxrl.identity import part_name
 from purejaxrl.meta import critic as critics
-from purejaxrl.meta.agents import Agent, AgentSetup, check_setup, init_agents, replace_finished
+from purejaxrl.meta.agents import (
+    Agent,
+    AgentSetup,
+    check_setup,
+    init_agents,
+    replace_finished,
+    with_in_place,
+    without_in_place,
+)
 from purejaxrl.meta.assessment import Assessment
 from purejaxrl.meta.base import (
     InitTheta,
@@ -213,19 +221,24 @@ def sum_gradients(
     """
     num_agents = jax.tree.leaves(agents)[0].shape[0]
     size = group_size(num_agents, config.group)
-    shape = num_agents // size, size
-    groups = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), agents)
+    num_groups = num_agents // size
+    groups = jax.tree.map(lambda x: x.reshape(num_groups, size, *x.shape[1:]), agents)
+    gradients = jax.vmap(lambda agent: meta_gradient(config, setup, theta, hypers, agent))
 
-    def add(total: Any, group: Agent):
-        grads, *rest = jax.vmap(lambda agent: meta_gradient(config, setup, theta, hypers, agent))(
-            group
-        )
-        return jax.tree.map(lambda t, g: t + g.sum(0), total, grads), rest
+    def add(carry: tuple[Any, list], inputs: tuple[jax.Array, Agent]):
+        (total, written), (index, group) = carry, inputs
+        group = with_in_place(setup, group, jax.tree.map(lambda x: x[index], written))
+        grads, group, *rest = gradients(group)
+        group, new = without_in_place(setup, group)
+        written = jax.tree.map(lambda all, x: all.at[index].set(x), written, new)
+        return (jax.tree.map(lambda t, g: t + g.sum(0), total, grads), written), (group, *rest)
 
-    zero = jax.tree.map(jnp.zeros_like, theta)
-    total, rest = jax.lax.scan(add, zero, groups)
+    groups, written = without_in_place(setup, groups)
+    start = jax.tree.map(jnp.zeros_like, theta), written
+    (total, written), (groups, *rest) = jax.lax.scan(add, start, (jnp.arange(num_groups), groups))
+    groups = with_in_place(setup, groups, written)
     flat = lambda x: x.reshape(num_agents, *x.shape[2:])  # noqa: E731
-    return total, *jax.tree.map(flat, rest)
+    return total, *jax.tree.map(flat, (groups, *rest))
 
 
 def meta_gradient(

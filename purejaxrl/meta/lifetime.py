@@ -6,48 +6,71 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.algorithm import Algorithm, Task, update
+from purejaxrl.algorithm import Algorithm, Task, advance_where, update
 from purejaxrl.running.evaluate import evaluate
 
 Replacement = Callable[[Any, jax.Array], Any]
 """`(agent, index) -> agent`: makes the successor of one agent."""
 
 
+def train_lives(algorithm: Algorithm, keys: jax.Array, hypers: Any, tasks: Task) -> Any:
+    """Train agents side by side, each for one whole life, of a traced length.
+
+    The loop lasts as long as the longest life. Its predicate has no agent axis: a batched one, as
+    of a vmapped `while_loop`, would select over all that agents have, replay buffers included.
+
+    Args:
+        algorithm: the agents'.
+        keys: typed keys `[n]`.
+        hypers: the agents', leaves `[n, ...]`.
+        tasks: levels and numbers of updates, leaves `[n, ...]`.
+
+    Returns:
+        Their states at the end of their lives, leaves `[n, ...]`.
+    """
+
+    def advance(state: Any, hypers: Any) -> Any:
+        after, _ = update(algorithm, state, hypers)
+        return advance_where(algorithm, state.step < state.task.horizon, after, state)
+
+    states = jax.vmap(algorithm.init)(keys, hypers, tasks)
+    return jax.lax.fori_loop(
+        0, tasks.horizon.max(), lambda _, states: jax.vmap(advance)(states, hypers), states
+    )
+
+
 def train_and_evaluate(
     algorithm: Algorithm,
     env: Any,
-    key: jax.Array,
+    keys: jax.Array,
     hypers: Any,
-    task: Task,
+    tasks: Task,
     *,
     num_episodes: int = 16,
     max_steps: int = 10_000,
 ) -> jax.Array:
-    """Train an agent for one whole life, of a traced length, and evaluate its last policy.
+    """Train agents for one whole life each, and evaluate their last policies.
 
     Args:
-        algorithm: the agent's.
-        env: where its policy is evaluated.
-        key: typed key.
-        hypers: the agent's.
-        task: the level and the number of updates.
+        algorithm, keys, hypers, tasks: see `train_lives`.
+        env: where policies are evaluated.
         num_episodes: evaluation episodes; actions are sampled.
         max_steps: steps after which an evaluation episode is cut.
 
     Returns:
-        The mean return of the evaluation episodes, float32 [].
+        The mean returns of the evaluation episodes, float32 `[n]`.
     """
-    init_key, evaluation_key = jax.random.split(key)
-    state = jax.lax.while_loop(
-        lambda state: state.step < state.task.horizon,
-        lambda state: update(algorithm, state, hypers)[0],
-        algorithm.init(init_key, hypers, task),
-    )
-    played = evaluate(
-        algorithm, env, evaluation_key, algorithm.policy(state), task.env_params,
-        num_episodes=num_episodes, greedy=False, max_steps=max_steps,
-    )  # fmt: skip
-    return played.ret.mean()
+    init_keys, evaluation_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    states = train_lives(algorithm, init_keys, hypers, tasks)
+
+    def mean_return(key: jax.Array, state: Any) -> jax.Array:
+        played = evaluate(
+            algorithm, env, key, algorithm.policy(state), state.task.env_params,
+            num_episodes=num_episodes, greedy=False, max_steps=max_steps,
+        )  # fmt: skip
+        return played.ret.mean()
+
+    return jax.vmap(mean_return)(evaluation_keys, states)
 
 
 def stagger_horizon(horizon: jax.Array, index: jax.Array, num_agents: int) -> jax.Array:

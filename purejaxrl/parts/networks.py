@@ -77,7 +77,7 @@ def categorical(logits: jax.Array) -> distrax.Categorical:
     return distrax.Categorical(logits=logits)
 
 
-def torso(kind: TorsoKind, hidden: tuple[int, ...], activation: Activation) -> nn.Module:
+def build_torso(kind: TorsoKind, hidden: tuple[int, ...], activation: Activation) -> nn.Module:
     """Build the torso that a config names."""
     return {"mlp": MLP, "cnn": CNN}[kind](hidden, activation)
 
@@ -92,19 +92,17 @@ def check_torso(kind: TorsoKind, obs_shape: tuple[int, ...]) -> None:
         )
 
 
-def obs_shape(space: spaces.Space, kind: TorsoKind) -> tuple[int, ...]:
-    """Return the shape of observations that a torso of this kind reads.
+def obs_shape(space: spaces.Space) -> tuple[int, ...]:
+    """Return the shape of observations that a network reads.
 
     Raises:
-        ValueError: if they are not arrays, or of a dimension that the torso cannot read.
+        ValueError: if they are not arrays.
     """
     if not isinstance(space, spaces.Box):
         raise ValueError(
             f"observation_space: {describe_space(space)} is not valid; it must be a Box "
-            "(FlattenObservation makes one), because a network reads the observations "
-            f"(torso: {kind!r})"
+            "(FlattenObservation makes one), because a network reads the observations"
         )
-    check_torso(kind, space.shape)
     return space.shape
 
 
@@ -125,19 +123,6 @@ def num_rows(space: spaces.Space) -> int | None:
     if isinstance(space, spaces.Dict) and "row" in space.spaces:
         space = space.spaces["row"]
     return space.n if isinstance(space, spaces.Discrete) else None
-
-
-def torso_for(
-    space: spaces.Space, kind: TorsoKind, hidden: tuple[int, ...], activation: Activation
-) -> nn.Module:
-    """Build the torso that a config names, for an algorithm that can also use tables.
-
-    Raises:
-        ValueError: if observations index no table, and the torso cannot read them either.
-    """
-    if num_rows(space) is None:
-        obs_shape(space, kind)
-    return torso(kind, hidden, activation)
 
 
 def num_actions(space: spaces.Space) -> int:
@@ -199,18 +184,19 @@ class Table(nn.Module):
         return out
 
 
-def readout(space: spaces.Space, torso: nn.Module, features: int, scale: float = 1.0) -> nn.Module:
+def readout(
+    space: spaces.Space, torso: nn.Module | None, features: int, scale: float = 1.0
+) -> nn.Module:
     """Make a module from observations to `[..., features]`: a table, or a torso and a linear layer.
 
     Args:
-        space: of the observations; a table is used if they index one (`num_rows`).
-        torso: the network under the linear layer, if there is no table.
+        space: of the observations.
+        torso: the network under the linear layer; None for a table, which they index.
         features: number of outputs.
         scale: of the linear layer's initial weights.
     """
-    rows = num_rows(space)
-    if rows is not None:
-        return Table(rows, features)
+    if torso is None:
+        return Table(num_rows(space), features)
     return nn.Sequential([torso, dense(features, scale)])
 
 

@@ -128,10 +128,10 @@ def read_manifest(folder: Path | str) -> dict:
 
 
 class Series:
-    """The checkpoints of one run, `folder/<update>`: the latest ones and the best one."""
+    """The latest checkpoints of one run, `folder/<update>`."""
 
     def __init__(self, folder: Path | str, keep_last: int = 2):
-        """Keep `keep_last` checkpoints besides the best."""
+        """Keep `keep_last` checkpoints."""
         if keep_last < 1:
             raise ValueError(f"keep_last: {keep_last} is not valid; it must be an integer >= 1")
         self.folder = local_path(folder)
@@ -147,26 +147,11 @@ class Series:
         """Return the folder of this update's checkpoint."""
         return self.folder / f"{update:010d}"
 
-    def save(self, update: int, tree: Any, score: float, info: dict) -> None:
-        """Save; then remove old checkpoints except the one with the highest score."""
-        save(self.path(update), tree, {**info, "update": update, "score": score})
-        updates = self.updates()
-        best = self.best()
-        for old in updates[: -self.keep_last]:
-            if old != best:
-                shutil.rmtree(self.path(old), ignore_errors=True)
-
-    def best(self) -> int | None:
-        """Return the update of the best-scoring checkpoint; None if none has a score."""
-        scores = {}
-        for update in self.updates():
-            try:
-                score = read_manifest(self.path(update))["info"]["score"]
-            except (CheckpointError, KeyError):
-                continue
-            if score is not None and np.isfinite(score):
-                scores[update] = score
-        return max(scores, key=scores.get) if scores else None
+    def save(self, update: int, tree: Any, info: dict) -> None:
+        """Save; then remove old checkpoints."""
+        save(self.path(update), tree, {**info, "update": update})
+        for old in self.updates()[: -self.keep_last]:
+            shutil.rmtree(self.path(old), ignore_errors=True)
 
     def load_latest(self, like: Any, warn: Callable[[str], None]) -> tuple[Any, dict] | None:
         """Load the newest checkpoint that is whole; warn of each newer one that is damaged.

@@ -2,9 +2,13 @@
 
 `update` is scanned on the device. A member whose parameters or losses stop being finite is frozen
 at its last good state, and leaves the others alone.
+
+The members that the devices run at the same time have arrays of their own, which a chunk takes and
+gives back in place. So a replay buffer is neither copied nor selected, however large it is.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +17,7 @@ import numpy as np
 
 from purejaxrl.algorithm import Algorithm, Metrics, Task, advance_where, update
 from purejaxrl.running.devices import Layout, layout
+from purejaxrl.running.evaluate import Best, Evaluator, keep_best
 from purejaxrl.running.population import Population
 
 QUICK_COMPILATION = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
@@ -23,32 +28,89 @@ class Carry(NamedTuple):
 
     state: Any
     alive: jax.Array  # bool
+    best: Best | tuple = ()  # where policies are evaluated
+
+
+class Members(NamedTuple):
+    """What members train with: lists of the leaves of `Hypers`, and how to put them together."""
+
+    own: list[jax.Array]  # [num_members, ...]
+    shared: list[jax.Array]
+    structure: "Structure"
+
+
+class Structure(NamedTuple):
+    """The structure of `Hypers`, and which of its leaves all members share. Static."""
+
+    treedef: Any
+    is_shared: tuple[bool, ...]
+
+    def __call__(self, own: list, shared: list) -> Any:
+        """Put leaves together."""
+        sources = iter(own), iter(shared)
+        return self.treedef.unflatten(next(sources[s]) for s in self.is_shared)
+
+
+def members_of(population: Population) -> Members:
+    """Tell the hyperparameters that members share from their own."""
+    leaves, treedef = jax.tree.flatten(population.hypers)
+    is_shared = tuple(jax.tree.leaves(population.is_shared))
+    own = [x for x, shared in zip(leaves, is_shared, strict=True) if not shared]
+    shared = [x for x, shared in zip(leaves, is_shared, strict=True) if shared]
+    return Members(own, shared, Structure(treedef, is_shared))
 
 
 class Program(NamedTuple):
     """A compiled chunk, and where a population lies on the devices."""
 
     plan: Layout
-    hypers: Any
+    own: list  # hyperparameters of the members that run together, as `Members.own`
+    shared: list
     room: int  # most updates in a chunk
-    chunk: Any  # compiled (length, carry, hypers) -> (carry, metrics); the carry is donated
+    chunk: Any  # compiled (length, shared, carry, own) -> (carry, metrics); the carry is donated
+    evaluation: Any  # jitted (when, members, best) -> (best, metrics); best is donated
 
-    def __call__(self, length: int, carry: Carry) -> tuple[Carry, Metrics]:
+    def __call__(self, length: int, carry: Sequence[Carry]) -> tuple[list[Carry], Metrics]:
         """Make `length` updates of every member, at most `room`.
 
         Returns:
             The carry, and metrics `[num_members, length]` on the host.
         """
-        carry, metrics = self.chunk(jnp.int32(length), carry, self.hypers)
-        metrics = jax.device_get(self.plan.trim(metrics))
-        return carry, {name: values[:, :length] for name, values in metrics.items()}
+        done = [
+            self.chunk(jnp.int32(length), self.shared, one, own)
+            for one, own in zip(carry, self.own, strict=True)
+        ]
+        metrics = self.gather([metrics for _, metrics in done])
+        return [one for one, _ in done], {name: x[:, :length] for name, x in metrics.items()}
+
+    def evaluate(self, update: int, carry: Sequence[Carry]) -> tuple[list[Carry], Metrics]:
+        """Evaluate every member's policy, all on the same episodes, and keep the best ones.
+
+        Returns:
+            The carry, and metrics `[num_members]` on the host.
+        """
+        when = jax.random.fold_in(jax.random.key(0), update), jnp.int32(update)
+        done = [self.evaluation(when, (one.state, one.alive), one.best) for one in carry]
+        after = [one._replace(best=best) for one, (best, _) in zip(carry, done, strict=True)]
+        return after, self.gather([metrics for _, metrics in done])
+
+    def gather(self, groups: Sequence[Any]) -> Any:
+        """Copy trees to the host, leaves `[num_members, ...]`, without the padding."""
+        join = lambda *x: _concatenate(x)[: self.plan.num_members]  # noqa: E731
+        return jax.tree.map(join, *jax.device_get(list(groups)))
 
     @property
     def num_bytes(self) -> int:
         """Memory that it takes on all devices together: state, experience, temporaries."""
         memory = self.chunk.memory_analysis()
-        size = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+        size = memory.argument_size_in_bytes * self.plan.groups + memory.temp_size_in_bytes
         return size * self.plan.mesh.size
+
+
+def _concatenate(parts: Sequence[Any]) -> Any:
+    if jax.dtypes.issubdtype(parts[0].dtype, jax.dtypes.prng_key):
+        return jnp.concatenate(parts)
+    return np.concatenate(parts)
 
 
 def plan_for(
@@ -62,17 +124,57 @@ def plan_for(
     return layout(population.size, devices, group, num_agents)
 
 
-def start(algorithm: Algorithm, population: Population) -> Carry:
-    """Start members one by one: alike however many there are, and no batched QR to deadlock."""
-    return _start_members(algorithm, population.keys, population.hypers, population.env_params)
+def start(
+    algorithm: Algorithm,
+    population: Population,
+    plan: Layout,
+    horizon: int,
+    evaluated: bool = False,
+) -> list[Carry]:
+    """Start every member, on the devices.
+
+    Members start one by one: alike however many there are, and without a batched QR decomposition,
+    which can deadlock.
+
+    Args:
+        algorithm: what to run.
+        population: whom to train.
+        plan: where they lie.
+        horizon: length of their lives, in updates.
+        evaluated: whether the best policies are kept.
+    """
+    own, shared, structure = members_of(population)
+    partition = _partition(algorithm)
+    started = []
+    for index in plan.together:
+        everything = population.keys, own, population.env_params
+        members = jax.tree.map(lambda x, index=index: x[index], everything)
+        carry = _start_members(algorithm, structure, evaluated, horizon, shared, members)
+        started.append(plan.of_one_group.place(carry, partition))
+    return started
 
 
-def place(algorithm: Algorithm, plan: Layout, carry: Carry, horizon: int) -> Carry:
-    """Lay members over the devices, and tell them their horizon."""
+def abstract(algorithm: Algorithm, population: Population, evaluated: bool) -> Carry:
+    """Return the shapes and types of a checkpoint."""
+    own, shared, structure = members_of(population)
+    members = population.keys, own, population.env_params
+    begin = functools.partial(_start_members, algorithm, structure, evaluated)
+    return jax.eval_shape(begin, 1, shared, members)
+
+
+def place(algorithm: Algorithm, plan: Layout, carry: Carry, horizon: int) -> list[Carry]:
+    """Lay members that were loaded over the devices, and tell them their horizon.
+
+    The horizon of a run that is extended has changed.
+    """
     task = carry.state.task
     task = task._replace(horizon=np.full_like(task.horizon, horizon))
     carry = carry._replace(state=carry.state._replace(task=task))
-    return plan.place(carry, Carry(algorithm.agents and algorithm.agents.partition, None))
+    partition = _partition(algorithm)
+    return [
+        plan.of_one_group.place(jax.tree.map(lambda x, index=index: x[index], carry), partition)
+        for index in plan.together
+    ]
 
 
 def compile_chunk(
@@ -80,8 +182,9 @@ def compile_chunk(
     population: Population,
     plan: Layout,
     room: int,
-    carry: Carry,
+    carry: Sequence[Carry],
     *,
+    evaluator: Evaluator | None = None,
     optimize: bool = True,
 ) -> Program:
     """Compile a chunk of at most `room` updates.
@@ -93,16 +196,22 @@ def compile_chunk(
         population: whom to train.
         plan: where they lie.
         room: most updates in a chunk.
-        carry: as `place` returns it, for its shapes.
+        carry: as `start` returns it, for its shapes.
+        evaluator: how policies are evaluated, if they are.
         optimize: False compiles for a CPU in about 40 % of the time (PPO on CartPole: 2.3 s instead
             of 5.9 s) a program that needs the same memory and is up to six times slower.
     """
-    hypers = plan.place(population.hypers)
-    chunk = plan.jit(_chunk, static_argnums=(0, 1, 2), donate_argnums=4)
-    lowered = chunk.lower(algorithm, plan, room, jnp.int32(0), carry, hypers)
+    members, part = members_of(population), plan.of_one_group
+    own = [part.place([x[index] for x in members.own]) for index in plan.together]
+    shared = part.replicate(members.shared)
+    chunk = part.jit(_chunk, static_argnums=(0, 1, 2, 3), donate_argnums=6)
+    lowered = chunk.lower(
+        algorithm, part, members.structure, room, jnp.int32(0), shared, carry[0], own[0]
+    )
     quick = not optimize and plan.mesh.devices.flat[0].platform == "cpu"
     compiled = lowered.compile(QUICK_COMPILATION if quick else None)
-    return Program(plan, hypers, room, compiled)
+    evaluate = functools.partial(_evaluate, algorithm, part, evaluator)
+    return Program(plan, own, shared, room, compiled, part.jit(evaluate, donate_argnums=2))
 
 
 def member_update(algorithm: Algorithm, carry: Carry, hypers: Any) -> tuple[Carry, Metrics]:
@@ -115,7 +224,7 @@ def member_update(algorithm: Algorithm, carry: Carry, hypers: Any) -> tuple[Carr
     alive = carry.alive & jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves]))
     state = advance_where(algorithm, alive, state, carry.state)
     metrics = {name: jnp.where(alive, x, _nothing(x)) for name, x in metrics.items()}
-    return Carry(state, alive), metrics | {"alive": alive}
+    return carry._replace(state=state, alive=alive), metrics | {"alive": alive}
 
 
 def _nothing(metric: jax.Array) -> Any:
@@ -123,13 +232,22 @@ def _nothing(metric: jax.Array) -> Any:
     return jnp.array(jnp.nan if floating else 0, metric.dtype)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _start_members(algorithm: Algorithm, *members: Any) -> Carry:
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _start_members(
+    algorithm: Algorithm,
+    structure: Structure,
+    evaluated: bool,
+    horizon: jax.Array,
+    shared: list,
+    members: tuple,
+) -> Carry:
     def one(member: tuple) -> Carry:
-        key, hypers, env_params = member
-        state = algorithm.init(key, hypers, Task(env_params, jnp.int32(1)))
-        strong = jax.tree.map(_without_weak_type, state)  # as a checkpoint will restore it
-        return Carry(strong, jnp.bool_(True))
+        key, own, env_params = member
+        task = Task(env_params, jnp.asarray(horizon, jnp.int32))
+        state = algorithm.init(key, structure(own, shared), task)
+        state = jax.tree.map(_without_weak_type, state)  # as a checkpoint will restore it
+        best = Best.start(algorithm.policy(state)) if evaluated else ()
+        return Carry(state, jnp.bool_(True), best)
 
     return jax.lax.map(one, members)
 
@@ -139,12 +257,28 @@ def _without_weak_type(x: jax.Array) -> jax.Array:
     return x if is_key else jax.lax.convert_element_type(x, x.dtype)
 
 
-def _chunk(
-    algorithm: Algorithm, plan: Layout, room: int, length: jax.Array, carry: Carry, hypers: Any
-) -> tuple[Carry, Metrics]:
-    """Run `length` updates of every member; metrics `[padded, room]`, the first `length` filled."""
+def _partition(algorithm: Algorithm) -> Carry:
+    """How a member's carry is laid over the other mesh axes than `members`."""
+    return Carry(algorithm.agents.partition if algorithm.agents else None, None, None)
 
-    def member(carry: Carry, hypers: Any):
+
+def _chunk(
+    algorithm: Algorithm,
+    plan: Layout,
+    structure: Structure,
+    room: int,
+    length: jax.Array,
+    shared: list,
+    carry: Carry,
+    own: list,
+) -> tuple[Carry, Metrics]:
+    """Run `length` updates of every member; metrics `[members, room]`, the first `length` filled.
+
+    The predicate of the loop has no member axis: a batched one would select over the whole carry.
+    """
+
+    def member(length: jax.Array, shared: list, carry: Carry, own: list):
+        hypers = structure(own, shared)
         shapes = jax.eval_shape(lambda: member_update(algorithm, carry, hypers)[1])
         empty = jax.tree.map(lambda x: jnp.zeros((room, *x.shape), x.dtype), shapes)
 
@@ -155,5 +289,20 @@ def _chunk(
 
         return jax.lax.fori_loop(0, length, step, (carry, empty))
 
-    laid = Carry(algorithm.agents and algorithm.agents.partition, None)
-    return plan.map(member, (laid, None), (laid, None))(carry, hypers)
+    laid = _partition(algorithm)
+    mapped = plan.map(member, (laid, None), (laid, None), num_shared=2)
+    return mapped(length, shared, carry, own)
+
+
+def _evaluate(
+    algorithm: Algorithm,
+    plan: Layout,
+    evaluator: Evaluator,
+    when: tuple[jax.Array, jax.Array],
+    members: tuple,
+    best: Best,
+) -> tuple[Best, Metrics]:
+    """Evaluate members; returns the best policies so far, and metrics `[members]`."""
+    member = functools.partial(keep_best, algorithm, evaluator)
+    laid = _partition(algorithm)[:2]
+    return plan.map(member, (laid, None), num_shared=1)(when, members, best)

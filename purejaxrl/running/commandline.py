@@ -22,16 +22,16 @@ import tyro
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.running import record
 from purejaxrl.running.checkpoint import CheckpointError
+from purejaxrl.running.evaluate import Evaluator, on_episodes
 from purejaxrl.running.logs import console
+from purejaxrl.running.options import RunOptions
 from purejaxrl.running.population import Population, Rows, populate, seeds
-from purejaxrl.running.runner import RunOptions
 from purejaxrl.validation import require_count
 
 MAY_CHANGE = ("total_steps", "meta_steps", "generations", "run.")
 """Settings that may differ when a run is resumed: its length, and how it runs."""
 
 CHANGEABLE = f"{', '.join(MAY_CHANGE[:-1])} and the run options"
-MAX_UPDATES = 2**31 - 1
 
 RunFlags = Annotated[RunOptions, tyro.conf.arg(name="")]
 """Run options, as flags without a prefix."""
@@ -62,7 +62,9 @@ class Job(NamedTuple):
     env_params: Any
     num_updates: int
     env: Any = None
-    """Where a trained policy can be watched, if anywhere."""
+    """Where a policy is evaluated and can be watched, if anywhere."""
+    evaluator: Evaluator | None = None
+    """How policies are evaluated; by default on episodes in `env`, if there is one."""
 
 
 class Plan(NamedTuple):
@@ -77,29 +79,6 @@ class Plan(NamedTuple):
 
 
 Build = Callable[[Any], Job]
-
-
-def updates_for(total_steps: float, steps_per_update: int) -> int:
-    """How many updates make this many environment steps, rounded down.
-
-    Raises:
-        ValueError: if that is less than one, or more than fit an int32.
-    """
-    longest = MAX_UPDATES * steps_per_update
-    if not steps_per_update <= total_steps <= longest:  # also refuses NaN
-        raise ValueError(
-            f"total_steps: {total_steps:g} is not valid; it must be a number from "
-            f"{steps_per_update:,}, the environment steps of one update, to {longest:.3g}"
-        )
-    updates = int(total_steps) // steps_per_update
-    if updates * steps_per_update != total_steps:
-        console.print(
-            f"total_steps: {total_steps:,.0f} is rounded down to {updates * steps_per_update:,}, "
-            f"{updates:,} updates of {steps_per_update:,} steps",
-            markup=False,
-            highlight=False,
-        )
-    return updates
 
 
 def parse(settings: type, words: Sequence[str]) -> list[Any]:
@@ -242,6 +221,7 @@ def plan_runs(settings: type, build: Build, words: Sequence[str]) -> list[Plan]:
     for label, members in groups.items():
         chosen = parsed[members[0]]
         job = build(chosen)
+        job = job._replace(evaluator=_evaluator(job, chosen.run))
         rows = Rows({k.removeprefix("hypers."): flat[i][k] for k in swept} for i in members)
         population = populate(rows * seeds(chosen.seeds), chosen.hypers, job.env_params)
         if chosen.run.only:
@@ -251,6 +231,14 @@ def plan_runs(settings: type, build: Build, words: Sequence[str]) -> list[Plan]:
         about = tuple(k.removeprefix("hypers.") for k in swept)
         plans.append(Plan(chosen, job, population, options, about))
     return plans
+
+
+def _evaluator(job: Job, options: RunOptions) -> Evaluator | None:
+    if options.eval_every == 0:
+        return None
+    if job.evaluator or job.env is None:
+        return job.evaluator
+    return on_episodes(job.env, num_episodes=options.eval_episodes, greedy=options.eval_greedy)
 
 
 def rebuild(out: Path | str) -> Plan:
@@ -266,7 +254,8 @@ def rebuild(out: Path | str) -> Plan:
     module = _import_experiment(Path(command["experiment"]))
     identity = record.read(out)["identity"]
     for plan in plan_runs(module.Settings, module.build, command["words"]):
-        if record.identity(plan.job.algorithm, plan.population) == identity:
+        job = plan.job
+        if record.identity(job.algorithm, plan.population, job.evaluator) == identity:
             return plan._replace(options=dataclasses.replace(plan.options, out=str(out)))
     raise ValueError(f"out: {out} holds a run that {module.__file__} no longer describes")
 

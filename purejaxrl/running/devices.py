@@ -1,9 +1,8 @@
 """Devices: CPU cores as XLA devices, the layout of work over devices, the compilation cache.
 
-A population of M members is laid out as `[devices, groups, group]`. Devices work in parallel, a
-device runs its groups one after the other, and a group is one vmap. An accelerator runs one group.
-A CPU core is fastest with a few members in a group: their parameters and experience stay in its
-cache.
+A population of M members is laid out in groups. Devices work in parallel, a device runs its groups
+one after the other, and a group is one vmap. An accelerator runs one group. A CPU core is fastest
+with a few members in a group: their parameters and experience stay in its cache.
 
 A meta-learner lays its agents over the devices instead, and its members run one after the other.
 A CPU core is fastest with groups of one agent.
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from purejaxrl.running.signals import interrupt_quietly
@@ -78,6 +78,17 @@ class Layout(NamedTuple):
         """Number of members after padding."""
         return self.mesh.shape["members"] * self.groups * self.group
 
+    @property
+    def of_one_group(self) -> "Layout":
+        """The layout of the members that the devices run at the same time, one group each."""
+        return self._replace(num_members=self.padded // self.groups, groups=1)
+
+    @property
+    def together(self) -> list[np.ndarray]:
+        """Indices of the members that run at the same time, padded with the last member."""
+        padded = np.minimum(np.arange(self.padded), self.num_members - 1)
+        return np.split(padded, self.groups)
+
     def place(self, tree: Any, partition: Any = None) -> Any:
         """Pad leaves `[M, ...]` with copies of the last member, and lay them over the devices.
 
@@ -92,35 +103,58 @@ class Layout(NamedTuple):
         shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), of_members(partition))
         return jax.device_put(tree, shardings)
 
+    def replicate(self, tree: Any) -> Any:
+        """Put a copy of arrays that all members share on every device."""
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+
     def trim(self, tree: Any) -> Any:
         """Remove the padding."""
         return jax.tree.map(lambda x: x[: self.num_members], tree)
 
-    def map(self, function: Callable, in_specs: tuple = (), out_specs: tuple = ()) -> Callable:
+    def map(
+        self,
+        function: Callable,
+        in_specs: tuple = (),
+        out_specs: Any = None,
+        *,
+        num_shared: int = 0,
+    ) -> Callable:
         """Map a function of one member over leaves `[padded, ...]` in this layout.
 
         Args:
             function: takes any arguments of one member.
             in_specs, out_specs: PartitionSpecs of one member's arguments and results over the
                 other axes, as prefixes; none by default.
+            num_shared: how many of the first arguments all members share; they have no axis.
         """
 
-        def on_device(*args):
-            if (
-                self.group == 1
-            ):  # without vmap, `cond` and `while_loop` are not turned into `select`
-                return jax.lax.map(lambda member: function(*member), args)
-            grouped = jax.tree.map(lambda x: x.reshape(self.groups, self.group, *x.shape[1:]), args)
-            out = jax.lax.map(lambda group: jax.vmap(function)(*group), grouped)
+        def of_group(shared: tuple, group: tuple) -> Any:
+            return jax.vmap(lambda *own: function(*shared, *own))(*group)
+
+        def on_device(*args: Any) -> Any:
+            shared, own = args[:num_shared], args[num_shared:]
+            if self.group == 1:  # without vmap, `cond` and `while_loop` do not become `select`
+                if self.groups == 1:
+                    only = function(*shared, *jax.tree.map(lambda x: x[0], own))
+                    return jax.tree.map(lambda x: x[None], only)
+                return jax.lax.map(lambda member: function(*shared, *member), own)
+            if self.groups == 1:
+                return of_group(shared, own)
+            grouped = jax.tree.map(lambda x: x.reshape(self.groups, self.group, *x.shape[1:]), own)
+            out = jax.lax.map(lambda group: of_group(shared, group), grouped)
             return jax.tree.map(lambda x: x.reshape(self.groups * self.group, *x.shape[2:]), out)
 
-        return jax.shard_map(
-            on_device,
-            mesh=self.mesh,
-            in_specs=of_members(in_specs or None),
-            out_specs=of_members(out_specs or None),
-            check_vma=False,
-        )
+        def mapped(*args: Any) -> Any:
+            specs = in_specs or (None,) * (len(args) - num_shared)
+            return jax.shard_map(
+                on_device,
+                mesh=self.mesh,
+                in_specs=(*[PartitionSpec()] * num_shared, *of_members(specs)),
+                out_specs=of_members(out_specs),
+                check_vma=False,
+            )(*args)
+
+        return mapped
 
     def jit(self, function: Callable, **arguments: Any) -> Callable:
         """`jax.jit` for these devices.

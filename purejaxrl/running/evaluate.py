@@ -1,4 +1,4 @@
-"""Evaluation on new episodes, and policies that act outside of training."""
+"""Evaluation on new episodes, during a run and after it, and policies that act outside of runs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,10 +6,89 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from optax.tree_utils import tree_where
 
-from purejaxrl.algorithm import Algorithm, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, require_fit
+from purejaxrl.identity import part_name
 from purejaxrl.parts.rollout import reset
 from purejaxrl.running import checkpoint
+from purejaxrl.validation import COUNT, is_count
+
+Play = Callable[[Algorithm, jax.Array, Any, Any], Metrics]
+"""`(algorithm, key, policy, env_params) -> metrics`: scalars, among them `return`, the score of the
+policy, and `episodes` (int32), over how many it is averaged."""
+
+
+class Evaluator(NamedTuple):
+    """How a run evaluates the policies of its members."""
+
+    play: Play
+    name: str
+    """It is part of a run's identity."""
+
+
+class Best(NamedTuple):
+    """The best policy of a member so far."""
+
+    policy: Any
+    score: jax.Array  # float32, its `return`; -inf before the first evaluation
+    update: jax.Array  # int32, when it was evaluated
+
+    @classmethod
+    def start(cls, policy: Any) -> "Best":
+        """Begin with a policy that has not been evaluated."""
+        return cls(policy, jnp.float32(-jnp.inf), jnp.int32(0))
+
+
+def keep_best(
+    algorithm: Algorithm,
+    evaluator: Evaluator,
+    when: tuple[jax.Array, jax.Array],
+    member: tuple[Any, jax.Array],
+    best: Best,
+) -> tuple[Best, Metrics]:
+    """Evaluate the policy of one member, and keep it if it is the best so far.
+
+    Args:
+        algorithm: the member's.
+        evaluator: how to evaluate.
+        when: typed key, the same for all members, and int32, the update.
+        member: its state, and whether it is alive: a frozen member's best policy stays.
+        best: the best policy before.
+
+    Returns:
+        The best policy now, and the metrics.
+    """
+    (key, update), (state, alive) = when, member
+    policy = algorithm.policy(state)
+    metrics = evaluator.play(algorithm, key, policy, state.task.env_params)
+    score = metrics["return"].astype(jnp.float32)
+    now = Best(policy, score, update)
+    return tree_where(alive & (score > best.score), now, best), metrics | {"alive": alive}
+
+
+def on_episodes(
+    env: Any,
+    *,
+    num_episodes: int = 16,
+    greedy: bool = False,
+    max_steps: int = 10_000,
+) -> Evaluator:
+    """Evaluate on new episodes, the same for all members.
+
+    Args:
+        env: gymnax environment; the level is the member's own.
+        num_episodes, greedy, max_steps: see `evaluate`.
+    """
+    how = {"num_episodes": num_episodes, "greedy": greedy, "max_steps": max_steps}
+
+    def play(algorithm: Algorithm, key: jax.Array, policy: Any, env_params: Any) -> Metrics:
+        played = evaluate(algorithm, env, key, policy, env_params, **how)
+        count = played.finished.sum(dtype=jnp.int32)
+        mean = lambda x: jnp.where(played.finished, x, 0.0).sum() / count  # noqa: E731
+        return {"episodes": count, "return": mean(played.ret), "length": mean(played.length)}
+
+    return Evaluator(play, f"on_episodes({part_name(env)}, {how})")
 
 
 class Evaluation(NamedTuple):
@@ -47,10 +126,9 @@ def evaluate(
         ValueError: if `num_episodes` or `max_steps` is not an integer >= 1.
     """
     for name, value in (("num_episodes", num_episodes), ("max_steps", max_steps)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(
-                f"evaluate: {name}: {value!r} is not valid; it must be an integer >= 1"
-            )
+        if not is_count(value):
+            raise ValueError(f"evaluate: {name}: {value!r} is not valid; it must be {COUNT}")
+    require_fit("algorithm", algorithm, "evaluation", "act")
     reset_key, key = jax.random.split(key)
     obs, env_state = reset(reset_key, env, env_params, num_episodes)
 

@@ -20,13 +20,16 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from purejaxrl.running.checkpoint import CheckpointError, Series, local_path, read_manifest
+
+METRICS = "metrics"
+EVALUATIONS = "evaluations"
+"""Folders of a run."""
 
 NAME = re.compile(r"part-(\d{10,})-(\d{10,})-([0-9a-f]{16})\.parquet")
 MERGED = 10
@@ -54,32 +57,6 @@ class Part(NamedTuple):
     def digits(self) -> int:
         """How many digits its number of updates has: parts of equal `digits` are merged."""
         return len(str(self.last - self.first))
-
-
-def tabulate(
-    rows: Sequence[dict[str, Any]], metrics: dict[str, np.ndarray], first_update: int
-) -> pa.Table:
-    """Lay a chunk's metrics out as a table, one row per member and update.
-
-    Args:
-        rows: what each of the M members sets; they become columns beside `member`.
-        metrics: arrays `[M, updates]`.
-        first_update: how many updates were done before the chunk.
-
-    Returns:
-        Columns `member`, `update` (1 is the first), the rows' and the metrics'.
-    """
-    members, updates = next(iter(metrics.values())).shape
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {
-        "member": np.repeat(np.arange(members, dtype=np.int32), updates),
-        "update": np.tile(np.arange(first_update + 1, first_update + updates + 1), members),
-    }
-    for name in names:
-        columns[name] = np.repeat(np.asarray([row.get(name) for row in rows]), updates)
-    for name, values in metrics.items():
-        columns[name] = values.reshape(-1)
-    return pa.table(columns)
 
 
 class MetricsStore:
@@ -127,6 +104,16 @@ class MetricsStore:
             elif part.last > update:
                 self._rewrite([part], update)
         self._scratch.unlink(missing_ok=True)
+
+    def resume_from(self, update: int) -> None:
+        """Check the rows up to this update, and drop those after it.
+
+        Raises:
+            OSError: if it cannot be written.
+            MetricsError: naming the damaged part or the missing updates.
+        """
+        self.check(update)
+        self.rewind(update)
 
     def check(self, update: int) -> None:
         """Check that the rows up to this update are there, and whole.
@@ -243,19 +230,26 @@ def read_metrics(out: Path | str) -> pd.DataFrame:
         MetricsError: if a part is damaged, or updates before the newest checkpoint are missing.
     """
     out = local_path(out)
-    return MetricsStore(out / "metrics").read(_saved_update(out))
+    return MetricsStore(out / METRICS).read(_saved(out).get("update", 0))
 
 
-def _saved_update(out: Path) -> int:
-    """Return the update of the newest checkpoint; 0 if there is none."""
+def read_evaluations(out: Path | str) -> pd.DataFrame:
+    """Read the evaluations of a run's folder, as `read_metrics`; empty if there are none."""
+    out = local_path(out)
+    if not any((out / EVALUATIONS).glob("*.parquet")):
+        return pd.DataFrame()
+    return MetricsStore(out / EVALUATIONS).read(_saved(out).get("evaluated", 0))
+
+
+def _saved(out: Path) -> dict[str, Any]:
+    """Return what the newest checkpoint says about itself; nothing if there is none."""
     saved = Series(out / "checkpoints")
     for update in reversed(saved.updates()):
         try:
-            read_manifest(saved.path(update))
-            return update
+            return read_manifest(saved.path(update))["info"]
         except CheckpointError:
             continue
-    return 0
+    return {}
 
 
 def _write_rows(target: BinaryIO, parts: Sequence[Part], last: int) -> None:

@@ -4,11 +4,11 @@
 hyperparameters of all rows, for a run to vmap over. A member is named by its row.
 """
 
-import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -116,11 +116,23 @@ class Population(NamedTuple):
     keys: jax.Array
     hypers: Any
     env_params: Any
+    shared: tuple[str, ...] = ()
+    """Fields of `hypers` whose arrays all members share; they have no member axis."""
 
     @property
     def size(self) -> int:
         """Number of members."""
         return len(self.rows)
+
+    @property
+    def is_shared(self) -> Any:
+        """Whether all members share a leaf: bools in the structure of `hypers`."""
+
+        def shared(path: tuple, _: Any) -> bool:
+            name = f"{leaf_name(path)}."
+            return any(name.startswith(f"{field}.") for field in self.shared)
+
+        return jax.tree_util.tree_map_with_path(shared, self.hypers)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -155,9 +167,13 @@ class Population(NamedTuple):
             twice = next(i for i in index if index.count(i) > 1)
             raise ValueError(f"index: {twice} is given twice; a member can be kept only once")
         at = np.asarray(index)
-        take = lambda tree: jax.tree.map(lambda x: x[at], tree)  # noqa: E731
-        rows = tuple(self.rows[i] for i in index)
-        return Population(rows, take(self.keys), take(self.hypers), take(self.env_params))
+        own = lambda shared, x: x if shared else x[at]  # noqa: E731
+        return self._replace(
+            rows=tuple(self.rows[i] for i in index),
+            keys=self.keys[at],
+            hypers=jax.tree.map(own, self.is_shared, self.hypers),
+            env_params=jax.tree.map(lambda x: x[at], self.env_params),
+        )
 
     def _find(self, name: str) -> int:
         """Return the index of the member of this name, or of the only one that has its parts."""
@@ -175,17 +191,28 @@ class Population(NamedTuple):
         return fitting[0]
 
 
-def populate(rows: Iterable[Row], hypers: Any, env_params: Any) -> Population:
+def populate(
+    rows: Iterable[Row],
+    hypers: Any,
+    env_params: Any = (),
+    *,
+    levels: Any = None,
+    shared: Sequence[str] = (),
+) -> Population:
     """Stack rows into a population.
 
     Args:
         rows: each sets a `seed` (default 0) and any of the hyperparameters, by name; a dot
             reaches into a nested one (`critic.learning_rate`).
         hypers: the values that rows do not set.
-        env_params: the level, shared by all members.
+        env_params: the level of all members.
+        levels: the level of each member instead, leaves `[num_members, ...]`.
+        shared: fields of `hypers` whose arrays all members share, such as a rule or a dataset. They
+            are held once on each device, whatever the number of members.
 
     Raises:
-        ValueError: for no rows, two members of one name, or an unknown or invalid value.
+        ValueError: for no rows, two members of one name, an unknown or invalid value, levels that
+            are not one for each member, or a shared field that holds no array.
     """
     rows = Rows(rows)
     if not rows:
@@ -200,16 +227,28 @@ def populate(rows: Iterable[Row], hypers: Any, env_params: Any) -> Population:
     size = len(rows)
     columns = _columns(rows, hypers)
     _check(rows, hypers, columns)
-    stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *jnp.shape(x))), hypers)
+    _check_shared(shared, hypers, columns)
+    repeat = lambda x: jnp.broadcast_to(x, (size, *jnp.shape(x)))  # noqa: E731
+    is_shared = Population((), None, hypers, None, tuple(shared)).is_shared
+    stacked = jax.tree.map(lambda s, x: jnp.asarray(x) if s else repeat(x), is_shared, hypers)
     for name, column in columns.items():
         stacked = with_field(stacked, name, _stack(column))
+    if levels is None:
+        levels = jax.tree.map(repeat, env_params)
+    for path, x in jax.tree_util.tree_leaves_with_path(levels):
+        if jnp.shape(x)[:1] != (size,):
+            raise ValueError(
+                f"levels: {leaf_name(path)} of shape {jnp.shape(x)} is not valid; its first axis "
+                f"must have the size {size}, the number of members"
+            )
     seeds_of_rows = np.array([row.get("seed", 0) for row in rows], np.uint32)
-    return Population(
-        tuple(rows),
-        jax.vmap(jax.random.key)(seeds_of_rows),
-        stacked,
-        jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *jnp.shape(x))), env_params),
-    )
+    keys = jax.vmap(jax.random.key)(seeds_of_rows)
+    return Population(tuple(rows), keys, stacked, levels, tuple(shared))
+
+
+def leaf_name(path: tuple) -> str:
+    """Name a leaf by its path in a tree, as `student.rule.params`."""
+    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _columns(rows: Rows, hypers: Any) -> dict[str, list]:
@@ -217,11 +256,25 @@ def _columns(rows: Rows, hypers: Any) -> dict[str, list]:
     columns = {}
     for name in dict.fromkeys(name for row in rows for name in row if name != "seed"):
         with_field(hypers, name, 0.0)  # raises if there is no such field
-        default = functools.reduce(getattr, name.split("."), hypers)
+        default = attrgetter(name)(hypers)
         if default is None or is_dataclass(default) or np.ndim(default):
             raise ValueError(f"{name}: is not one number, so rows cannot set it")
         columns[name] = [row.get(name, default) for row in rows]
     return columns
+
+
+def _check_shared(shared: Sequence[str], hypers: Any, columns: Mapping[str, list]) -> None:
+    """Raise a ValueError unless each shared field exists and holds arrays that rows do not set."""
+    if isinstance(shared, str):
+        raise ValueError(f"shared: {shared!r} is not valid; it must be a tuple of names")
+    for name in shared:
+        with_field(hypers, name, 0.0)  # raises if there is no such field
+        value = attrgetter(name)(hypers)
+        if not any(np.ndim(leaf) for leaf in jax.tree.leaves(value)):
+            raise ValueError(f"shared: {name!r} is not valid; it must hold an array")
+        for column in columns:
+            if f"{column}.".startswith(f"{name}."):
+                raise ValueError(f"shared: {name!r} is not valid; rows set {column!r}")
 
 
 def _check(rows: Rows, hypers: Any, columns: dict[str, list]) -> None:

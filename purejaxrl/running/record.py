@@ -21,7 +21,8 @@ import numpy as np
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.identity import fingerprint, is_named, module_name
 from purejaxrl.running import checkpoint
-from purejaxrl.running.population import Population
+from purejaxrl.running.evaluate import Evaluator
+from purejaxrl.running.population import Population, leaf_name
 
 FORMAT = 2
 FILE = "run.json"
@@ -31,16 +32,19 @@ class InUse(ValueError):
     """Another process writes the folder."""
 
 
-def identity(algorithm: Algorithm, population: Population) -> dict[str, Any]:
+def identity(
+    algorithm: Algorithm, population: Population, evaluator: Evaluator | None = None
+) -> dict[str, Any]:
     """Return what must be equal for a run to be continued, as JSON.
 
     The number of updates, the devices and the folder are not in it: those may change.
     """
     found = {
+        "evaluator": evaluator.name if evaluator else None,
         "config": _describe(algorithm.config),
         "made_of": list(algorithm.made_of),
         "members": [dict(row) for row in population.rows],
-        "hypers": _contents(population.hypers),
+        "hypers": _contents(population.hypers, population.is_shared),
         "env_params": _contents(population.env_params),
         "keys": np.asarray(jax.random.key_data(population.keys)).tolist(),
     }
@@ -63,13 +67,15 @@ def _describe(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
 
 
-def _contents(tree: Any) -> dict[str, Any]:
-    """Write leaves `[num_members, ...]` by name: numbers as they are, larger ones hashed."""
+def _contents(tree: Any, is_shared: Any = None) -> dict[str, Any]:
+    """Write leaves `[num_members, ...]` by name: numbers as they are, arrays hashed."""
+    is_shared = is_shared or jax.tree.map(lambda _: False, tree)
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
-        jax.tree_util.keystr(path, simple=True, separator="."): (
-            np.asarray(leaf).tolist() if np.ndim(leaf) == 1 else fingerprint(leaf)
+        leaf_name(path): (
+            np.asarray(leaf).tolist() if np.ndim(leaf) == 1 and not shared else fingerprint(leaf)
         )
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        for (path, leaf), shared in zip(leaves, jax.tree.leaves(is_shared), strict=True)
     }
 
 

@@ -7,7 +7,6 @@ that a run killed at any moment and resumed ends bit for bit where an unbroken o
 
 import dataclasses
 import json
-import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,61 +16,36 @@ import jax
 import numpy as np
 import pandas as pd
 
-from purejaxrl.algorithm import Algorithm
+from purejaxrl.algorithm import Algorithm, require_fit
 from purejaxrl.running import checkpoint, record
-from purejaxrl.running.chunk import Carry, Program, compile_chunk, place, plan_for, start
+from purejaxrl.running.chunk import (
+    Carry,
+    Program,
+    abstract,
+    compile_chunk,
+    place,
+    plan_for,
+    start,
+)
+from purejaxrl.running.devices import Layout
+from purejaxrl.running.evaluate import Best, Evaluator
 from purejaxrl.running.logs import ProgressLine
-from purejaxrl.running.metrics import MetricsStore, read_metrics, tabulate
+from purejaxrl.running.metrics import (
+    EVALUATIONS,
+    METRICS,
+    MetricsStore,
+    read_evaluations,
+    read_metrics,
+)
+from purejaxrl.running.options import RunOptions
 from purejaxrl.running.population import Population, name_of
 from purejaxrl.running.signals import stop_signals
 from purejaxrl.running.sinks import DroppableSink, Sink
-from purejaxrl.validation import COUNT, check_hypers, is_count, require, require_count
+from purejaxrl.running.tables import average_updates, tabulate
+from purejaxrl.validation import COUNT, check_hypers, is_count
 
 SAVED = "saved.json"
 """File that names the newest checkpoint, so that a run whose checkpoints were lost says so."""
-
-
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """How to run, as against what to run.
-
-    None of it changes a result, but for the last bit of sums where `group` is 1 or `only` is set:
-    one member alone is another matrix product than several. `run.json` records the group.
-    """
-
-    out: str = "results/run"
-    """Folder for metrics, checkpoints and plots."""
-    resume: bool = False
-    """Continue the run in OUT with the command line kept there, or extend a finished one; start it
-    if there is none."""
-    chunk: int = 16
-    """Updates between two looks of the host: progress, metrics, signals."""
-    checkpoint_every: int = 16
-    """Chunks between checkpoints; there is always one at the end."""
-    keep_last: int = 2
-    """Checkpoints to keep besides the best one."""
-    group: int | None = None
-    """Members that a device vmaps at a time; by default 8 on a CPU, all on an accelerator."""
-    progress: bool = True
-    """Show progress."""
-    only: str = ""
-    """Train only the member of this name, alone, from the key it has in the whole population."""
-    tensorboard: bool = False
-    """Also write metrics for TensorBoard, to OUT/tensorboard."""
-    wandb: str = ""
-    """Also log metrics to this Weights & Biases project."""
-    dry_run: bool = False
-    """Only say what would run: members, steps, memory, and an estimate of the time."""
-
-    def __post_init__(self):
-        require_count(self, "chunk", "checkpoint_every", "keep_last")
-        require(self.group is None or is_count(self.group), self, "group", f"{COUNT}, or None")
-        require(bool(self.out), self, "out", "the name of a folder")
-
-    @property
-    def folder(self) -> Path:
-        """OUT as a path, `~` expanded."""
-        return Path(self.out).expanduser()
 
 
 class Result(NamedTuple):
@@ -81,11 +55,24 @@ class Result(NamedTuple):
     alive: np.ndarray  # bool: whether the member's parameters and losses stayed finite
     population: Population
     out: Path
+    best: Best | tuple = ()
+    """The best policy of each member, where policies were evaluated."""
 
     @property
     def metrics(self) -> pd.DataFrame:
         """All metrics, one row per member and update."""
         return read_metrics(self.out)
+
+    @property
+    def evaluations(self) -> pd.DataFrame:
+        """All evaluations, one row per member and evaluation; empty where there were none."""
+        return read_evaluations(self.out)
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """What final scores and curves are made of: the evaluations, or else the metrics."""
+        found = self.evaluations
+        return self.metrics if found.empty else found
 
     def member(self, index: int) -> Any:
         """Return the state of one member."""
@@ -99,9 +86,19 @@ class Stopped(SystemExit):
 class Position(NamedTuple):
     """How far a run has come."""
 
-    carry: Carry
+    carry: list[Carry]  # of the members that run together
     update: int
     env_steps: np.ndarray  # int64 [num_members]
+    evaluated: int  # the update of the last evaluation; 0 before the first
+
+
+class Outputs(NamedTuple):
+    """Where a run writes."""
+
+    metrics: MetricsStore
+    evaluations: MetricsStore
+    sinks: tuple[DroppableSink, ...]
+    saved: checkpoint.Series
 
 
 def run(
@@ -111,6 +108,7 @@ def run(
     options: RunOptions,
     *,
     horizon: int | None = None,
+    evaluator: Evaluator | None = None,
     settings: Any = None,
     command: dict[str, Any] | None = None,
     sinks: Sequence[Sink] = (),
@@ -125,6 +123,8 @@ def run(
         options: where and how.
         horizon: length of life that annealing sees; `num_updates` by default. A run that is
             extended has its horizon moved along.
+        evaluator: how policies are evaluated, at the multiples of `options.eval_every`; without
+            one, they are not.
         settings: dataclass kept in `run.json`, for people.
         command: the command line, kept in `run.json` for `--resume`.
         sinks: where else metrics go, chunk by chunk; one that fails is dropped with a warning.
@@ -144,120 +144,152 @@ def run(
         if not is_count(value):
             raise ValueError(f"{name}: {value!r} is not valid; it must be {COUNT}")
     check_hypers(population.hypers)
+    if evaluator:
+        require_fit("algorithm", algorithm, "evaluation", "act")
+    every = options.evaluation_interval(num_updates) if evaluator else 0
     out = options.folder
     plan = plan_for(algorithm, population, options.group, list(devices) if devices else None)
     with record.locked(out), stop_signals() as stopping:
         record.claim(
             out,
             options.resume,
-            record.identity(algorithm, population),
+            record.identity(algorithm, population, evaluator if every else None),
             command=command,
             settings=_as_dict(settings),
             layout={"devices": plan.mesh.size, "group": plan.group},
         )
-        store = MetricsStore(out / "metrics")
-        saved = checkpoint.Series(out / "checkpoints", options.keep_last)
-        position = _restore(algorithm, population, out, saved)
+        outputs = Outputs(
+            MetricsStore(out / METRICS),
+            MetricsStore(out / EVALUATIONS),
+            tuple(map(DroppableSink, sinks)),
+            checkpoint.Series(out / "checkpoints", options.keep_last),
+        )
+        position = _restore(algorithm, population, plan, horizon, bool(every), outputs.saved)
         if position.update > num_updates:
             raise ValueError(
                 f"num_updates: {num_updates} is not valid; the run in {out} already made "
                 f"{position.update}"
             )
-        store.check(position.update)
-        store.rewind(position.update)
-        carry = place(algorithm, plan, position.carry, horizon)
+        outputs.metrics.resume_from(position.update)
+        outputs.evaluations.resume_from(position.evaluated)
+        program = compile_chunk(
+            algorithm, population, plan, options.chunk, position.carry, evaluator=evaluator
+        )
+        means = algorithm.episode_means
         position = _train(
-            compile_chunk(algorithm, population, plan, options.chunk, carry),
-            position._replace(carry=carry),
-            num_updates,
-            options,
-            population,
-            (store, *map(DroppableSink, sinks)),
-            saved,
-            stopping,
+            program, position, num_updates, every, means, options, population, outputs, stopping
         )
     if position.update < num_updates:
         raise Stopped(
             f"stopped at update {position.update} of {num_updates}; saved in {out}, resume to go on"
         )
-    host = plan.trim(jax.device_get(position.carry))
-    return Result(host.state, host.alive, population, out)
+    host = program.gather(position.carry)
+    return Result(host.state, host.alive, population, out, host.best)
 
 
 def _restore(
-    algorithm: Algorithm, population: Population, out: Path, saved: checkpoint.Series
+    algorithm: Algorithm,
+    population: Population,
+    plan: Layout,
+    horizon: int,
+    evaluated: bool,
+    saved: checkpoint.Series,
 ) -> Position:
     """Load the newest checkpoint that is whole, or start."""
-    abstract = jax.eval_shape(lambda: start(algorithm, population))
-    found = saved.load_latest(abstract, warn=warnings.warn)
+    found = saved.load_latest(abstract(algorithm, population, evaluated), warn=warnings.warn)
     if found:
         carry, info = found
-        return Position(carry, info["update"], np.asarray(info["env_steps"], np.int64))
+        carry = place(algorithm, plan, carry, horizon)
+        env_steps = np.asarray(info["env_steps"], np.int64)
+        return Position(carry, info["update"], env_steps, info["evaluated"])
+    out = saved.folder.parent
     marker = out / SAVED
     if marker.exists():
         raise checkpoint.CheckpointError(
             f"out: {out} had checkpoints ({marker.read_text().strip()}), and none is left; restore "
             "them to resume the run, or choose another folder"
         )
-    return Position(start(algorithm, population), 0, np.zeros(population.size, np.int64))
+    carry = start(algorithm, population, plan, horizon, evaluated)
+    return Position(carry, 0, np.zeros(population.size, np.int64), 0)
 
 
 def _train(
     program: Program,
     position: Position,
     num_updates: int,
+    every: int,
+    episode_means: Sequence[str],
     options: RunOptions,
     population: Population,
-    sinks: tuple[MetricsStore, *tuple[DroppableSink, ...]],
-    saved: checkpoint.Series,
+    outputs: Outputs,
     stopping: Sequence[int],
 ) -> Position:
     """Run chunks until the end or a signal; save now and then, and at the end."""
     progress = ProgressLine(num_updates, position.update, options.progress)
-    frozen = set(np.flatnonzero(~np.asarray(position.carry.alive[: population.size])))
-    begun, unsaved, score = position.update, 0, float("nan")
+    alive = program.gather([one.alive for one in position.carry])
+    frozen = set(np.flatnonzero(~alive))
+    begun, unsaved = position.update, 0
     try:
         while position.update < num_updates and not stopping:
             before = position.update
-            position, metrics = _advance(program, position, num_updates)
-            table = tabulate(population.rows, metrics, before)
-            for sink in sinks:
+            position, metrics = _advance(program, position, num_updates, every)
+            rows, updates = average_updates(metrics, before, options.log_every, episode_means)
+            table = tabulate(population.rows, rows, updates)
+            for sink in (outputs.metrics, *outputs.sinks):
                 sink(table, before)
-            score = _mean_return(metrics)
-            progress.advance(position.update, int(position.env_steps.sum()), score)
+            progress.advance(position.update, int(position.env_steps.sum()), _mean_return(metrics))
             _warn_of_frozen(population, metrics["alive"], frozen, before)
+            if every and position.update % every == 0:
+                position = _evaluate(program, position, population, outputs.evaluations)
             unsaved += 1
             if unsaved == options.checkpoint_every:
-                _save(program, position, score, saved)
+                _save(program, position, outputs.saved)
                 unsaved = 0
         if unsaved or position.update == begun:
-            _save(program, position, score, saved)
+            _save(program, position, outputs.saved)
     except (OSError, checkpoint.CheckpointError) as error:
         raise checkpoint.CheckpointError(
             f"out: {options.folder} cannot be written ({error}); checkpoints up to update "
-            f"{max(saved.updates(), default=0)} are kept; free room and resume"
+            f"{max(outputs.saved.updates(), default=0)} are kept; free room and resume"
         ) from error
     finally:
         progress.close()
-        for dashboard in sinks[1:]:
+        for dashboard in outputs.sinks:
             dashboard.close()
     return position
 
 
 def _advance(
-    program: Program, position: Position, num_updates: int
+    program: Program, position: Position, num_updates: int, every: int
 ) -> tuple[Position, dict[str, np.ndarray]]:
-    """Run one chunk, up to the next boundary; `env_steps` of its metrics count from the start."""
-    carry, done, env_steps = position
-    length = min(program.room - done % program.room, num_updates - done)
-    carry, metrics = program(length, carry)
-    steps = env_steps[:, None] + metrics["env_steps"].cumsum(axis=1, dtype=np.int64)
-    return Position(carry, done + length, steps[:, -1]), metrics | {"env_steps": steps}
+    """Run up to the next boundary of a chunk, or of an evaluation.
+
+    The `env_steps` of the metrics count from the start of the run.
+    """
+    done = position.update
+    boundaries = [length - done % length for length in (program.room, every) if length]
+    length = min(*boundaries, num_updates - done)
+    carry, metrics = program(length, position.carry)
+    steps = position.env_steps[:, None] + metrics["env_steps"].cumsum(axis=1, dtype=np.int64)
+    position = Position(carry, done + length, steps[:, -1], position.evaluated)
+    return position, metrics | {"env_steps": steps}
 
 
-def _save(program: Program, position: Position, score: float, saved: checkpoint.Series) -> None:
-    host = program.plan.trim(jax.device_get(position.carry))
-    saved.save(position.update, host, score, {"env_steps": position.env_steps.tolist()})
+def _evaluate(
+    program: Program, position: Position, population: Population, evaluations: MetricsStore
+) -> Position:
+    """Evaluate all members, and write a row for each."""
+    carry, metrics = program.evaluate(position.update, position.carry)
+    metrics = {"env_steps": position.env_steps} | metrics
+    columns = {name: values[:, None] for name, values in metrics.items()}
+    updates = np.asarray([position.update])
+    evaluations(tabulate(population.rows, columns, updates), position.evaluated)
+    return position._replace(carry=carry, evaluated=position.update)
+
+
+def _save(program: Program, position: Position, saved: checkpoint.Series) -> None:
+    info = {"env_steps": position.env_steps.tolist(), "evaluated": position.evaluated}
+    saved.save(position.update, program.gather(position.carry), info)
     text = json.dumps({"update": position.update})
     checkpoint.write_atomically(saved.folder.parent / SAVED, text)
 
@@ -286,34 +318,3 @@ def _mean_return(metrics: dict[str, np.ndarray]) -> float:
 
 def _as_dict(settings: Any) -> Any:
     return dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else settings
-
-
-class RunEstimate(NamedTuple):
-    """What a run would take."""
-
-    num_bytes: int  # on all devices together: state, experience, temporaries
-    seconds: float  # after compilation, at most
-    env_steps: int  # of every member
-
-
-def estimate(
-    algorithm: Algorithm, population: Population, num_updates: int, options: RunOptions
-) -> RunEstimate:
-    """Foresee a run's memory and time from a chunk that was compiled in a hurry.
-
-    On a CPU the memory is that of the run. The time is an upper bound, up to six times too long,
-    because the compiler's optimisations are left out: they are most of the compile time.
-    """
-    check_hypers(population.hypers)
-    plan = plan_for(algorithm, population, options.group)
-    carry = place(algorithm, plan, start(algorithm, population), num_updates)
-    program = compile_chunk(algorithm, population, plan, options.chunk, carry, optimize=False)
-    length, times = min(3, options.chunk), []
-    for _ in range(2):
-        began = time.monotonic()
-        carry, metrics = program(length, carry)
-        times.append(time.monotonic() - began)
-    per_update = int(metrics["env_steps"][0, 0])
-    return RunEstimate(
-        program.num_bytes, min(times) / length * num_updates, per_update * num_updates
-    )

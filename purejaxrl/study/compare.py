@@ -193,18 +193,21 @@ def tune_and_test(contender: Contender, problem: Problem, scale: Scale, out: Pat
 
 def members(contender: Contender, rows: Rows, problem: Problem) -> Population:
     """Make the population of a contender, each agent on its own level where there are levels."""
-    population = populate(rows, contender.hypers, problem.env_params)
     levels = problem.levels(rows)
-    return population if levels is None else population._replace(env_params=levels)
+    return populate(
+        rows, contender.hypers, problem.env_params, levels=levels, shared=contender.shared
+    )
 
 
 def score_members(result: Result) -> np.ndarray:
     """Score every member of a run: its mean return in the last fifth of its life.
 
+    Where policies were evaluated during the run, the returns are those of the evaluations.
+
     Returns:
         Scores `[num_members]`; NaN: the member diverged, or finished no episode.
     """
-    return stats.final_scores(result.metrics, fraction=LAST_PART)
+    return stats.final_scores(result.scores, fraction=LAST_PART)
 
 
 def train(algorithm: Algorithm, population: Population, num_updates: int, out: Path) -> Result:

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.parts.rollout import reset
 from purejaxrl.running import checkpoint, commandline
-from purejaxrl.running.chunk import start
+from purejaxrl.running.chunk import abstract
 from purejaxrl.validation import require_count, require_known, require_seed
 
 WIDTH = 360
@@ -204,7 +204,7 @@ def load_member(plan: commandline.Plan, name: str) -> Any:
         checkpoint.CheckpointError: if there is no whole checkpoint.
     """
     require_known("member", name, plan.population.names)
-    like = jax.eval_shape(lambda: start(plan.job.algorithm, plan.population))
+    like = abstract(plan.job.algorithm, plan.population, plan.job.evaluator is not None)
     folder = plan.options.folder / "checkpoints"
     found = checkpoint.Series(folder).load_latest(like, warnings.warn)
     if found is None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algos import dpo, lpo, ppo, ta_lpo
+from algos.ppo import LossInputs
 from algos.rules import load_rule, save_rule
 from purejaxrl.algorithm import Task, make_train, update
 from tests.helpers import ENV, ENV_PARAMS
@@ -41,7 +42,7 @@ def test_every_network_is_a_drift(name, seed, scale, x, a, age):
     network, params = random_drift(FAMILY[name], seed, scale)
 
     def drift(log_ratio):
-        return network.apply(params, log_ratio, jnp.float32(a), age)
+        return network.apply(params, LossInputs(log_ratio, jnp.float32(a), age))
 
     assert drift(jnp.float32(x)) >= 0
     value, slope = jax.value_and_grad(drift)(jnp.float32(0.0))
@@ -63,14 +64,14 @@ def test_dpos_drift_is_a_drift_and_equals_its_closed_form(x, a):
 def test_dpos_loss_is_the_objective_of_mirror_learning():
     rng = np.random.default_rng(0)
     log_ratio, advantage = (jnp.float32(rng.normal(size=50)) for _ in range(2))
-    found = dpo.policy_loss(log_ratio, advantage, dpo.Hypers())
+    found = dpo.policy_loss(LossInputs(log_ratio, advantage, 0.0), dpo.Hypers())
     penalty = dpo.drift(log_ratio, advantage, 2.0, 0.6)
     np.testing.assert_allclose(found, -(jnp.exp(log_ratio) * advantage - penalty), rtol=1e-6)
 
 
 def test_with_ppos_clip_for_a_drift_lpo_is_ppo_step_for_step():
     hypers = lpo.Hypers(learning_rate=1e-2)
-    clip = lambda _, log_ratio, advantage, age: lpo.clipping(log_ratio, advantage, 0.2)  # noqa: E731
+    clip = lambda _, x: lpo.clipping(x.log_ratio, x.advantage, 0.2)  # noqa: E731
     ours = make_train(lpo.make(lpo.Config(**SIZES), ENV, clip), 5)
     plain = make_train(ppo.make(ppo.Config(**SIZES), ENV), 5)
     key = jax.random.key(0)
@@ -88,7 +89,7 @@ def test_an_untrained_drift_clips_as_ppo_does_up_to_the_margin(name, clip):
     log_ratio = jnp.linspace(-1, 1, 41)
     for advantage in (-1.5, 0.5):
         a = jnp.full(41, advantage)
-        found = network.apply(params, log_ratio, a, 0.5)
+        found = network.apply(params, LossInputs(log_ratio, a, 0.5))
         expected = lpo.clipping(log_ratio, a, clip)
         assert clip < np.inf or not expected.any()
         np.testing.assert_allclose(found, jnp.maximum(expected - lpo.MARGIN, 0), atol=1e-6)
@@ -98,31 +99,32 @@ def test_only_the_drift_of_ta_lpo_depends_on_age():
     x, a = jnp.linspace(-1, 1, 11), jnp.full(11, 0.7)
     for name, differs in (("lpo", False), ("ta_lpo", True)):
         network, params = random_drift(FAMILY[name], 3, 1.0)
-        early, late = (network.apply(params, x, a, age) for age in (0.0, 0.9))
+        early, late = (network.apply(params, LossInputs(x, a, age)) for age in (0.0, 0.9))
         assert bool((early != late).any()) == differs
 
 
 def test_at_age_0_ta_lpo_reads_what_lpo_reads():
     x = lpo.features(jnp.linspace(-1, 1, 11), jnp.ones(11))
     network = ta_lpo.Drift(4, 0.2)
-    np.testing.assert_array_equal(network.extra_inputs(x, 0.0), 0)
-    np.testing.assert_array_equal(network.extra_inputs(x, 0.25), 0.25 * x)
+    np.testing.assert_array_equal(network.extra_inputs(x, LossInputs(None, None, 0.0)), 0)
+    quarter = network.extra_inputs(x, LossInputs(None, None, 0.25))
+    np.testing.assert_array_equal(quarter, 0.25 * x)
 
 
-def test_the_age_is_the_fraction_of_updates_done():
+def test_the_age_is_the_fraction_of_updates_done_and_at_most_1():
     seen = []
 
-    def drift(_, log_ratio, advantage, age):
-        return age + 0 * log_ratio  # a loss that is the age, less the objective
+    def drift(_, x):
+        return x.age + 0 * x.log_ratio  # a loss that is the age, less the objective
 
     algorithm = lpo.make(lpo.Config(**SIZES), ENV, drift)
     state = algorithm.init(jax.random.key(0), lpo.Hypers(), Task(ENV_PARAMS, jnp.int32(4)))
     step = jax.jit(lambda state, hypers: update(algorithm, state, hypers))
     zero = lpo.Hypers(learning_rate=0.0)  # the objective stays that of the old policy: 0 on average
-    for _ in range(4):
+    for _ in range(6):
         state, metrics = step(state, zero)
         seen.append(float(metrics["policy_loss"]))
-    np.testing.assert_allclose(seen, [0.0, 0.25, 0.5, 0.75], atol=1e-3)
+    np.testing.assert_allclose(seen, [0.0, 0.25, 0.5, 0.75, 1.0, 1.0], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", FAMILY)

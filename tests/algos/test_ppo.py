@@ -54,13 +54,17 @@ def test_the_clipped_surrogate_equals_its_cases():
     ratio = np.array([0.5, 0.9, 1.1, 1.5, 0.5, 1.5])
     advantage = np.array([1.0, 1.0, 1.0, 1.0, -1.0, -1.0])
     expected = -np.array([0.5, 0.9, 1.1, 1.2, -0.8, -1.5])
-    loss = ppo.policy_loss(jnp.log(ratio), jnp.array(advantage), hypers)
+    loss = ppo.policy_loss(ppo.LossInputs(jnp.log(ratio), jnp.array(advantage), 0.0), hypers)
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
 def test_an_infinite_clip_is_the_plain_objective():
     log_ratio, advantage = jnp.array([-3.0, 0.0, 4.0]), jnp.array([2.0, 1.0, -1.5])
-    loss = lambda x: ppo.policy_loss(x, advantage, ppo.Hypers(clip_eps=jnp.inf)).sum()  # noqa: E731
+    hypers = ppo.Hypers(clip_eps=jnp.inf)
+
+    def loss(log_ratio):
+        return ppo.policy_loss(ppo.LossInputs(log_ratio, advantage, 0.0), hypers).sum()
+
     value, slope = jax.value_and_grad(loss)(log_ratio)
     np.testing.assert_allclose(value, -(np.exp(log_ratio) * advantage).sum(), rtol=1e-6)
     np.testing.assert_allclose(slope, -np.exp(log_ratio) * advantage, rtol=1e-6)
@@ -74,11 +78,10 @@ def test_an_infinite_value_clip_is_the_squared_error():
 
 
 def test_the_learning_rate_is_annealed_to_its_end():
-    task = ppo.Task(None, jnp.int32(10))
     hypers = ppo.Hypers(learning_rate=1.0, learning_rate_end=0.2, max_grad_norm=1e9)
     params = {"x": jnp.ones(())}
-    for step, rate in ((0, 1.0), (5, 0.6), (10, 0.2), (15, 0.2)):
-        adam = ppo.optimizer(hypers, task, jnp.int32(step))
+    for age, rate in ((0.0, 1.0), (0.5, 0.6), (1.0, 0.2)):
+        adam = ppo.optimizer(hypers, jnp.float32(age))
         update, _ = adam.update({"x": jnp.float32(1e3)}, adam.init(params))
         np.testing.assert_allclose(update["x"], -rate, rtol=1e-5)
 
@@ -130,8 +133,8 @@ def test_it_trains_on_images(torso):
 def test_a_forks_policy_loss_is_minimised():
     env = Probe(lambda state, action: jnp.where(action == (state.cue > 0), 1, -1))
 
-    def backwards(log_ratio, advantage, hypers):
-        return -ppo.policy_loss(log_ratio, advantage, hypers)
+    def backwards(x, hypers):
+        return -ppo.policy_loss(x, hypers)
 
     run = jax.jit(make_train(ppo.make(SMALL, env, policy_loss=backwards), 60))
     _, metrics = run(jax.random.key(0), FAST, Params())

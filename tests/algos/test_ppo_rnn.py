@@ -7,6 +7,8 @@ import pytest
 
 from algos import ppo, ppo_rnn
 from purejaxrl.algorithm import Task, make_train
+from purejaxrl.parts import networks
+from purejaxrl.parts.recurrent import GRU
 from tests.algos.probes import Params, Probe
 
 CONFIG = ppo_rnn.Config(num_envs=16, num_steps=16, num_minibatches=2, hidden=(16,), memory_size=16)
@@ -32,8 +34,7 @@ def test_it_solves_what_a_policy_without_memory_cannot():
 
 
 def network(size=4):
-    torso = ppo_rnn.networks.torso("mlp", (8,), "tanh")
-    return ppo_rnn.ActorCritic(torso, size, ppo_rnn.networks.spaces.Discrete(2))
+    return ppo_rnn.ActorCritic(networks.MLP((8,)), GRU(size), networks.spaces.Discrete(2))
 
 
 def test_memory_is_cleared_before_a_first_observation_and_only_then():

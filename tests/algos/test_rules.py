@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from algos import lpg, ppo, ta_lpg
+from algos.ppo import LossInputs
 from algos.rules import (
     FOLDER,
     KINDS,
@@ -219,9 +220,9 @@ def test_a_drift_that_began_without_a_clip_restrains_large_ratios(name):
     """At the end of life a good action costs something where its ratio is 1.5, as with PPO."""
     rule = load_rule(name)
     assert rule.config.drift_clip == np.inf
+    inputs = LossInputs(jnp.log(jnp.array([1.5])), jnp.ones(1), 1.0)
     drift, start = (
-        one.network.apply(one.params, jnp.log(jnp.array([1.5])), jnp.ones(1), 1.0)
-        for one in (rule, rule.untrained(jax.random.key(0)))
+        one.network.apply(one.params, inputs) for one in (rule, rule.untrained(jax.random.key(0)))
     )
     assert start == 0 and drift > 0.1
 

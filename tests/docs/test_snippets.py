@@ -3,7 +3,6 @@
 `SHORTER` replaces what makes a snippet long. A text of it that no page has any more is an error.
 """
 
-import jax
 import pytest
 
 from tests.docs.pages import PAGES, blocks, name
@@ -18,13 +17,16 @@ SHORTER: dict[str, dict[str, str]] = {
         "num_updates=100": "num_updates=8",
     },
     "docs/environments.md": {"num_updates=100": "num_updates=2"},
-    "docs/forking.md": {"976": "2", "seeds(8)": "seeds(1)"},
-    "docs/lpg.md": {
-        "num_updates=250": "num_updates=2",
+    "docs/lpg.md": {"num_updates=250": "num_updates=2"},
+    "docs/meta.md": {
         "num_agents=16": "num_agents=2",
-        "num_envs=16": "num_envs=2",
-        "seeds(2), hypers, env_params": "seeds(1), hypers, env_params",
+        "num_envs=16), env": "num_envs=2), env",
+        "seeds(2)": "seeds(1)",
         "members, 500": "members, 2",
+        "num_pairs=16": "num_pairs=2",
+        "num_envs=16, num_steps=64": "num_envs=2, num_steps=8",
+        "jnp.int32(100)": "jnp.int32(2)",
+        "members, 50,": "members, 2,",
     },
     "docs/plr.md": {
         "num_envs=32, num_steps=256": "num_envs=2, num_steps=8",
@@ -35,23 +37,8 @@ SHORTER: dict[str, dict[str, str]] = {
         "seeds(10)": "seeds(1)",
         "env_params), 97": "env_params), 2",
     },
-    "docs/ta_lpg.md": {
-        "num_pairs=16": "num_pairs=2",
-        "num_envs=16, num_steps=64": "num_envs=2, num_steps=8",
-        "jnp.int32(100)": "jnp.int32(2)",
-        "seeds(2)": "seeds(1)",
-        "members, 50": "members, 2",
-    },
 }
 PYTHON = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
-
-
-@pytest.fixture(autouse=True)
-def compile_quickly():
-    """Compiling is all that these tests spend time on: leave most of XLA's optimisations out."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def shorten(code: str, shorter: dict[str, str]) -> str:

@@ -16,8 +16,8 @@ from purejaxrl.ued.curriculum import fixed
 
 
 def loss_with(coefficient):
-    def loss(log_ratio, advantage, hypers):
-        return coefficient * advantage
+    def loss(x, hypers):
+        return coefficient * x.advantage
 
     return loss
 

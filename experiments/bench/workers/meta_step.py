@@ -83,7 +83,7 @@ def meta_step(learner, hypers):
     """Compile a chunk of the runner; return a function that runs it, compile seconds, and MB."""
     population = populate(seeds(1), hypers, ())
     plan = chunk.plan_for(learner, population)
-    carry = chunk.place(learner, plan, chunk.start(learner, population), META_STEPS)
+    carry = chunk.start(learner, population, plan, META_STEPS)
     began = time.perf_counter()
     program = chunk.compile_chunk(learner, population, plan, META_STEPS, carry)
     compile_s = time.perf_counter() - began

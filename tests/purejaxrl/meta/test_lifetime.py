@@ -20,8 +20,8 @@ def test_the_return_of_a_life_is_that_of_its_last_policy():
 
     @jax.jit
     def final_return(horizon):
-        task = Task(params, horizon)
-        return train_and_evaluate(agent, env, key, hypers, task, num_episodes=8, max_steps=300)
+        one = jax.tree.map(lambda x: jnp.asarray(x)[None], (key, hypers, Task(params, horizon)))
+        return train_and_evaluate(agent, env, *one, num_episodes=8, max_steps=300)[0]
 
     for horizon in (1, 4):  # one program for all
         state, _ = jax.jit(make_train(agent, horizon))(init_key, hypers, params)

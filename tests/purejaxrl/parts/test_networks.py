@@ -124,8 +124,8 @@ def test_a_cnn_reads_every_pixel():
 
 
 def test_a_torso_is_built_by_kind():
-    assert networks.torso("mlp", (4,), "relu") == MLP((4,), "relu")
-    assert networks.torso("cnn", (4,), "tanh") == CNN((4,), "tanh")
+    assert networks.build_torso("mlp", (4,), "relu") == MLP((4,), "relu")
+    assert networks.build_torso("cnn", (4,), "tanh") == CNN((4,), "tanh")
 
 
 def test_a_torso_that_suits_the_observations_is_accepted():

@@ -22,10 +22,10 @@ def damage(folder) -> None:
 @pytest.mark.parametrize("stage", ["arrays", "manifest", "move"])
 def test_a_failed_save_of_a_series_leaves_its_checkpoints_intact(tmp_path, monkeypatch, stage):
     series = Series(tmp_path, keep_last=1)
-    series.save(1, tree(fill=1.0), 0.0, {})
+    series.save(1, tree(fill=1.0), {})
     fail_at(monkeypatch, stage, series.path(2))
     with pytest.raises(CheckpointError):
-        series.save(2, tree(fill=2.0), 9.0, {})
+        series.save(2, tree(fill=2.0), {})
     monkeypatch.undo()
     assert series.updates() == [1]
     assert_equal(series.load_latest(tree(), warn=pytest.fail)[0], tree(fill=1.0))
@@ -36,45 +36,39 @@ def test_a_save_that_was_killed_is_ignored_and_can_be_made_again(tmp_path, monke
         raise SystemExit
 
     series = Series(tmp_path)
-    series.save(1, tree(fill=1.0), 0.0, {})
+    series.save(1, tree(fill=1.0), {})
     monkeypatch.setattr(checkpoint, "write_atomically", killed)
     with pytest.raises(SystemExit):
-        series.save(2, tree(fill=2.0), 0.0, {})
+        series.save(2, tree(fill=2.0), {})
     monkeypatch.undo()
     assert any(path.name.endswith(".partial") for path in tmp_path.iterdir())
     assert series.updates() == [1]
     assert_equal(series.load_latest(tree(), warn=pytest.fail)[0], tree(fill=1.0))
-    series.save(2, tree(fill=3.0), 0.0, {})
+    series.save(2, tree(fill=3.0), {})
     assert_equal(series.load_latest(tree(), warn=pytest.fail)[0], tree(fill=3.0))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0000000001", "0000000002"]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A series of five: the second has the best score, the last has none."""
-    series = Series(tmp_path_factory.mktemp("series"), keep_last=2)
-    for update, score in [(1, 0.0), (2, 7.0), (5, -1.0), (10, 3.0), (100, float("nan"))]:
-        series.save(update, tree(fill=update), score, {"steps": 10 * update})
+    """A series of five checkpoints, of which the last three are kept."""
+    series = Series(tmp_path_factory.mktemp("series"), keep_last=3)
+    for update in (1, 2, 5, 10, 100):
+        series.save(update, tree(fill=update), {"steps": 10 * update})
     return series
 
 
 @pytest.fixture
 def series(made, tmp_path):
     """A copy of the series, to damage."""
-    return Series(shutil.copytree(made.folder, tmp_path / "series"), keep_last=2)
+    return Series(shutil.copytree(made.folder, tmp_path / "series"), keep_last=3)
 
 
-def test_a_series_keeps_the_last_and_the_best(series):
-    assert series.updates() == [2, 10, 100]
-    assert series.best() == 2
-    assert_equal(load(series.path(2), tree())[0], tree(fill=2))
-
-
-def test_a_new_best_takes_the_old_ones_place(series):
-    series.save(101, tree(), 8.0, {})
-    assert series.best() == 101
-    series.save(102, tree(), 1.0, {})
-    assert series.updates() == [101, 102]
+def test_a_series_keeps_the_last(series):
+    assert series.updates() == [5, 10, 100]
+    assert_equal(load(series.path(5), tree())[0], tree(fill=5))
+    series.save(101, tree(), {})
+    assert series.updates() == [10, 100, 101]
 
 
 def test_the_latest_is_loaded_with_its_info(series):
@@ -98,36 +92,22 @@ def test_only_damaged_checkpoints_are_an_error(series):
     for update in series.updates():
         damage(series.path(update))
     said = []
-    with pytest.raises(CheckpointError, match=r"none of \[2, 10, 100\] can be used"):
+    with pytest.raises(CheckpointError, match=r"none of \[5, 10, 100\] can be used"):
         series.load_latest(tree(), said.append)
     assert len(said) == 3
-
-
-def test_a_checkpoint_without_a_manifest_is_not_the_best(series):
-    (series.path(2) / checkpoint.MANIFEST).unlink()
-    assert series.best() == 10
 
 
 def test_other_files_are_ignored(series):
     (series.folder / ".0000000200.partial" / "tree").mkdir(parents=True)
     (series.folder / "notes").mkdir()
-    assert series.updates() == [2, 10, 100]
+    assert series.updates() == [5, 10, 100]
     assert series.load_latest(tree(), warn=pytest.fail)[1]["update"] == 100
 
 
-def test_an_empty_or_missing_series_has_no_latest_and_no_best(tmp_path):
+def test_an_empty_or_missing_series_has_no_latest(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
         assert Series(folder).load_latest(tree(), warn=pytest.fail) is None
-        assert Series(folder).best() is None
         assert Series(folder).updates() == []
-
-
-def test_no_scores_means_no_best(tmp_path):
-    series = Series(tmp_path, keep_last=1)
-    for update in (1, 2):
-        series.save(update, {"x": jnp.zeros(1)}, float("nan"), {})
-    assert series.best() is None
-    assert series.updates() == [2]
 
 
 @pytest.mark.parametrize("keep_last", [0, -1])

@@ -4,8 +4,8 @@ import pytest
 
 from algos import ppo
 from purejaxrl.running import commandline, record
-from purejaxrl.running.commandline import parse, plan_runs, updates_for, with_kept_words
-from purejaxrl.running.runner import RunOptions
+from purejaxrl.running.commandline import parse, plan_runs, with_kept_words
+from purejaxrl.running.options import RunOptions, updates_for
 from tests.purejaxrl.test_launch import Settings, build
 
 SWEEP = ["--hypers.gamma", "0.9,0.99", "--agent.num-envs", "2"]

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from purejaxrl.running import checkpoint, metrics
-from purejaxrl.running.metrics import MetricsError, MetricsStore, read_metrics, tabulate
+from purejaxrl.running.metrics import MetricsError, MetricsStore, read_metrics
+from purejaxrl.running.tables import tabulate
 from tests.purejaxrl.running.damage import files, flip, full_disk
 
 CHUNK = 4
@@ -18,7 +19,7 @@ ROWS = ({"seed": 0, "gamma": 0.5}, {"seed": 1, "gamma": None})
 def table(first: int, chunk: int = CHUNK):
     updates = np.arange(first, first + chunk)
     values = np.stack([updates + 0.5, -updates]).astype(np.float32)
-    return tabulate(ROWS, {"return": values, "alive": values >= 0}, first)
+    return tabulate(ROWS, {"return": values, "alive": values >= 0}, updates + 1)
 
 
 def store_of(out, chunks: int, chunk: int = CHUNK) -> MetricsStore:
@@ -131,7 +132,7 @@ def test_a_missing_part_is_reported_by_its_updates(out, part, missing):
 def test_a_missing_last_part_is_reported_if_a_checkpoint_is_newer(out):
     files(out)[-1].unlink()
     assert_holds(out, 104)  # as after a kill: the run had not come further
-    checkpoint.Series(out / "checkpoints").save(108, {"x": np.zeros(1)}, 0.0, {})
+    checkpoint.Series(out / "checkpoints").save(108, {"x": np.zeros(1)}, {})
     with pytest.raises(MetricsError, match="updates 105 to 108 are missing"):
         read_metrics(out)
 

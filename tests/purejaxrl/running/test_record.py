@@ -127,8 +127,8 @@ class Nameless:
         if name:
             self.name = name
 
-    def __call__(self, log_ratio, advantage, hypers):
-        return -log_ratio * advantage
+    def __call__(self, x, hypers):
+        return -x.log_ratio * x.advantage
 
 
 def test_a_run_of_an_unnamed_part_trains_is_announced_and_is_not_resumed(tmp_path):

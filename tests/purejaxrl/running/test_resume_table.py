@@ -44,8 +44,8 @@ def on_cart(*, loss=ppo.policy_loss, env=CART, level=CART_PARAMS, rows=None, hyp
 def loss_with(coefficient):
     """A loss with a coefficient."""
 
-    def loss(log_ratio, advantage, hypers):
-        return coefficient * log_ratio * advantage
+    def loss(x, hypers):
+        return coefficient * x.log_ratio * x.advantage
 
     return loss
 
@@ -54,8 +54,8 @@ class Loss:
     def __init__(self, coefficient):
         self.coefficient = coefficient
 
-    def __call__(self, log_ratio, advantage, hypers):
-        return self.coefficient * log_ratio * advantage
+    def __call__(self, x, hypers):
+        return self.coefficient * x.log_ratio * x.advantage
 
 
 class Limited(Wrapper):
@@ -178,8 +178,8 @@ OTHER_RUNS = {
     ),
     "callable object": (lambda: on_cart(loss=Loss(1.0)), lambda: on_cart(loss=Loss(2.0))),
     "lambda": (
-        lambda: on_cart(loss=lambda r, a, h: -r * a),
-        lambda: on_cart(loss=lambda r, a, h: -2 * r * a),
+        lambda: on_cart(loss=lambda x, h: -x.log_ratio * x.advantage),
+        lambda: on_cart(loss=lambda x, h: -2 * x.log_ratio * x.advantage),
     ),
     "rule": (lambda: by_rule(0.0), lambda: by_rule(1e-3)),
     "drift": (lambda: by_drift(0.0), lambda: by_drift(1e-3)),
@@ -240,14 +240,14 @@ def test_another_run_is_told_apart_by_name(case):
 
 
 EDITED = """
-def loss(log_ratio, advantage, hypers):
+def loss(x, hypers):
     {docstring}
-    return -log_ratio * advantage
+    return -x.log_ratio * x.advantage
 
 def make(coefficient):
-    def inner(log_ratio, advantage, hypers):
+    def inner(x, hypers):
         {docstring}
-        return -coefficient * log_ratio * advantage  {comment}
+        return -coefficient * x.log_ratio * x.advantage  {comment}
     return inner
 """
 
@@ -278,10 +278,10 @@ SAME_RUNS = {
     ),
     "equal object made again": (lambda: on_cart(loss=Loss(2.0)), lambda: on_cart(loss=Loss(2.0))),
     "layout of a lambda": (
-        lambda: on_cart(loss=lambda r, a, h: -r * a),
+        lambda: on_cart(loss=lambda x, h: -x.log_ratio * x.advantage),
         lambda: on_cart(
-            loss=lambda r, a, h: (
-                -r * a  # a remark
+            loss=lambda x, h: (
+                -x.log_ratio * x.advantage  # a remark
             )
         ),
     ),

@@ -20,6 +20,7 @@ from purejaxrl.algorithm import Task, update
 from purejaxrl.parts.wrappers import Wrapper
 from purejaxrl.running import runner
 from purejaxrl.running.checkpoint import CheckpointError
+from purejaxrl.running.estimate import estimate
 from purejaxrl.running.metrics import MetricsStore, read_metrics
 from purejaxrl.running.population import grid, populate, seeds
 from purejaxrl.running.runner import RunOptions, run
@@ -226,8 +227,8 @@ def test_keys_are_never_reused():
 
 def test_memory_does_not_grow_with_the_number_of_updates(tmp_path):
     options = runner.RunOptions(str(tmp_path), chunk=4)
-    short = runner.estimate(PPO, population(), 10, options).num_bytes
-    assert runner.estimate(PPO, population(), 10_000, options).num_bytes == short
+    short = estimate(PPO, population(), 10, options).num_bytes
+    assert estimate(PPO, population(), 10_000, options).num_bytes == short
 
 
 def test_a_used_folder_is_not_touched_without_resume(tmp_path):
@@ -249,8 +250,8 @@ def test_another_setting_is_refused_by_name(tmp_path):
 def test_another_environment_or_loss_is_refused_by_name(tmp_path):
     train(tmp_path / "run", 2)
 
-    def forked(log_ratio, advantage, hypers):
-        return -log_ratio * advantage
+    def forked(x, hypers):
+        return -x.log_ratio * x.advantage
 
     options = RunOptions(str(tmp_path / "run"), resume=True, progress=False)
     for algorithm, now in (

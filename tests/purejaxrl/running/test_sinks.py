@@ -7,15 +7,15 @@ import warnings
 import numpy as np
 import pytest
 
-from purejaxrl.running.metrics import tabulate
 from purejaxrl.running.sinks import DroppableSink, TensorBoardSink, WandbSink
+from purejaxrl.running.tables import tabulate
 
 ROWS = ({"seed": 0, "gamma": 0.5}, {"seed": 1, "gamma": 0.5})
 VALUES = np.array([[1.0, 2.0], [30.0, np.nan]], np.float32)
 
 
 def chunk(first: int = 0):
-    return tabulate(ROWS, {"return": VALUES, "alive": VALUES > 0}, first)
+    return tabulate(ROWS, {"return": VALUES, "alive": VALUES > 0}, first + np.array([1, 2]))
 
 
 class FakeRun:

@@ -1,0 +1,96 @@
+"""How to run, as against what to run; and for how long."""
+
+import dataclasses
+from pathlib import Path
+
+from purejaxrl.running.logs import console
+from purejaxrl.validation import COUNT, is_count, require, require_count
+
+MAX_UPDATES = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How to run, as against what to run.
+
+    None of it changes a result, but for the last bit of sums where `group` is 1 or `only` is set:
+    one member alone is another matrix product than several. `run.json` records the group.
+    """
+
+    out: str = "results/run"
+    """Folder for metrics, checkpoints and plots."""
+    resume: bool = False
+    """Continue the run in OUT with the command line kept there, or extend a finished one; start it
+    if there is none."""
+    chunk: int = 16
+    """Updates between two looks of the host: progress, metrics, signals."""
+    log_every: int = 1
+    """Updates that are averaged into one row of metrics; it divides `chunk` and `eval_every`."""
+    checkpoint_every: int = 16
+    """Chunks between checkpoints; there is always one at the end."""
+    keep_last: int = 2
+    """Checkpoints to keep."""
+    eval_every: int | None = None
+    """Updates between evaluations on new episodes; by default a twentieth of the run; 0 turns them
+    off. Curves, final scores and best policies are those of the evaluations."""
+    eval_episodes: int = 16
+    """Episodes of an evaluation."""
+    eval_greedy: bool = False
+    """Evaluate the most likely actions rather than sampled ones."""
+    group: int | None = None
+    """Members that a device vmaps at a time; by default 8 on a CPU, all on an accelerator."""
+    progress: bool = True
+    """Show progress."""
+    only: str = ""
+    """Train only the member of this name, alone, from the key it has in the whole population."""
+    tensorboard: bool = False
+    """Also write metrics for TensorBoard, to OUT/tensorboard."""
+    wandb: str = ""
+    """Also log metrics to this Weights & Biases project."""
+    dry_run: bool = False
+    """Only say what would run: members, steps, memory, and an estimate of the time."""
+
+    def __post_init__(self):
+        require_count(self, "chunk", "log_every", "checkpoint_every", "keep_last", "eval_episodes")
+        valid = self.eval_every in (None, 0) or is_count(self.eval_every)
+        require(valid, self, "eval_every", f"{COUNT}, 0, or None")
+        for name in ("chunk", "eval_every"):
+            divides = (getattr(self, name) or 0) % self.log_every == 0
+            require(divides, self, name, f"a multiple of log_every = {self.log_every}")
+        require(self.group is None or is_count(self.group), self, "group", f"{COUNT}, or None")
+        require(bool(self.out), self, "out", "the name of a folder")
+
+    def evaluation_interval(self, num_updates: int) -> int:
+        """Return the number of updates between evaluations in a run of this length."""
+        if self.eval_every is not None:
+            return self.eval_every
+        rows = -(-num_updates // self.log_every)
+        return max(1, rows // 20) * self.log_every
+
+    @property
+    def folder(self) -> Path:
+        """OUT as a path, `~` expanded."""
+        return Path(self.out).expanduser()
+
+
+def updates_for(total_steps: float, steps_per_update: int) -> int:
+    """How many updates make this many environment steps, rounded down.
+
+    Raises:
+        ValueError: if that is less than one, or more than fit an int32.
+    """
+    longest = MAX_UPDATES * steps_per_update
+    if not steps_per_update <= total_steps <= longest:  # also refuses NaN
+        raise ValueError(
+            f"total_steps: {total_steps:g} is not valid; it must be a number from "
+            f"{steps_per_update:,}, the environment steps of one update, to {longest:.3g}"
+        )
+    updates = int(total_steps) // steps_per_update
+    if updates * steps_per_update != total_steps:
+        console.print(
+            f"total_steps: {total_steps:,.0f} is rounded down to {updates * steps_per_update:,}, "
+            f"{updates:,} updates of {steps_per_update:,} steps",
+            markup=False,
+            highlight=False,
+        )
+    return updates
