@@ -28,7 +28,7 @@ from purejaxrl.meta.base import SampleLifetime
 from purejaxrl.meta.gradient import Hypers
 from purejaxrl.parts import networks, torsos
 from purejaxrl.ued.curriculum import Replay, SampleLevel, replay
-from purejaxrl.ued.scores import Score, algorithmic_regret
+from purejaxrl.ued.scores import Score, algorithmic_regret, fields_read
 from purejaxrl.validation import require, require_count
 
 
@@ -78,7 +78,8 @@ def make(
         env: gymnax 1.x environment.
         sample_level: draws a new level.
         sample_lifetime: draws the length of a life.
-        score: scores a level, as in `ued/scores.py`; antagonists train only for algorithmic regret.
+        score: scores a level, as in `ued/scores.py`; antagonists train only for a score that reads
+            their returns.
 
     Raises:
         ValueError: if the torso cannot read the observations, actions are not discrete, or a life
@@ -102,12 +103,11 @@ def make(
         networks.readout(space, torso, 1),
         init_theta=partial(lpg.init_rule, config=agent),
         insert=lpg.with_rule,
-        curriculum=replay(sample_level, config.capacity),
+        curriculum=replay(sample_level, score, config.capacity),
         sample_lifetime=sample_lifetime,
         assessment=Assessment(
-            score,
             env,
-            antagonist if score is algorithmic_regret else None,
+            antagonist if "antagonist_returns" in fields_read(score) else None,
             config.num_episodes,
             slots=config.slots,
         ),

@@ -69,20 +69,20 @@ class Drift(nn.Module):
     clip: float
 
     @nn.compact
-    def __call__(self, x: LossInputs) -> jax.Array:  # noqa: D102
-        inputs = features(x.log_ratio, x.advantage)
-        inputs = jnp.concatenate([inputs, self.extra_inputs(inputs, x)], axis=-1)
-        hidden = jnp.tanh(nn.Dense(self.width, use_bias=False)(inputs))
+    def __call__(self, inputs: LossInputs) -> jax.Array:  # noqa: D102
+        x = features(inputs.log_ratio, inputs.advantage)
+        x = jnp.concatenate([x, self.extra_inputs(x, inputs.age)], axis=-1)
+        hidden = jnp.tanh(nn.Dense(self.width, use_bias=False)(x))
         readout = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros)
         learned = readout(hidden)[..., 0]
-        return nn.relu(clipping(x.log_ratio, x.advantage, self.clip) + learned - MARGIN)
+        return nn.relu(clipping(inputs.log_ratio, inputs.advantage, self.clip) + learned - MARGIN)
 
-    def extra_inputs(self, features: jax.Array, x: LossInputs) -> jax.Array:
-        """Return what a fork's drift also reads, `[..., any]`, given the features `[..., 8]`: none.
+    def extra_inputs(self, x: jax.Array, age: jax.Array) -> jax.Array:
+        """Return what a fork's drift also reads, `[..., any]`, given the inputs `[..., 8]`: none.
 
-        It must be 0 where they are 0, at the old policy.
+        They must be 0 where `x` is 0, at the old policy.
         """
-        return features[..., :0]
+        return x[..., :0]
 
 
 def clipping(log_ratio: jax.Array, advantage: jax.Array, clip_eps: float) -> jax.Array:

@@ -56,6 +56,6 @@ def by_evolution(
         env,
         init_theta=partial(lpg.init_rule, config=agent),
         insert=lpg.with_rule,
-        sample_level=env.sample_level,
+        curriculum=uniform(env.sample_level),
         sample_lifetime=sample_lifetime,
     )

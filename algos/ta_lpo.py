@@ -11,7 +11,6 @@ import jax
 
 from algos import lpo
 from algos.lpo import Hypers, init_drift, make, with_drift
-from algos.ppo import LossInputs
 
 __all__ = ["Config", "Hypers", "init_drift", "make", "with_drift"]
 
@@ -19,9 +18,9 @@ __all__ = ["Config", "Hypers", "init_drift", "make", "with_drift"]
 class Drift(lpo.Drift):
     """LPO's drift with twice the inputs."""
 
-    def extra_inputs(self, features: jax.Array, x: LossInputs) -> jax.Array:
-        """Return the features, times n/N."""
-        return x.age * features
+    def extra_inputs(self, x: jax.Array, age: jax.Array) -> jax.Array:
+        """Return (n/N) x."""
+        return age * x
 
 
 @dataclass(frozen=True)

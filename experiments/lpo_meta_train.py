@@ -29,6 +29,7 @@ from purejaxrl.launch import Experiment, Job, RunFlags, launch, updates_for
 from purejaxrl.meta import evolution
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
+from purejaxrl.ued.curriculum import uniform
 from purejaxrl.validation import require_count, require_known
 
 DRIFTS = {"lpo": lpo.Config, "ta_lpo": ta_lpo.Config}
@@ -80,7 +81,7 @@ def build(settings: Settings) -> Job:
         env,
         init_theta=partial(lpo.init_drift, config=agent),
         insert=lpo.with_drift,
-        sample_level=lambda key: env_params,
+        curriculum=uniform(lambda key: env_params),
         sample_lifetime=lambda key: lifetime,
     )
     return Job(learner, (), settings.generations)

@@ -25,11 +25,12 @@ from purejaxrl.running.runner import RunOptions
 from tests.helpers import CONFIG, ENV, PPO
 
 FOLDER = Path(__file__).parents[1] / "experiments"
-HELPERS = {"maze_held_out"}
 MODULES = {"envs": "envs", "watch": "purejaxrl.study.watch"}  # what `python -m` runs
 OF_STUDENTS = r"it must be one of l1, learnability, maxmc, pvl, random"
 DISCRETE = r"'Pendulum-v1' is not valid: action_space: Box\(1,\) .* must be Discrete"
 NO_FOLDER = r"out: .* is not valid; it must be a folder to write to"
+
+PLR = "--curriculum plr"
 
 COMMANDS = [
     ("envs", "nothing", r"unknown environment 'nothing'; did you mean: chain-long"),
@@ -97,14 +98,15 @@ COMMANDS = [
     ("lpo_meta_train", "--env Cartpole", r"unknown environment 'Cartpole'"),
     ("lpo_meta_train", "--env gridworld-small --total-steps nan", r"total_steps: nan is not valid"),
     ("lpo_meta_train", "--hypers.std 0", r"Hypers.std: 0.0 is not valid"),
-    ("maze_accel", "--score regret", rf"Settings.score: 'regret' is not valid; {OF_STUDENTS}"),
-    ("maze_accel", "--num-edits 0", r"Settings.num_edits: 0 is not valid"),
-    ("maze_accel", "--max-walls -1", r"max_walls: -1 is not valid"),
-    ("maze_dr", "--max-walls 1000", r"max_walls: 1000 is not valid"),
-    ("maze_dr", "--total-steps nan", r"total_steps: nan is not valid"),
-    ("maze_plr", "--score regret", rf"Settings.score: 'regret' is not valid; {OF_STUDENTS}"),
-    ("maze_plr", "--learner.capacity 8", r"Config.capacity: 8 is not valid"),
-    ("maze_plr", "--hypers.replay.temperature 0", r"Replay.temperature: 0.0 is not valid"),
+    ("maze", "--curriculum acel", r"unknown curriculum 'acel'; did you mean: accel"),
+    ("maze", "--max-walls 1000", r"max_walls: 1000 is not valid"),
+    ("maze", "--total-steps nan", r"total_steps: nan is not valid"),
+    ("maze", "--learner.score l1", r"Unrecognized options: --learner.score"),
+    ("maze", f"{PLR} --learner.score regret", rf"score: 'regret' is not valid; {OF_STUDENTS}"),
+    ("maze", f"{PLR} --learner.capacity 8", r"capacity: 8 is not valid; .* >= 32"),
+    ("maze", f"{PLR} --hypers.curriculum.temperature 0", r"Replay.temperature: 0.0 is not valid"),
+    ("maze", "--curriculum accel --learner.num-edits 0", r"Accel.num_edits: 0 is not valid"),
+    ("maze", "--curriculum accel --max-walls -1", r"max_walls: -1 is not valid"),
     ("objective_atlas", "--objectives", r"Settings.objectives: \(\) is not valid"),
     ("objective_atlas", "--objectives lpo lpo", r"Settings.labels: \(\) is not valid"),
     ("objective_atlas", "--objectives ppo", r"unknown rule 'ppo'"),
@@ -196,7 +198,7 @@ def without_training(monkeypatch):
 
 
 def test_there_is_a_bad_command_line_for_every_experiment():
-    experiments = {path.stem for path in FOLDER.glob("*.py")} - HELPERS
+    experiments = {path.stem for path in FOLDER.glob("*.py")}
     assert {name for name, _, _ in COMMANDS} == experiments | MODULES.keys()
 
 

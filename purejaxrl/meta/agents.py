@@ -17,7 +17,12 @@ from purejaxrl.meta.metrics import masked_mean
 from purejaxrl.meta.sharding import gather_agents, local_agents
 from purejaxrl.parts.returns import ValueEstimates
 from purejaxrl.ued.buffer import NOT_KEPT, Visits
-from purejaxrl.ued.curriculum import Curriculum, Draw
+from purejaxrl.ued.curriculum import (
+    Chosen,
+    Curriculum,
+    check_curriculum_hypers,
+    require_curriculum,
+)
 from purejaxrl.validation import require
 
 
@@ -74,12 +79,17 @@ def with_in_place(setup: AgentSetup, agents: Agent, written: list) -> Agent:
     return agents
 
 
-def check_setup(setup: AgentSetup) -> None:
+def check_setup(setup: AgentSetup, num_agents: int) -> None:
     """Raise a ValueError unless the parts fit each other."""
-    inner, antagonist = setup.inner, setup.antagonist
+    inner, antagonist, assessment = setup.inner, setup.antagonist, setup.assessment
     require_fit("inner", inner, "a meta-gradient", "num_envs", "steps_per_update", "log_prob")
-    if setup.curriculum.reads_scores != (setup.assessment is not None):
-        raise ValueError("assessment: there must be one if, and only if, the curriculum reads it")
+    if (setup.curriculum.score is None) != (assessment is None):
+        raise ValueError(
+            "assessment: there must be one if, and only if, the curriculum has a score"
+        )
+    learner = "a meta-gradient" if antagonist else "a meta-gradient without antagonists"
+    provided = assessment.provided if assessment else ()
+    require_curriculum(setup.curriculum, learner, num_agents, provided)
     if antagonist and antagonist.steps_per_update != inner.steps_per_update:
         raise ValueError(
             f"antagonist: {antagonist.steps_per_update} steps per update are not valid; it must "
@@ -88,21 +98,22 @@ def check_setup(setup: AgentSetup) -> None:
     check_lifetime(setup.sample_lifetime)
 
 
-def init_agent(setup: AgentSetup, key: jax.Array, theta: Any, hypers: Any, draw: Draw) -> Agent:
-    """Begin a life on a level that the curriculum drew; `hypers` are the meta-learner's."""
+def init_agent(setup: AgentSetup, key: jax.Array, theta: Any, hypers: Any, chosen: Chosen) -> Agent:
+    """Begin a life on a level that the curriculum chose; `hypers` are the meta-learner's."""
     life_key, state_key, critic_key, antagonist_key = jax.random.split(key, 4)
-    task = Task(draw.levels, setup.sample_lifetime(life_key))
+    task = Task(chosen.level, setup.sample_lifetime(life_key))
     state = setup.inner.init(state_key, setup.insert(theta, hypers.agent), task)
     obs = state.interaction.obs
     critic = critics.init(setup.critic, critic_key, obs, hypers.critic_learning_rate)
     antagonist = ()
     if setup.antagonist:
         antagonist = setup.antagonist.init(antagonist_key, hypers.antagonist, task)
-    return Agent(state, critic, antagonist, draw.slot, draw.best_return, jnp.float32(jnp.nan))
+    return Agent(state, critic, antagonist, chosen.slot, chosen.best_return, jnp.float32(jnp.nan))
 
 
 def init_agents(
     setup: AgentSetup,
+    curriculum_key: jax.Array,
     levels_key: jax.Array,
     agents_key: jax.Array,
     theta: Any,
@@ -120,13 +131,15 @@ def init_agents(
     require(hypers.agent is not None, hypers, "agent", "the inner algorithm's hyperparameters")
     complete = setup.antagonist is None or hypers.antagonist is not None
     require(complete, hypers, "antagonist", "the antagonist's hyperparameters")
-    curriculum_state, draws = setup.curriculum.sample(
-        levels_key, setup.curriculum.init(), hypers.curriculum, jnp.ones(num_agents, bool)
+    check_curriculum_hypers(setup.curriculum, hypers)
+    curriculum_state = setup.curriculum.init(curriculum_key, hypers.curriculum, num_agents)
+    curriculum_state, draw = setup.curriculum.sample(
+        levels_key, curriculum_state, hypers.curriculum, jnp.ones(num_agents, bool), None
     )
 
-    def init_staggered(inputs: tuple[jax.Array, jax.Array, Draw]) -> Agent:
-        agent_key, index, draw = inputs
-        agent = init_agent(setup, agent_key, theta, hypers, draw)
+    def init_staggered(inputs: tuple[jax.Array, jax.Array, Chosen]) -> Agent:
+        agent_key, index, chosen = inputs
+        agent = init_agent(setup, agent_key, theta, hypers, chosen)
 
         def stagger(state: Any) -> Any:
             horizon = stagger_horizon(state.task.horizon, index, num_agents)
@@ -136,7 +149,7 @@ def init_agents(
         return agent._replace(state=stagger(agent.state), antagonist=antagonist)
 
     keys = jax.random.split(agents_key, num_agents)
-    inputs = keys, jnp.arange(num_agents), draws
+    inputs = keys, jnp.arange(num_agents), draw.chosen
     return curriculum_state, jax.lax.map(init_staggered, inputs)
 
 
@@ -148,8 +161,8 @@ def score_levels(
     def score(inputs: tuple[Agent, ValueEstimates]) -> tuple[jax.Array, jax.Array]:
         agent, estimates = inputs
         return assess(
-            jax.random.fold_in(agent.state.key, 1), setup.assessment, setup.inner,
-            agent.state, agent.antagonist, estimates, agent.best_return,
+            jax.random.fold_in(agent.state.key, 1), setup.curriculum.score, setup.assessment,
+            setup.inner, agent.state, agent.antagonist, estimates, agent.best_return,
         )  # fmt: skip
 
     scores, best = map_finished(score, (agents, estimates), finished, setup.assessment.slots)
@@ -185,17 +198,17 @@ def replace_finished(
     metrics, curriculum = {}, setup.curriculum
     if setup.assessment:
         visits = score_levels(setup, agents, estimates, finished)
-        curriculum_state = curriculum.report(curriculum_state, visits)
+        curriculum_state = curriculum.report(curriculum_state, hypers.curriculum, visits)
         metrics["score"] = masked_mean(visits.score, visits.finished)
         metrics["replayed"] = masked_mean(1.0 * (visits.slot != NOT_KEPT), visits.finished)
-    curriculum_state, draws = curriculum.sample(
-        key, curriculum_state, hypers.curriculum, gather_agents(finished)
+    curriculum_state, draw = curriculum.sample(
+        key, curriculum_state, hypers.curriculum, gather_agents(finished), None
     )
-    draws = local_agents(draws, finished.shape[0])
+    choices = local_agents(draw.chosen, finished.shape[0])
 
     def replacement(old: Agent, index: jax.Array) -> Agent:
-        draw = jax.tree.map(lambda x: x[index], draws)
-        return init_agent(setup, jax.random.fold_in(old.state.key, 0), theta, hypers, draw)
+        chosen = jax.tree.map(lambda x: x[index], choices)
+        return init_agent(setup, jax.random.fold_in(old.state.key, 0), theta, hypers, chosen)
 
     agents = replace_each(agents, finished, replacement)
     return curriculum_state, agents, metrics | curriculum.metrics(curriculum_state)

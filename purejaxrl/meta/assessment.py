@@ -1,4 +1,4 @@
-"""How the level of a finished life is scored, for a curriculum that reads scores."""
+"""How a finished life is evaluated, so that its level can be scored."""
 
 from typing import Any, NamedTuple
 
@@ -13,14 +13,13 @@ from purejaxrl.ued.scores import LevelOutcome, Score
 
 
 class Assessment(NamedTuple):
-    """What is needed to score a level."""
+    """What a score of levels is computed from."""
 
-    score: Score
-    """One of `ued/scores.py`, or your own."""
     env: Any
     """Where final policies are evaluated: the agents' environment."""
     antagonist: Algorithm | None = None
-    """An algorithm that trains beside each agent, on its level, for as many interactions."""
+    """An algorithm that trains beside each agent, on its level, for as many interactions: for
+    scores that read `antagonist_returns`."""
     num_episodes: int = 16
     """Evaluation episodes of each policy."""
     max_steps: int = 10_000
@@ -29,17 +28,24 @@ class Assessment(NamedTuple):
     """Finished lives that a device scores at a time, until all are scored."""
 
     @property
+    def provided(self) -> frozenset[str]:
+        """The fields of a `LevelOutcome` that it provides."""
+        missing = set() if self.antagonist else {"antagonist_returns"}
+        return frozenset(LevelOutcome._fields) - missing
+
+    @property
     def made_of(self) -> tuple[str, ...]:
         """Names of its parts, as of an `Algorithm`."""
         antagonist = ()
         if self.antagonist:
             antagonist = part_name(self.antagonist.config), *self.antagonist.made_of
-        parts = self.score, self.env, self.num_episodes, self.max_steps, self.slots
+        parts = self.env, self.num_episodes, self.max_steps, self.slots
         return *map(part_name, parts), *antagonist
 
 
 def assess(
     key: jax.Array,
+    score: Score,
     assessment: Assessment,
     agent: Algorithm,
     state: Any,
@@ -51,7 +57,8 @@ def assess(
 
     Args:
         key: typed key.
-        assessment: how to score it.
+        score: one of `ued/scores.py`, or your own.
+        assessment: how to evaluate the life.
         agent: the inner algorithm.
         state: the agent's, at the end of its life.
         antagonist_state: the antagonist's; () without one.
@@ -71,14 +78,12 @@ def assess(
         return jnp.where(played.finished, played.ret, jnp.nan)
 
     returns = play(agent_key, agent, state)
-    if assessment.antagonist is None:
-        antagonist_returns = jnp.full(1, jnp.nan)
-    else:
+    best_return = jnp.fmax(best_return, jnp.nanmax(returns))
+    antagonist_returns = None
+    if assessment.antagonist:
         antagonist_returns = play(antagonist_key, assessment.antagonist, antagonist_state)
-    best_return = jnp.fmax(
-        best_return, jnp.fmax(jnp.nanmax(returns), jnp.nanmax(antagonist_returns))
-    )
+        best_return = jnp.fmax(best_return, jnp.nanmax(antagonist_returns))
     outcome = LevelOutcome(
-        estimates.advantage, estimates.value, returns, best_return, antagonist_returns
+        returns, best_return, estimates.advantage, estimates.value, antagonist_returns
     )
-    return assessment.score(score_key, outcome), best_return
+    return score(score_key, outcome), best_return

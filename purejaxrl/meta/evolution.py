@@ -7,6 +7,8 @@ last policy (Jackson et al. 2024, arXiv 2402.05828, section 4.2; evolution strat
 al. 2017, arXiv 1703.03864). The learner is itself an `Algorithm`, over any inner one.
 
 Candidates are grouped by the length of their lives, because a group lasts as long as its longest.
+A curriculum chooses the levels of the pairs. Scores see the returns of final policies only; the
+score of a level is the mean of its pair's.
 """
 
 from collections.abc import Callable
@@ -34,10 +36,12 @@ from purejaxrl.meta.base import (
     count_lost_steps,
     nan_if_diverged,
 )
-from purejaxrl.meta.lifetime import train_and_evaluate
+from purejaxrl.meta.lifetime import train_and_play
 from purejaxrl.meta.metrics import masked_mean
 from purejaxrl.meta.sharding import AXIS, is_sharded, num_shards, shard_index
-from purejaxrl.ued.curriculum import SampleLevel
+from purejaxrl.ued.buffer import Visits
+from purejaxrl.ued.curriculum import Chosen, Curriculum, check_curriculum_hypers, require_curriculum
+from purejaxrl.ued.scores import LevelOutcome
 from purejaxrl.validation import hyper, require, require_count
 
 
@@ -84,6 +88,8 @@ class Hypers(struct.PyTreeNode):
     """The step size never falls below this."""
     std: float = hyper(0.1, above=0)
     """σ, standard deviation of the candidates."""
+    curriculum: Any = None
+    """The curriculum's hyperparameters, if it has any."""
 
 
 class State(NamedTuple):
@@ -91,6 +97,7 @@ class State(NamedTuple):
 
     params: Any  # θ, the mean
     strategy: Any  # evosax's state
+    curriculum: Any
     task: Task
     key: jax.Array
     step: jax.Array  # int32, generations done
@@ -139,7 +146,7 @@ class Setup(NamedTuple):
     env: Any
     init_theta: InitTheta
     insert: Insert
-    sample_level: SampleLevel
+    curriculum: Curriculum
     sample_lifetime: SampleLifetime
     strategy: MakeStrategy
     shape: ShapeFitness
@@ -152,7 +159,7 @@ def make(
     *,
     init_theta: InitTheta,
     insert: Insert,
-    sample_level: SampleLevel,
+    curriculum: Curriculum,
     sample_lifetime: SampleLifetime,
     strategy: MakeStrategy = open_es,
     shape: ShapeFitness = rank_within_pair,
@@ -169,20 +176,22 @@ def make(
         env: the agents' environment, for evaluation.
         init_theta: draws the first θ.
         insert: puts θ into the agents' hyperparameters.
-        sample_level: draws a level.
+        curriculum: chooses the level of each pair.
         sample_lifetime: draws the length of a life.
         strategy: makes the evolution strategy.
         shape: turns returns into the fitness that the strategy sees.
 
     Raises:
-        ValueError: if a life is shorter than one update.
+        ValueError: if the parts do not fit each other, or a life is shorter than one update.
     """
     require_fit("inner", inner, "evolution", "act", "steps_per_update")
+    provided = {"returns", "best_return"}
+    require_curriculum(curriculum, "evolution", config.num_pairs, provided)
     check_lifetime(sample_lifetime)
     setup = Setup(
-        config, inner, env, init_theta, insert, sample_level, sample_lifetime, strategy, shape
+        config, inner, env, init_theta, insert, curriculum, sample_lifetime, strategy, shape
     )
-    parts = env, init_theta, insert, sample_level, sample_lifetime, strategy, shape
+    parts = env, init_theta, insert, curriculum, sample_lifetime, strategy, shape
     return Algorithm(
         config,
         partial(init, setup),
@@ -190,40 +199,36 @@ def make(
         partial(learn, setup),
         policy=lambda state: state.params,
         vital=vital,
-        agents=AgentsLayout(State(*[PartitionSpec()] * 6), config.num_groups),
+        agents=AgentsLayout(State(*[PartitionSpec()] * 7), config.num_groups),
         made_of=(part_name(inner.config), *inner.made_of, *map(part_name, parts)),
     )
 
 
 def init(setup: Setup, key: jax.Array, hypers: Hypers, task: Task) -> State:
     """Draw the first θ."""
-    theta_key, strategy_key, key = jax.random.split(key, 3)
+    check_curriculum_hypers(setup.curriculum, hypers)
+    theta_key, strategy_key, key, curriculum_key = jax.random.split(key, 4)
     theta = setup.init_theta(theta_key)
     es = setup.strategy(setup.config, hypers, theta)
     state = es.init(strategy_key, theta, es.default_params)
     state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)  # not weak
-    return State(theta, state, task, key, jnp.int32(0), jnp.int32(0))
+    curriculum = setup.curriculum.init(curriculum_key, hypers.curriculum, setup.config.num_pairs)
+    return State(theta, state, curriculum, task, key, jnp.int32(0), jnp.int32(0))
 
 
 def learn(setup: Setup, state: State, hypers: Hypers, _: tuple) -> tuple[State, Metrics]:
-    """Run one generation: draw candidates, evaluate them, and move θ."""
+    """Run one generation: draw candidates and levels, evaluate the candidates, and move θ."""
     config = setup.config
-    ask_key, tell_key, level_key, life_key, pair_key, key = jax.random.split(state.key, 6)
+    keys = jax.random.split(state.key, 7)
+    ask_key, tell_key, level_key, life_key, pair_key, key, score_key = keys
     split = lambda key: jax.random.split(key, config.num_pairs)  # noqa: E731
-    tasks = Task(
-        jax.vmap(setup.sample_level)(split(level_key)),
-        jax.vmap(setup.sample_lifetime)(split(life_key)),
+    curriculum, draw = setup.curriculum.sample(
+        level_key, state.curriculum, hypers.curriculum, jnp.ones(config.num_pairs, bool), None
     )
+    tasks = Task(draw.chosen.level, jax.vmap(setup.sample_lifetime)(split(life_key)))
     es = setup.strategy(config, hypers, state.params)
     candidates, strategy_state = es.ask(ask_key, state.strategy, es.default_params)
-
-    order = jnp.argsort(tasks.horizon)
-    pair = jnp.repeat(order, 2)  # both of a pair side by side, the shortest lives first
-    which = jnp.stack([order, order + config.num_pairs], axis=1).ravel()
-    at = lambda tree, index: jax.tree.map(lambda x: x[index], tree)  # noqa: E731
-    lives = at(candidates, which), hypers, split(pair_key)[pair], at(tasks, pair)
-    fitness = jnp.zeros(config.num_candidates).at[which].set(evaluate_sorted(setup, *lives))
-    fitness = fitness.reshape(2, config.num_pairs)
+    fitness, returns = evaluate_pairs(setup, candidates, hypers, split(pair_key), tasks)
 
     sound = jnp.isfinite(fitness)
     shaped = setup.shape(rank_unsound_last(fitness, sound))
@@ -233,7 +238,29 @@ def learn(setup: Setup, state: State, hypers: Hypers, _: tuple) -> tuple[State, 
     theta = es.get_mean(strategy_state)
     lost_steps = count_lost_steps(state.lost_steps, sound.sum())
     metrics = generation_metrics(setup, fitness, tasks.horizon)
-    return State(theta, strategy_state, state.task, key, state.step + 1, lost_steps), metrics
+    if setup.curriculum.score:
+        visits = score_levels(setup, score_key, draw.chosen, returns)
+        curriculum = setup.curriculum.report(curriculum, hypers.curriculum, visits)
+        metrics["score"] = masked_mean(visits.score, jnp.isfinite(visits.score))
+    state = State(theta, strategy_state, curriculum, state.task, key, state.step + 1, lost_steps)
+    return state, metrics | setup.curriculum.metrics(curriculum)
+
+
+def score_levels(setup: Setup, key: jax.Array, chosen: Chosen, returns: jax.Array) -> Visits:
+    """Score the level of each pair by the mean of its candidates' scores.
+
+    Args:
+        setup: what the evolution is made of.
+        key: typed key.
+        chosen: the levels, leaves `[num_pairs, ...]`.
+        returns: float32 `[2, num_pairs, num_episodes]`; NaN where an episode was cut.
+    """
+    pairs = returns.shape[:2]
+    best = jnp.fmax(chosen.best_return, jnp.nanmax(returns, axis=(0, 2)))
+    outcomes = LevelOutcome(returns, jnp.broadcast_to(best, pairs))
+    scores = jax.vmap(jax.vmap(setup.curriculum.score))(jax.random.split(key, pairs), outcomes)
+    mean = jax.vmap(masked_mean, in_axes=1)(scores, jnp.isfinite(scores))
+    return Visits(chosen.slot, chosen.level, mean, best, jnp.ones(pairs[1], bool))
 
 
 def generation_metrics(setup: Setup, fitness: jax.Array, horizon: jax.Array) -> Metrics:
@@ -256,10 +283,39 @@ def vital(state: State, metrics: Metrics) -> tuple:
     return state.params, nan_if_diverged(state.lost_steps)
 
 
+def evaluate_pairs(
+    setup: Setup, candidates: Any, hypers: Hypers, keys: jax.Array, tasks: Task
+) -> tuple[jax.Array, jax.Array]:
+    """Train and evaluate all candidates.
+
+    Args:
+        setup: what the evolution is made of.
+        candidates: leaves `[2 * num_pairs, ...]`; i and i + num_pairs are a pair.
+        hypers: the evolution's.
+        keys: a key for each pair.
+        tasks: a task for each pair.
+
+    Returns:
+        Fitness, float32 `[2, num_pairs]`, and the returns of the evaluation episodes, float32
+        `[2, num_pairs, num_episodes]`, NaN where an episode was cut.
+    """
+    num_pairs = setup.config.num_pairs
+    order = jnp.argsort(tasks.horizon)
+    pair = jnp.repeat(order, 2)  # both of a pair side by side, the shortest lives first
+    which = jnp.stack([order, order + num_pairs], axis=1).ravel()
+    at = lambda tree, index: jax.tree.map(lambda x: x[index], tree)  # noqa: E731
+    found = evaluate_sorted(setup, at(candidates, which), hypers, keys[pair], at(tasks, pair))
+
+    def unsort(x: jax.Array) -> jax.Array:
+        return jnp.zeros_like(x).at[which].set(x).reshape(2, num_pairs, *x.shape[1:])
+
+    return jax.tree.map(unsort, found)
+
+
 def evaluate_sorted(
     setup: Setup, candidates: Any, hypers: Hypers, keys: jax.Array, tasks: Task
-) -> jax.Array:
-    """Train and evaluate candidates that are sorted by horizon: float32 `[num_candidates]`.
+) -> tuple[jax.Array, jax.Array]:
+    """Evaluate candidates that are sorted by horizon, leaves `[num_candidates, ...]`.
 
     Devices take groups in turn, in the order 0, 1, 1, 0, 0, 1, …, so that all devices get short
     lives and long ones.
@@ -270,16 +326,22 @@ def evaluate_sorted(
     mine = jnp.asarray(turns)[:, shard_index()]
     grouped = lambda x: x.reshape(config.num_groups, config.group, *x.shape[1:])[mine]  # noqa: E731
 
-    def evaluate(group: tuple[Any, jax.Array, Task]) -> jax.Array:
+    def evaluate(group: tuple[Any, jax.Array, Task]) -> tuple[jax.Array, jax.Array]:
         thetas, keys, tasks = group
         agents = jax.vmap(setup.insert, in_axes=(0, None))(thetas, hypers.agent)
-        return train_and_evaluate(
+        played = train_and_play(
             setup.inner, setup.env, keys, agents, tasks,
             num_episodes=config.num_episodes, max_steps=config.max_steps,
         )  # fmt: skip
+        return played.ret.mean(-1), jnp.where(played.finished, played.ret, jnp.nan)
 
-    fitness = jax.lax.map(evaluate, jax.tree.map(grouped, (candidates, keys, tasks)))
+    found = jax.lax.map(evaluate, jax.tree.map(grouped, (candidates, keys, tasks)))
     if is_sharded():
-        fitness = jax.lax.all_gather(fitness, AXIS, axis=1)
-    fitness = fitness.reshape(config.num_groups, config.group)
-    return fitness[turns.ravel()].ravel()  # the same permutation again restores the order
+        found = jax.lax.all_gather(found, AXIS, axis=1, tiled=True)
+
+    def restore_order(x: jax.Array) -> jax.Array:
+        """Apply the same permutation again."""
+        x = x.reshape(config.num_groups, config.group, *x.shape[2:])
+        return x[turns.ravel()].reshape(config.num_candidates, *x.shape[2:])
+
+    return jax.tree.map(restore_order, found)

@@ -132,13 +132,13 @@ def make(
         insert: puts θ into the agents' hyperparameters.
         curriculum: chooses the levels that agents train on.
         sample_lifetime: draws the length of a life.
-        assessment: how levels are scored, for a curriculum that reads scores.
+        assessment: how finished lives are evaluated, for a curriculum that has a score.
 
     Raises:
         ValueError: if the parts do not fit each other, or a life is shorter than one update.
     """
     setup = AgentSetup(inner, critic, insert, curriculum, sample_lifetime, assessment)
-    check_setup(setup)
+    check_setup(setup, config.num_agents)
     parts = critic, init_theta, insert, sample_lifetime
     everywhere = PartitionSpec()
     return Algorithm(
@@ -152,7 +152,7 @@ def make(
             State(*[everywhere] * 2, PartitionSpec(AXIS), *[everywhere] * 5), config.num_agents
         ),
         made_of=(
-            part_name(inner.config), *inner.made_of, *map(part_name, parts), curriculum.name,
+            part_name(inner.config), *inner.made_of, *map(part_name, (*parts, curriculum)),
             *(assessment.made_of if assessment else ()),
         ),
     )  # fmt: skip
@@ -172,9 +172,11 @@ def init(
     task: Task,
 ) -> State:
     """Draw θ, and begin the lives of all agents."""
-    theta_key, levels_key, agents_key, key = jax.random.split(key, 4)
+    theta_key, levels_key, agents_key, key, curriculum_key = jax.random.split(key, 5)
     theta = init_theta(theta_key)
-    levels, agents = init_agents(setup, levels_key, agents_key, theta, hypers, config.num_agents)
+    levels, agents = init_agents(
+        setup, curriculum_key, levels_key, agents_key, theta, hypers, config.num_agents
+    )
     opt_state = meta_optimizer(hypers).init(theta)
     return State(theta, opt_state, agents, levels, task, key, jnp.int32(0), jnp.int32(0))
 

@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl.algorithm import Algorithm, Task, advance_where, update
-from purejaxrl.running.evaluate import evaluate
+from purejaxrl.running.evaluate import Evaluation, evaluate
 
 Replacement = Callable[[Any, jax.Array], Any]
 """`(agent, index) -> agent`: makes the successor of one agent."""
 
 
-def train_lives(algorithm: Algorithm, keys: jax.Array, hypers: Any, tasks: Task) -> Any:
+def train_lives(
+    algorithm: Algorithm, keys: jax.Array, hypers: Any, tasks: Task, hypers_axis: int | None = 0
+) -> Any:
     """Train agents side by side, each for one whole life, of a traced length.
 
     The loop lasts as long as the longest life. Its predicate has no agent axis: a batched one, as
@@ -24,6 +26,7 @@ def train_lives(algorithm: Algorithm, keys: jax.Array, hypers: Any, tasks: Task)
         keys: typed keys `[n]`.
         hypers: the agents', leaves `[n, ...]`.
         tasks: levels and numbers of updates, leaves `[n, ...]`.
+        hypers_axis: None if all agents have the same hyperparameters, without an axis.
 
     Returns:
         Their states at the end of their lives, leaves `[n, ...]`.
@@ -33,44 +36,45 @@ def train_lives(algorithm: Algorithm, keys: jax.Array, hypers: Any, tasks: Task)
         after, _ = update(algorithm, state, hypers)
         return advance_where(algorithm, state.step < state.task.horizon, after, state)
 
-    states = jax.vmap(algorithm.init)(keys, hypers, tasks)
+    states = jax.vmap(algorithm.init, in_axes=(0, hypers_axis, 0))(keys, hypers, tasks)
+    advance_all = jax.vmap(advance, in_axes=(0, hypers_axis))
     return jax.lax.fori_loop(
-        0, tasks.horizon.max(), lambda _, states: jax.vmap(advance)(states, hypers), states
+        0, tasks.horizon.max(), lambda _, states: advance_all(states, hypers), states
     )
 
 
-def train_and_evaluate(
+def train_and_play(
     algorithm: Algorithm,
     env: Any,
     keys: jax.Array,
     hypers: Any,
     tasks: Task,
+    hypers_axis: int | None = 0,
     *,
     num_episodes: int = 16,
     max_steps: int = 10_000,
-) -> jax.Array:
-    """Train agents for one whole life each, and evaluate their last policies.
+) -> Evaluation:
+    """Train agents for one whole life each, and play their last policies.
 
     Args:
-        algorithm, keys, hypers, tasks: see `train_lives`.
+        algorithm, keys, hypers, tasks, hypers_axis: see `train_lives`.
         env: where policies are evaluated.
         num_episodes: evaluation episodes; actions are sampled.
         max_steps: steps after which an evaluation episode is cut.
 
     Returns:
-        The mean returns of the evaluation episodes, float32 `[n]`.
+        The evaluation episodes, leaves `[n, num_episodes]`.
     """
     init_keys, evaluation_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-    states = train_lives(algorithm, init_keys, hypers, tasks)
+    states = train_lives(algorithm, init_keys, hypers, tasks, hypers_axis)
 
-    def mean_return(key: jax.Array, state: Any) -> jax.Array:
-        played = evaluate(
+    def play(key: jax.Array, state: Any) -> Evaluation:
+        return evaluate(
             algorithm, env, key, algorithm.policy(state), state.task.env_params,
             num_episodes=num_episodes, greedy=False, max_steps=max_steps,
         )  # fmt: skip
-        return played.ret.mean()
 
-    return jax.vmap(mean_return)(evaluation_keys, states)
+    return jax.vmap(play)(evaluation_keys, states)
 
 
 def stagger_horizon(horizon: jax.Array, index: jax.Array, num_agents: int) -> jax.Array:

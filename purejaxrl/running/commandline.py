@@ -9,6 +9,7 @@ the words, so that `--resume` can repeat them.
 import contextlib
 import dataclasses
 import importlib
+import inspect
 import itertools
 import os
 import re
@@ -85,7 +86,8 @@ def parse(settings: type, words: Sequence[str]) -> list[Any]:
     """Parse a command line into every combination of its comma-separated values.
 
     The values of run options, such as `--only learning_rate=0.1,seed=3`, are not split. Settings
-    with a class method `recommended(env)` get its defaults for the `--env` of the command line.
+    with a class method `recommended(env)` get its defaults for the `--env` of the command line, or
+    for another flag by the name of its parameter.
 
     Returns:
         Instances of `settings`, at least one.
@@ -125,8 +127,9 @@ def _parse_one(settings: type, words: list[str]) -> Any:
     recommended = getattr(settings, "recommended", None)
     if recommended is None:
         return tyro.cli(settings, args=words, description=description(settings))
-    named = [values[-1] for flag, values in _by_flag(words) if flag == "--env" and values]
-    default = recommended(named[-1] if named else settings.env)
+    (choice,) = inspect.signature(recommended).parameters
+    named = [values[-1] for flag, values in _by_flag(words) if flag == f"--{choice}" and values]
+    default = recommended(named[-1] if named else getattr(settings, choice))
     return tyro.cli(settings, args=words, description=description(settings), default=default)
 
 

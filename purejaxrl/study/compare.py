@@ -193,16 +193,17 @@ def tune_and_test(contender: Contender, problem: Problem, scale: Scale, out: Pat
 
 def members(contender: Contender, rows: Rows, problem: Problem) -> Population:
     """Make the population of a contender, each agent on its own level where there are levels."""
-    levels = problem.levels(rows)
     return populate(
-        rows, contender.hypers, problem.env_params, levels=levels, shared=contender.shared
+        rows,
+        contender.hypers,
+        problem.env_params,
+        levels=problem.levels(rows),
+        shared=contender.shared,
     )
 
 
 def score_members(result: Result) -> np.ndarray:
     """Score every member of a run: its mean return in the last fifth of its life.
-
-    Where policies were evaluated during the run, the returns are those of the evaluations.
 
     Returns:
         Scores `[num_members]`; NaN: the member diverged, or finished no episode.

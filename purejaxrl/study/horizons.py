@@ -18,7 +18,7 @@ from rich.progress import track
 
 from purejaxrl.algorithm import Algorithm, Task
 from purejaxrl.identity import fingerprint, part_name
-from purejaxrl.meta.lifetime import train_and_evaluate
+from purejaxrl.meta.lifetime import train_and_play
 from purejaxrl.running.checkpoint import write_atomically
 from purejaxrl.running.commandline import say
 from purejaxrl.running.devices import layout
@@ -43,8 +43,11 @@ def make_lives(algorithm: Algorithm, env: Any, num_levels: int, num_episodes: in
 
     def lives(hypers: Any, keys: jax.Array, levels: Any, horizon: jax.Array) -> jax.Array:
         def one(key: jax.Array, level: Any) -> jax.Array:
-            task = Task(level, horizon)
-            return train_and_evaluate(algorithm, env, key, hypers, task, num_episodes=num_episodes)
+            keys, tasks = jax.tree.map(lambda x: x[None], (key, Task(level, horizon)))
+            played = train_and_play(
+                algorithm, env, keys, hypers, tasks, None, num_episodes=num_episodes
+            )
+            return played.ret.mean()
 
         return plan.map(one, (None, None), None)(keys, levels)
 

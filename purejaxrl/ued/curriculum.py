@@ -1,15 +1,17 @@
 """Curricula: which level a student trains on next.
 
-A curriculum is pure functions over a state of its own. It depends on levels and their scores, not
-on the students: a meta-learner, whose agents have one level each, uses the same curricula as a
-student that trains on many levels at once.
+A curriculum is pure functions over a state of its own. It is made apart from the learner that uses
+it: a student that trains on many levels at once (`student.py`), or a meta-learner whose agents have
+one level each (`meta/gradient.py`, `meta/evolution.py`). `require_curriculum` says when the two do
+not fit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from optax.tree_utils import tree_where
 
@@ -17,57 +19,132 @@ from purejaxrl.algorithm import Metrics
 from purejaxrl.identity import part_name
 from purejaxrl.ued import buffer as buffers
 from purejaxrl.ued.buffer import NOT_KEPT, Buffer, Priority, Visits
-from purejaxrl.validation import hyper
+from purejaxrl.ued.scores import Score, require_score
+from purejaxrl.validation import COUNT, hyper, is_count, require
 
 SampleLevel = Callable[[jax.Array], Any]
 """`(key) -> level`, the `env_params` of an environment."""
 
 
-class Draw(NamedTuple):
-    """Levels to train on next, leaves `[n, ...]`."""
+class Chosen(NamedTuple):
+    """Levels that were chosen, and what is known about them, leaves `[n, ...]`."""
 
+    level: Any
     slot: jax.Array  # int32, the level's slot in a buffer, or NOT_KEPT
-    levels: Any
     best_return: jax.Array  # float32, the highest return of any student; -inf if unknown
+
+
+class Draw(NamedTuple):
+    """What a curriculum decides for one update of a student."""
+
+    chosen: Chosen
+    learns: jax.Array = np.bool_(True)  # bool []: the student learns from its experience on them
+    env_steps: jax.Array = np.int32(0)  # int32 []: environment steps in which levels were played
+
+
+Play = Callable[[jax.Array, Any, int], jax.Array]
+"""`(key, levels, num_steps) -> returns`: runs the current student on levels `[m, ...]`, without
+learning. Returns are float32 `[num_steps, m]`, of the episode that ends at a step; otherwise NaN.
+It takes `m * num_steps` environment steps, which a curriculum adds to `Draw.env_steps`."""
+Sample = Callable[[jax.Array, Any, Any, jax.Array, Play | None], tuple[Any, Draw]]
+"""`(key, state, hypers, wanted, play) -> (state, draw)`: draws n levels. `wanted`, bool `[n]`, says
+which of them will be used; the others change nothing."""
 
 
 class Curriculum(NamedTuple):
     """A way to choose levels."""
 
-    init: Callable[[], Any]
-    """`() -> state`"""
-    sample: Callable[[jax.Array, Any, Any, jax.Array], tuple[Any, Draw]]
-    """`(key, state, hypers, wanted) -> (state, draw)`: draws n levels. `wanted`, bool `[n]`, says
-    which of them will be used; the others change nothing."""
-    report: Callable[[Any, Visits], Any] = lambda state, visits: state
-    """`(state, visits) -> state`: records finished visits."""
+    init: Callable[[jax.Array, Any, int], Any]
+    """`(key, hypers, n) -> state`, for draws of n levels."""
+    sample: Sample
+    sample_level: SampleLevel
+    """Draws one level without a state: the level that a student is made on."""
+    report: Callable[[Any, Any, Visits], Any] = lambda state, hypers, visits: state
+    """`(state, hypers, visits) -> state`: records finished visits, with their scores."""
     metrics: Callable[[Any], Metrics] = lambda state: {}
     """`(state) -> metrics`"""
-    reads_scores: bool = False
-    """Whether `report` reads the visits' scores."""
-    name: str = ""
-    """Its parts, for a run's identity."""
+    score: Score | None = None
+    """Scores the levels that were visited; None: `report` is not called."""
+    hypers: type | None = None
+    """The class of its hyperparameters; None: it has none."""
+    capacity: int | None = None
+    """Most levels that it can draw at a time; None: any number."""
+    explores: bool = False
+    """Whether `Draw.learns` can be False."""
+    plays: bool = False
+    """Whether `sample` calls `play`."""
+
+
+def require_curriculum(
+    curriculum: Curriculum,
+    learner: str,
+    num_levels: int,
+    provided: Collection[str],
+    *,
+    explores: bool = False,
+    plays: bool = False,
+) -> None:
+    """Raise a ValueError unless a learner can use a curriculum, when the two are composed.
+
+    Args:
+        curriculum: the curriculum.
+        learner: what uses it, such as "evolution".
+        num_levels: levels that it draws at a time.
+        provided: the fields of a `LevelOutcome` that it provides for a score.
+        explores: whether it can act on a level without learning from it.
+        plays: whether it has one current student, with a policy to play.
+    """
+    name = part_name(curriculum.sample).split(".<locals>")[0]
+    if curriculum.explores and not explores:
+        raise ValueError(
+            f"curriculum: {name} is not valid; it explores levels without learning from them, "
+            f"which {learner} cannot do"
+        )
+    if curriculum.plays and not plays:
+        raise ValueError(
+            f"curriculum: {name} is not valid; it plays levels with the current student, and "
+            f"{learner} has none"
+        )
+    if curriculum.capacity is not None and curriculum.capacity < num_levels:
+        raise ValueError(
+            f"capacity: {curriculum.capacity} is not valid; it must be an integer >= {num_levels}, "
+            "the number of levels that are drawn at a time"
+        )
+    if curriculum.score:
+        require_score(curriculum.score, learner, provided)
+
+
+def check_curriculum_hypers(curriculum: Curriculum, hypers: Any) -> None:
+    """Raise a ValueError unless `hypers.curriculum` is of the curriculum's class."""
+    expected = curriculum.hypers
+    if expected is not None:
+        valid = isinstance(hypers.curriculum, expected)
+        require(valid, hypers, "curriculum", f"a {expected.__name__}, its hyperparameters")
 
 
 def uniform(sample_level: SampleLevel) -> Curriculum:
-    """Make a curriculum of levels that are all new."""
+    """Make a curriculum of levels that are all new.
 
-    def sample(key: jax.Array, state: tuple, hypers: Any, wanted: jax.Array):
-        keys = jax.random.split(key, wanted.size)
-        return state, new_levels(jax.vmap(sample_level)(keys))
+    For a student, this is domain randomisation (Tobin et al. 2017, arXiv 1703.06907).
+    """
 
-    return Curriculum(tuple, sample, name=part_name(sample_level))
+    def sample(key: jax.Array, state: tuple, hypers: Any, wanted: jax.Array, play: Any):
+        return state, Draw(sample_new(key, sample_level, wanted.size))
+
+    return Curriculum(_no_state, sample, sample_level)
 
 
 def fixed(levels: Any) -> Curriculum:
     """Make a curriculum that draws uniformly from the given levels `[m, ...]`."""
     num_levels = jax.tree.leaves(levels)[0].shape[0]
 
-    def sample(key: jax.Array, state: tuple, hypers: Any, wanted: jax.Array):
-        index = jax.random.randint(key, wanted.shape, 0, num_levels)
-        return state, new_levels(jax.tree.map(lambda x: x[index], levels))
+    def at(index: jax.Array) -> Any:
+        return jax.tree.map(lambda x: x[index], levels)
 
-    return Curriculum(tuple, sample, name=f"fixed({part_name(levels)})")
+    def sample(key: jax.Array, state: tuple, hypers: Any, wanted: jax.Array, play: Any):
+        return state, Draw(new_levels(at(jax.random.randint(key, wanted.shape, 0, num_levels))))
+
+    return Curriculum(_no_state, sample, lambda key: at(jax.random.randint(key, (), 0, num_levels)))
 
 
 class Replay(struct.PyTreeNode):
@@ -91,46 +168,85 @@ def decide_replay(key: jax.Array, buffer: Buffer, hypers: Replay, shape: tuple =
 
 
 def replay(
-    sample_level: SampleLevel, capacity: int = 4000, priority: Priority = buffers.by_rank
+    sample_level: SampleLevel,
+    score: Score,
+    capacity: int = 4000,
+    priority: Priority = buffers.by_rank,
 ) -> Curriculum:
     """Make a curriculum of prioritised level replay (PLR): replayed levels among new ones.
 
+    The coin between the two is flipped for each level; `algos/plr.py` has one for all.
+
     Args:
         sample_level: draws a new level.
+        score: scores a level, as in `ued/scores.py`.
         capacity: of the buffer; at least the number of levels that are drawn at a time.
         priority: `buffer.by_rank` or `buffer.in_proportion`.
+
+    Raises:
+        ValueError: if the capacity is not valid.
     """
 
-    def init() -> Buffer:
-        shapes = jax.eval_shape(sample_level, jax.random.key(0))
-        return buffers.empty(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), capacity)
-
-    def sample(key: jax.Array, buffer: Buffer, hypers: Replay, wanted: jax.Array):
-        count = wanted.size
-        if count > capacity:
-            raise ValueError(
-                f"capacity: {capacity} is not valid; it must be an integer >= {count}, the number "
-                "of levels that are drawn at a time"
-            )
+    def sample(key: jax.Array, buffer: Buffer, hypers: Replay, wanted: jax.Array, play: Any):
         coin_key, draw_key, new_key = jax.random.split(key, 3)
         replayed = wanted & decide_replay(coin_key, buffer, hypers, wanted.shape)
         chances = buffers.probabilities(buffer, hypers.temperature, hypers.staleness, priority)
-        drawn = buffers.draw(draw_key, chances, count)
+        drawn = buffers.draw(draw_key, chances, wanted.size)
         slot = jnp.where(replayed, drawn[jnp.cumsum(replayed) - 1], NOT_KEPT)
         known = recall_levels(buffer, slot)
-        fresh = new_levels(jax.vmap(sample_level)(jax.random.split(new_key, count)))
-        return buffers.mark_in_use(buffer, slot), jax.vmap(tree_where)(
-            slot != NOT_KEPT, known, fresh
-        )
+        new = sample_new(new_key, sample_level, wanted.size)
+        chosen = jax.vmap(tree_where)(slot != NOT_KEPT, known, new)
+        return buffers.mark_in_use(buffer, slot), Draw(chosen)
 
-    parts = part_name(sample_level), capacity, part_name(priority)
-    return Curriculum(init, sample, buffers.report, buffer_metrics, True, f"replay{parts}")
+    return with_buffer(sample, sample_level, score, capacity)
 
 
-def recall_levels(buffer: Buffer, slot: jax.Array) -> Draw:
+def with_buffer(
+    sample: Sample, sample_level: SampleLevel, score: Score, capacity: int
+) -> Curriculum:
+    """Make a curriculum whose state is a buffer of levels, from its `sample`.
+
+    Args:
+        sample: draws levels, and marks those of the buffer as in use.
+        sample_level: draws a new level.
+        score: scores a level.
+        capacity: of the buffer.
+
+    Raises:
+        ValueError: if the capacity is not valid.
+    """
+    if not is_count(capacity):
+        raise ValueError(f"capacity: {capacity!r} is not valid; it must be {COUNT}")
+
+    def init(key: jax.Array, hypers: Any, num_levels: int) -> Buffer:
+        level = jax.eval_shape(sample_level, key)
+        return buffers.empty(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), level), capacity)
+
+    def report(buffer: Buffer, hypers: Any, visits: Visits) -> Buffer:
+        return buffers.report(buffer, visits)
+
+    return Curriculum(
+        init, sample, sample_level, report, buffer_metrics,
+        score=score, hypers=Replay, capacity=capacity,
+    )  # fmt: skip
+
+
+def recall_levels(buffer: Buffer, slot: jax.Array) -> Chosen:
     """Look up the levels in slots `[n]`; for NOT_KEPT, the level is arbitrary."""
     at = lambda x: x[jnp.maximum(slot, 0)]  # noqa: E731
-    return Draw(slot, jax.tree.map(at, buffer.levels), at(buffer.best_return))
+    return Chosen(jax.tree.map(at, buffer.levels), slot, at(buffer.best_return))
+
+
+def sample_new(key: jax.Array, sample_level: SampleLevel, count: int) -> Chosen:
+    """Draw new levels."""
+    return new_levels(jax.vmap(sample_level)(jax.random.split(key, count)))
+
+
+def new_levels(levels: Any) -> Chosen:
+    """Choose levels `[n, ...]` that no student has visited yet."""
+    count = jax.tree.leaves(levels)[0].shape[0]
+    unknown = jnp.full(count, -jnp.inf, jnp.float32)
+    return Chosen(levels, jnp.full(count, NOT_KEPT, jnp.int32), unknown)
 
 
 def buffer_metrics(buffer: Buffer) -> Metrics:
@@ -143,8 +259,5 @@ def buffer_metrics(buffer: Buffer) -> Metrics:
     }
 
 
-def new_levels(levels: Any) -> Draw:
-    """Make a draw of levels `[n, ...]` that no student has visited yet."""
-    count = jax.tree.leaves(levels)[0].shape[0]
-    unknown = jnp.full(count, -jnp.inf, jnp.float32)
-    return Draw(jnp.full(count, NOT_KEPT, jnp.int32), levels, unknown)
+def _no_state(key: jax.Array, hypers: Any, num_levels: int) -> tuple:
+    return ()

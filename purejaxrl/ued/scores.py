@@ -1,28 +1,37 @@
 """Scores of levels: estimates of how much a student can still learn on a level.
 
-A score reads what it needs of a `LevelOutcome`; under `jit`, nothing else is computed.
+A score needs the fields of a `LevelOutcome` that it reads. They are found by tracing it, when it is
+composed with a learner (`require_score`), and what the learner cannot provide is refused there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from purejaxrl.identity import part_name
+
 
 class LevelOutcome(NamedTuple):
-    """How a student fared on a level. Returns are NaN where no episode finished."""
+    """How a student fared on a level. Returns are NaN where no episode finished.
 
-    advantage: jax.Array  # float32 [...], of the student's last experience on the level
-    value: jax.Array  # float32 [...], the student's estimates on that experience
+    A field is None where the learner does not provide it.
+    """
+
     returns: jax.Array  # float32 [...], of the student's episodes
     best_return: jax.Array  # float32 [], the highest return that any student had on the level
-    antagonist_returns: jax.Array  # float32 [...], of the antagonist's episodes
+    advantage: jax.Array | None = None  # float32 [...], of the student's last experience on it
+    value: jax.Array | None = None  # float32 [...], the student's estimates on that experience
+    antagonist_returns: jax.Array | None = None  # float32 [...], of the antagonist's episodes
 
 
 Score = Callable[[jax.Array, LevelOutcome], jax.Array]
 """`(key, outcome) -> float32 []`; the higher, the more there is to learn. A score that is not
 finite is ignored."""
+
+NUM_TRIALS = 16
+"""Random outcomes on which a score is tried when it is composed."""
 
 
 def algorithmic_regret(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
@@ -74,6 +83,62 @@ def episode_returns(reward: jax.Array, done: jax.Array) -> jax.Array:
         return jnp.where(done, 0.0, total), jnp.where(done, total, jnp.nan)
 
     return jax.lax.scan(step, jnp.zeros(reward.shape[1:]), (reward, done), unroll=8)[1]
+
+
+def fields_read(score: Score) -> frozenset[str]:
+    """Name the fields of a `LevelOutcome` without which a score cannot be computed."""
+    outcome = jax.eval_shape(_random_outcome, jax.random.key(0))
+
+    def is_read(field: str) -> bool:
+        try:
+            jax.eval_shape(score, jax.random.key(0), outcome._replace(**{field: None}))
+        except Exception:  # whatever the score does with None
+            return True
+        return False
+
+    return frozenset(filter(is_read, LevelOutcome._fields))
+
+
+def require_score(score: Score, learner: str, provided: Collection[str]) -> None:
+    """Raise a ValueError unless a learner can compute a score, when the two are composed.
+
+    Args:
+        score: the score.
+        learner: what scores levels, such as "evolution".
+        provided: the fields of `LevelOutcome` that it provides.
+    """
+    name = f"score: {part_name(score)} is not valid"
+    key = jax.random.key(0)
+    try:
+        found = jax.eval_shape(lambda key: score(key, _random_outcome(key)), key)
+    except Exception as error:
+        raise ValueError(
+            f"{name}; it must return a float for a key and a LevelOutcome: {error}"
+        ) from error
+    if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.floating):
+        raise ValueError(f"{name}; it must return one float, not {found}")
+    missing = sorted(fields_read(score) - set(provided))
+    if missing:
+        raise ValueError(f"{name}; it reads {', '.join(missing)}, which {learner} does not provide")
+    tried = jax.jit(jax.vmap(lambda key: score(key, _random_outcome(key))))
+    if not jnp.isfinite(tried(jax.random.split(key, NUM_TRIALS))).any():
+        raise ValueError(
+            f"{name}; it must be finite, and is not on any of {NUM_TRIALS} random outcomes; the "
+            "return of an episode that did not finish is NaN"
+        )
+
+
+def _random_outcome(key: jax.Array) -> LevelOutcome:
+    """Draw an outcome of any scale, in half of the cases without a negative return."""
+    scale_key, sign_key, *keys = jax.random.split(key, 6)
+    scale = 10 ** jax.random.uniform(scale_key, minval=-1, maxval=2)
+    numbers = [scale * jax.random.normal(key, (8,)) for key in keys]
+    positive = jax.random.bernoulli(sign_key)
+    returns, antagonist_returns = (
+        jnp.where(positive, jnp.abs(x), x).at[::3].set(jnp.nan) for x in numbers[:2]
+    )
+    best_return = jnp.fmax(jnp.nanmax(returns), jnp.nanmax(antagonist_returns))
+    return LevelOutcome(returns, best_return, *numbers[2:], antagonist_returns)
 
 
 SCORES = {

@@ -1,17 +1,36 @@
-"""A student that trains on many levels at once: one in each of its environments.
+"""A student: an agent that trains on the levels of a curriculum, one in each of its environments.
 
 `OwnLevel` keeps the level in the environment's state. So an algorithm that was written for one
-level, as all of `algos/` are, trains on as many levels as it has environments, unchanged.
+level, as all of `algos/` are, trains on as many levels as it has environments, unchanged. One
+update of a student is:
+
+    the curriculum draws levels, of which it may first play some
+    begin an episode on each, and collect experience
+    score the levels, if the curriculum has a score, and report them to it
+    learn from the experience, unless the levels were only explored
 """
 
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from purejaxrl.algorithm import Algorithm, Metrics, Task, require_fit
+from purejaxrl.identity import part_name
+from purejaxrl.parts import rollout
 from purejaxrl.parts.returns import Episode
+from purejaxrl.parts.rollout import Experience, Interaction
 from purejaxrl.parts.wrappers import Wrapper
+from purejaxrl.ued.buffer import Visits
+from purejaxrl.ued.curriculum import (
+    Curriculum,
+    Draw,
+    check_curriculum_hypers,
+    require_curriculum,
+)
+from purejaxrl.ued.scores import LevelOutcome, episode_returns, fields_read
 
 
 @struct.dataclass
@@ -53,26 +72,223 @@ class OwnLevel(Wrapper):
         return self._env.is_truncated(state.inner, state.level)
 
 
-def move_to_levels(key: jax.Array, student: Any, env: OwnLevel, levels: Any) -> Any:
-    """Begin an episode on a new level in each of a student's environments.
+class Hypers(struct.PyTreeNode):
+    """What training can be vmapped or swept over. Traced."""
+
+    agent: Any = None
+    """The agent's hyperparameters."""
+    curriculum: Any = None
+    """The curriculum's hyperparameters, if it has any."""
+
+
+class State(NamedTuple):
+    """An agent and its curriculum."""
+
+    agent: Any
+    curriculum: Any
+    task: Task
+    key: jax.Array
+    step: jax.Array  # int32, updates done, with and without learning
+
+    @property
+    def params(self) -> Any:
+        """The agent's parameters."""
+        return self.agent.params
+
+
+class Extras(NamedTuple):
+    """What a student adds to the agent's experience."""
+
+    agent: Any  # what the agent adds
+    draw: Draw  # the levels, leaves [num_envs, ...]
+
+
+class Setup(NamedTuple):
+    """What a student is made of: the arguments of `make` by the same names."""
+
+    agent: Algorithm
+    env: OwnLevel
+    curriculum: Curriculum
+
+
+def make(agent: Algorithm, env: OwnLevel, curriculum: Curriculum) -> Algorithm:
+    """Make a student.
+
+    Args:
+        agent: the algorithm that learns, made with `env`, such as PPO.
+        env: the environment; its states hold their levels.
+        curriculum: chooses the levels.
+
+    Raises:
+        ValueError: if the parts do not fit each other.
+    """
+    setup = Setup(agent, env, curriculum)
+    check_setup(setup)
+    return Algorithm(
+        agent.config,
+        partial(init, setup),
+        partial(collect, setup),
+        partial(learn, setup),
+        policy=lambda state: agent.policy(state.agent),
+        act=agent.act,
+        memory=agent.memory,
+        steps_per_update=None if curriculum.plays else agent.steps_per_update,
+        in_place=tuple(f"agent.{path}" for path in agent.in_place),
+        episode_means=agent.episode_means,
+        made_of=(*agent.made_of, part_name(env), part_name(curriculum)),
+    )
+
+
+def check_setup(setup: Setup) -> None:
+    """Raise a ValueError unless the parts fit each other."""
+    agent, env, curriculum = setup
+    if not isinstance(env, OwnLevel):
+        raise ValueError(
+            f"env: {type(env).__name__} is not valid; it must be an OwnLevel, in which every "
+            "environment has a level of its own"
+        )
+    require_fit("agent", agent, "a curriculum of levels", "num_envs")
+    if curriculum.plays:
+        require_fit("agent", agent, "a curriculum that plays levels", "act")
+    if curriculum.explores:
+        require_fit("agent", agent, "a curriculum that explores", "steps_per_update")
+        if agent.in_place:
+            raise ValueError(
+                f"agent: {type(agent.config).__module__} is not valid; a curriculum that explores "
+                f"levels without learning cannot roll back {', '.join(agent.in_place)}, which "
+                "is written in place"
+            )
+    provided = {"returns", "best_return", "advantage", "value"}
+    require_curriculum(curriculum, "a student", agent.num_envs, provided, explores=True, plays=True)
+    if curriculum.score and fields_read(curriculum.score) & {"advantage", "value"}:
+        require_fit("agent", agent, f"the score {part_name(curriculum.score)}", "estimate")
+
+
+def init(setup: Setup, key: jax.Array, hypers: Hypers, task: Task) -> State:
+    """Make the agent, and the curriculum's state."""
+    agent, curriculum = setup.agent, setup.curriculum
+    check_curriculum_hypers(curriculum, hypers)
+    agent_key, level_key, key, curriculum_key = jax.random.split(key, 4)
+    level = curriculum.sample_level(level_key)
+    return State(
+        agent.init(agent_key, hypers.agent, Task(level, task.horizon)),
+        curriculum.init(curriculum_key, hypers.curriculum, agent.num_envs),
+        task,
+        key,
+        jnp.int32(0),
+    )
+
+
+def collect(setup: Setup, state: State, hypers: Hypers) -> tuple[State, Experience]:
+    """Draw levels, and act on them."""
+    key, levels_key, reset_key = jax.random.split(state.key, 3)
+    task = state.agent.task._replace(horizon=state.task.horizon)
+    agent = state.agent._replace(task=task, step=state.step)  # it also anneals while it explores
+    wanted = jnp.ones(setup.agent.num_envs, bool)
+    curriculum, draw = setup.curriculum.sample(
+        levels_key, state.curriculum, hypers.curriculum, wanted, partial(play, setup, agent)
+    )
+    agent = move_to_levels(reset_key, agent, setup.env, draw.chosen.level)
+    agent, experience = setup.agent.collect(agent, hypers.agent)
+    experience = experience._replace(extras=Extras(experience.extras, draw))
+    return state._replace(agent=agent, curriculum=curriculum, key=key), experience
+
+
+def learn(
+    setup: Setup, state: State, hypers: Hypers, experience: Experience
+) -> tuple[State, Metrics]:
+    """Score the levels, then learn."""
+    curriculum, key, of_levels = state.curriculum, state.key, {}
+    draw = experience.extras.draw
+    experience = experience._replace(extras=experience.extras.agent)
+    if setup.curriculum.score:
+        key, score_key = jax.random.split(key)
+        visits = score_levels(setup, score_key, state.agent, hypers.agent, experience, draw)
+        curriculum = setup.curriculum.report(curriculum, hypers.curriculum, visits)
+        of_levels["score"] = visits.score.mean()
+    agent, metrics = learn_or_not(setup, state.agent, hypers.agent, experience, draw.learns)
+    metrics |= of_levels | setup.curriculum.metrics(curriculum)
+    metrics["env_steps"] += draw.env_steps
+    agent = agent._replace(step=state.step + 1)
+    return State(agent, curriculum, state.task, key, state.step + 1), metrics
+
+
+def learn_or_not(
+    setup: Setup, agent: Any, hypers: Any, experience: Experience, learns: jax.Array
+) -> tuple[Any, Metrics]:
+    """Learn where `learns`; metrics of an update without learning are NaN, integers 0."""
+    if not setup.curriculum.explores:
+        return setup.agent.learn(agent, hypers, experience)
+
+    def empty(shape: jax.ShapeDtypeStruct) -> jax.Array:
+        nothing = jnp.nan if jnp.issubdtype(shape.dtype, jnp.floating) else 0
+        return jnp.full(shape.shape, nothing, shape.dtype)
+
+    _, shapes = jax.eval_shape(setup.agent.learn, agent, hypers, experience)
+    after, metrics = jax.lax.cond(
+        learns,
+        lambda: setup.agent.learn(agent, hypers, experience),
+        lambda: (agent, jax.tree.map(empty, shapes) | experience.episodes),
+    )
+    return after, metrics | {
+        "env_steps": jnp.int32(setup.agent.steps_per_update),
+        "learned": learns.astype(jnp.float32),
+    }
+
+
+def score_levels(
+    setup: Setup, key: jax.Array, agent: Any, hypers: Any, experience: Experience, draw: Draw
+) -> Visits:
+    """Score the levels by the agent's experience on them, before it learns."""
+    seen, chosen = experience.transitions, draw.chosen
+    returns = episode_returns(seen.reward, seen.terminated | seen.truncated)
+    best = jnp.fmax(chosen.best_return, jnp.nanmax(returns, axis=0))
+    best = jnp.where(jnp.isfinite(best), best, 0.0)  # no episode has finished on the level yet
+    outcomes = LevelOutcome(returns, best)
+    if setup.agent.estimate:
+        found = setup.agent.estimate(agent, hypers, experience)
+        outcomes = outcomes._replace(advantage=found.advantage, value=found.value)
+    num_envs = setup.agent.num_envs
+    score = jax.vmap(setup.curriculum.score, in_axes=(0, LevelOutcome(1, 0, 1, 1, 1)))
+    scores = score(jax.random.split(key, num_envs), outcomes)
+    return Visits(chosen.slot, chosen.level, scores, best, jnp.ones(num_envs, bool))
+
+
+def play(setup: Setup, agent: Any, key: jax.Array, levels: Any, num_steps: int) -> jax.Array:
+    """Run an agent's policy on levels `[m, ...]` without learning: a `curriculum.Play`."""
+    reset_key, key = jax.random.split(key)
+    num_levels = jax.tree.leaves(levels)[0].shape[0]
+    policy = setup.agent.policy(agent)
+
+    def act(memory: Any, obs: jax.Array, first: jax.Array, key: jax.Array):
+        action, memory = setup.agent.act(policy, memory, obs, first, key, False)
+        return memory, action, ()
+
+    start = start_on_levels(reset_key, setup.env, levels, setup.agent.memory(num_levels))
+    _, played = rollout.collect(key, setup.env, (), start, act, num_steps, 1.0)
+    seen = played.transitions
+    return episode_returns(seen.reward, seen.terminated | seen.truncated)
+
+
+def start_on_levels(key: jax.Array, env: OwnLevel, levels: Any, memory: Any) -> Interaction:
+    """Begin an episode on each of the levels `[n, ...]`."""
+    num_levels = jax.tree.leaves(levels)[0].shape[0]
+    obs, env_state = jax.vmap(env.reset)(jax.random.split(key, num_levels), levels)
+    first = jnp.ones(num_levels, bool)
+    return Interaction(env_state, obs, first, memory, Episode.start(num_levels))
+
+
+def move_to_levels(key: jax.Array, agent: Any, env: OwnLevel, levels: Any) -> Any:
+    """Begin an episode on a new level in each of an agent's environments.
 
     Args:
         key: typed key.
-        student: an agent's state.
+        agent: its state.
         env: the environment it was made with.
         levels: leaves `[num_envs, ...]`.
 
     Returns:
-        The student's state.
+        The agent's state. Its memory is reset by `first`.
     """
-    interaction = student.interaction
-    num_envs = interaction.first.shape[0]
-    obs, env_state = jax.vmap(env.reset)(jax.random.split(key, num_envs), levels)
-    return student._replace(
-        interaction=interaction._replace(
-            env_state=env_state,
-            obs=obs,
-            first=jnp.ones(num_envs, bool),
-            episode=Episode.start(num_envs),
-        )
-    )
+    start = start_on_levels(key, env, levels, agent.interaction.memory)
+    return agent._replace(interaction=start)

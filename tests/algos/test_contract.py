@@ -10,7 +10,6 @@ import envs
 from algos import (
     a2c,
     accel,
-    domain_randomization,
     dpo,
     groove,
     lpg,
@@ -28,12 +27,14 @@ from purejaxrl.identity import part_name
 from purejaxrl.meta import evolution, gradient
 from purejaxrl.parts import networks
 from purejaxrl.parts.wrappers import FlattenObservation
+from purejaxrl.ued import student
 from purejaxrl.ued.curriculum import uniform
 from purejaxrl.ued.student import OwnLevel
 
 GRID, LEVEL = envs.make("gridworld-small")
 CART, CART_PARAMS = envs.make("CartPole-v1")
-MAZE = OwnLevel(FlattenObservation(Maze(maze_levels.uniform(25))))
+WALLS, EDIT = maze_levels.uniform(25), partial(maze_levels.mutate, num_edits=2)
+MAZE = OwnLevel(FlattenObservation(Maze(WALLS)))
 SIZES = dict(num_envs=4, num_steps=4)
 PPO = dict(**SIZES, num_minibatches=2)
 STUDENT = ppo_rnn.Config(**PPO)
@@ -60,12 +61,9 @@ def with_rule(module):
     return lpg.make(config, GRID), hypers, LEVEL
 
 
-def with_curriculum(module, *parts):
-    student = ppo_rnn.make(STUDENT, MAZE)
-    config = [] if module is domain_randomization else [module.Config(8)]
-    algorithm = module.make(*config, student, MAZE, maze_levels.uniform(25), *parts)
-    hypers = {plr: plr.Hypers, accel: accel.hypers}.get(module, lambda hypers: hypers)
-    return algorithm, hypers(ppo_rnn.Hypers()), ()
+def on_levels(curriculum, hypers):
+    agent = ppo_rnn.make(STUDENT, MAZE)
+    return student.make(agent, MAZE, curriculum), hypers(ppo_rnn.Hypers()), ()
 
 
 def meta_learner(how):
@@ -81,7 +79,9 @@ def meta_learner(how):
         return learner, groove.hypers(), ()
     if how == "evolution":
         settings = evolution.Config(num_pairs=4)
-        learner = evolution.make(settings, inner, GRID, sample_level=GRID.sample_level, **learned)
+        learner = evolution.make(
+            settings, inner, GRID, curriculum=uniform(GRID.sample_level), **learned
+        )
         return learner, evolution.Hypers(agent=lpg.Hypers()), ()
     critic = networks.readout(GRID.observation_space(), None, 1)
     settings, levels = gradient.Config(num_agents=4), uniform(GRID.sample_level)
@@ -99,9 +99,9 @@ ALGORITHMS = {
     "ppo_rnn": lambda: on_cart(ppo_rnn),
     "lpg": lambda: with_rule(lpg),
     "ta_lpg": lambda: with_rule(ta_lpg),
-    "domain_randomization": lambda: with_curriculum(domain_randomization),
-    "plr": lambda: with_curriculum(plr),
-    "accel": lambda: with_curriculum(accel, partial(maze_levels.mutate, num_edits=2)),
+    "domain randomisation": lambda: on_levels(uniform(WALLS), student.Hypers),
+    "plr": lambda: on_levels(plr.curriculum(WALLS, capacity=8), plr.hypers),
+    "accel": lambda: on_levels(accel.curriculum(WALLS, EDIT, capacity=8), accel.hypers),
     "meta-gradient": lambda: meta_learner("gradient"),
     "evolution": lambda: meta_learner("evolution"),
     "groove": lambda: meta_learner("groove"),

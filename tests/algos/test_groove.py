@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algos import a2c, groove, lpg
+from algos import a2c, groove, lpg, plr
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.meta import gradient
@@ -17,7 +17,7 @@ from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.study.stats import interval
 from purejaxrl.ued.curriculum import Replay, replay, uniform
-from purejaxrl.ued.scores import SCORES, algorithmic_regret
+from purejaxrl.ued.scores import SCORES, algorithmic_regret, positive_value_loss
 from tests.helpers import assert_equal
 
 ENV = GridWorld(LEVELS["small"].sample)
@@ -51,9 +51,9 @@ def scores_of_lives(inner, theta, insert, hypers, num_lives=300):
         networks.readout(ENV.observation_space(), None, 1),
         init_theta=lambda key: theta,
         insert=insert,
-        curriculum=replay(ENV.sample_level, 1000),
+        curriculum=replay(ENV.sample_level, algorithmic_regret, 1000),
         sample_lifetime=lambda key: jnp.int32(60),
-        assessment=Assessment(algorithmic_regret, ENV, antagonist, num_episodes=32, slots=50),
+        assessment=Assessment(ENV, antagonist, num_episodes=32, slots=50),
     )
     hypers = hypers.replace(
         curriculum=Replay(replay_prob=0.0), antagonist=a2c.Hypers(learning_rate=0.1)
@@ -138,18 +138,25 @@ def test_agent_and_antagonist_have_the_same_level_and_as_many_interactions():
     with pytest.raises(ValueError, match="antagonist: 24 steps per update .* 20"):
         gradient.make(
             CONFIG, lpg.make(AGENT, ENV), None, init_theta=None, insert=None,
-            curriculum=replay(ENV.sample_level), sample_lifetime=None,
-            assessment=Assessment(algorithmic_regret, ENV, antagonist),
+            curriculum=replay(ENV.sample_level, algorithmic_regret), sample_lifetime=None,
+            assessment=Assessment(ENV, antagonist),
         )  # fmt: skip
 
 
+def squared_regret(key, outcome):
+    """A fork's score."""
+    return algorithmic_regret(key, outcome) ** 2
+
+
 @pytest.mark.parametrize(
-    "score", [pytest.param(s, marks=[pytest.mark.slow] * (s != "regret")) for s in SCORES]
+    "score", [squared_regret, *(pytest.param(s, marks=pytest.mark.slow) for s in SCORES.values())]
 )
 def test_exactly_the_levels_of_agents_are_in_use(score):
-    learner = make(score=SCORES[score])
+    learner = make(score=score)
     hypers = groove.hypers(curriculum=Replay(replay_prob=0.7))
     state, hypers, step = start(learner, hypers)
+    has_antagonists = bool(jax.tree.leaves(state.agents.antagonist))
+    assert has_antagonists == (score in (squared_regret, algorithmic_regret))
     visits, replayed = 0, 0
     for _ in range(20):
         state, metrics = step(state, hypers, ())
@@ -224,12 +231,26 @@ def test_antagonists_without_hyperparameters_are_refused():
         make().init(jax.random.key(0), groove.hypers(antagonist=None), None)
 
 
-def test_a_curriculum_that_reads_scores_needs_an_assessment_and_no_other_has_one():
-    arguments = dict(init_theta=None, insert=None, sample_lifetime=None)
-    antagonist = Assessment(algorithmic_regret, ENV)
-    for curriculum, assessment in ((replay(ENV.sample_level), None), (uniform(None), antagonist)):
+def compose(curriculum, assessment):
+    return gradient.make(
+        CONFIG, lpg.make(AGENT, ENV), None, init_theta=None, insert=None,
+        sample_lifetime=None, curriculum=curriculum, assessment=assessment,
+    )  # fmt: skip
+
+
+def test_a_curriculum_with_a_score_needs_an_assessment_and_no_other_has_one():
+    scored = replay(ENV.sample_level, algorithmic_regret)
+    for curriculum, assessment in ((scored, None), (uniform(None), Assessment(ENV))):
         with pytest.raises(ValueError, match="assessment: there must be one"):
-            gradient.make(
-                CONFIG, lpg.make(AGENT, ENV), None, curriculum=curriculum,
-                assessment=assessment, **arguments,
-            )  # fmt: skip
+            compose(curriculum, assessment)
+
+
+def test_a_curriculum_that_does_not_fit_is_refused():
+    scored = replay(ENV.sample_level, algorithmic_regret)
+    without = "algorithmic_regret is not valid; it reads antagonist_returns, .* without antagonists"
+    with pytest.raises(ValueError, match=without):
+        compose(scored, Assessment(ENV))
+    with pytest.raises(ValueError, match="curriculum: algos.plr.curriculum .* it explores"):
+        compose(plr.curriculum(ENV.sample_level), Assessment(ENV))
+    with pytest.raises(ValueError, match="capacity: 7 is not valid; .* >= 8"):
+        compose(replay(ENV.sample_level, positive_value_loss, 7), Assessment(ENV))

@@ -106,9 +106,8 @@ def test_only_the_drift_of_ta_lpo_depends_on_age():
 def test_at_age_0_ta_lpo_reads_what_lpo_reads():
     x = lpo.features(jnp.linspace(-1, 1, 11), jnp.ones(11))
     network = ta_lpo.Drift(4, 0.2)
-    np.testing.assert_array_equal(network.extra_inputs(x, LossInputs(None, None, 0.0)), 0)
-    quarter = network.extra_inputs(x, LossInputs(None, None, 0.25))
-    np.testing.assert_array_equal(quarter, 0.25 * x)
+    np.testing.assert_array_equal(network.extra_inputs(x, 0.0), 0)
+    np.testing.assert_array_equal(network.extra_inputs(x, 0.25), 0.25 * x)
 
 
 def test_the_age_is_the_fraction_of_updates_done_and_at_most_1():

@@ -32,9 +32,7 @@ COMMANDS = {
     "--num-envs 4",
     "lpg_meta_train": f"{LPG} --learner.num-agents 4 --meta-steps 3",
     "lpo_meta_train": f"{CLIP} --drift ta_lpo",
-    "maze_accel": MAZE,
-    "maze_dr": MAZE,
-    "maze_plr": MAZE,
+    "maze": f"{MAZE} --curriculum dr,plr,accel",
     "objective_atlas": "--objectives lpg lpo ta_lpo --horizons 4 --num-agents 4",
     "ppo": f"{PPO} --seeds 2 --env Breakout-MinAtar,Pendulum-v1,gridworld-small,inverted_pendulum",
     "ppo_rnn_memory": f"{PPO} --seeds 2",
@@ -52,20 +50,17 @@ PROMISED = {  # files besides those of a run; where there is no entry, those are
     "lpg_meta_test": tuple(f"gridworld-small/{x}" for x in (*COMPARISON, "curves.png")),
     "lpg_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
     "lpo_meta_train": (*RUN, "drift-0.npz", "drift-1.npz"),
-    "maze_accel": (*RUN, "held_out.csv", "held_out.png"),
-    "maze_dr": (*RUN, "held_out.csv", "held_out.png"),
-    "maze_plr": (*RUN, "held_out.csv", "held_out.png"),
+    "maze": tuple(f"**/{x}" for x in (*RUN, "held_out.csv", "held_out.png")),
     "objective_atlas": ("rules.png", "rules.csv", "lpo.png", "ta_lpo.png"),
     "ppo": tuple(f"*/{x}" for x in RUN),  # a folder for each environment
     "ppo_vs_lpo": (*COMPARISON, "Catch-bsuite/curves.png"),
     "ta_lpg_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
     "ta_lpg_vs_lpg": ("LPG-gradient/rules-*/rule-0.npz", "scores.csv", "table.csv", "horizons.png"),
 }
-HELPERS = {"maze_held_out"}
 
 
 def test_there_is_a_command_for_every_experiment():
-    assert {path.stem for path in FOLDER.glob("*.py")} == COMMANDS.keys() | HELPERS
+    assert {path.stem for path in FOLDER.glob("*.py")} == COMMANDS.keys()
 
 
 def run_as_script(name: str, words: list[str], monkeypatch) -> None:
@@ -85,7 +80,7 @@ QUICK = {  # the cheapest command of an experiment of every family
     "lpo_meta_train": "--env Catch-bsuite --agent.num-envs 2 --agent.num-steps 8 --seeds 2 "
     "--agent.drift-width 4 --learner.num-pairs 1 --learner.max-steps 10 "
     "--learner.num-episodes 2 --total-steps 16 --generations 2",
-    "maze_dr": "--agent.num-envs 2 --agent.num-steps 16 --agent.num-minibatches 1 "
+    "maze": "--agent.num-envs 2 --agent.num-steps 16 --agent.num-minibatches 1 "
     "--agent.num-epochs 1 --agent.hidden 8 --agent.memory-size 4 --total-steps 64 --seeds 1",
     "objective_atlas": "--objectives lpo ta_lpo",
 }

@@ -15,9 +15,9 @@ LONGER = {
     "groove_meta_train": "--meta-steps",
     "lpg_meta_train": "--meta-steps",
     "lpo_meta_train": "--generations",
-    "maze_accel": "--total-steps",
-    "maze_dr": "--total-steps",
-    "maze_plr": "--total-steps",
+    "maze": "--total-steps",
+    "maze --curriculum plr": "--total-steps",
+    "maze --curriculum accel": "--total-steps",
     "ppo": "--total-steps",
     "ppo_rnn_memory": "--total-steps",
     "quickstart": "--total-steps",
@@ -32,10 +32,11 @@ CHANGED = [
     ("lpo_meta_train", "--drift ta_lpo"),
     ("lpo_meta_train", "--env Acrobot-v1"),
     ("lpo_meta_train", "--total-steps 1e5"),
-    ("maze_accel", "--num-edits 6"),
-    ("maze_dr", "--max-walls 25"),
-    ("maze_plr", "--max-walls 25"),
-    ("maze_plr", "--score maxmc"),
+    ("maze", "--max-walls 25"),
+    ("maze", "--curriculum plr"),
+    ("maze --curriculum plr", "--max-walls 25"),
+    ("maze --curriculum plr", "--learner.score maxmc"),
+    ("maze --curriculum accel", "--learner.num-edits 6"),
     ("ppo", "--env Acrobot-v1"),
     ("ppo", "--agent.num-steps 64"),
     ("ppo_rnn_memory", "--memory-length 5"),
@@ -52,9 +53,10 @@ def same_devices(monkeypatch):
         sys.modules.pop(path.stem, None)
 
 
-def identity(name, words):
+def identity(command, words):
+    name, *first = command.split()
     module = importlib.import_module(name)
-    (plan,) = plan_runs(module.Settings, module.build, words.split())
+    (plan,) = plan_runs(module.Settings, module.build, first + words.split())
     return record.identity(plan.job.algorithm, plan.population)
 
 

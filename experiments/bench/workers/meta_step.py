@@ -32,6 +32,7 @@ from purejaxrl.running import chunk
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.ued.buffer import NOT_KEPT, Visits
 from purejaxrl.ued.curriculum import Replay, replay, uniform
+from purejaxrl.ued.scores import algorithmic_regret
 
 META_STEPS = 4
 LEVELS = gridworld_levels.LEVELS["all_shortlife"]
@@ -73,7 +74,7 @@ def evolution_learner(envs: int, steps: int, width: int, candidates: int):
         ENV,
         init_theta=lambda key: ta_lpg.init_rule(key, config),
         insert=ta_lpg.with_rule,
-        sample_level=LEVELS.sample,
+        curriculum=uniform(LEVELS.sample),
         sample_lifetime=gridworld_levels.LEVELS["all_vrandlife"].sample_lifetime,
     )
     return learner, evolution.Hypers(agent=lpg.Hypers())
@@ -128,9 +129,9 @@ def arithmetic(agents: int, envs: int, steps: int, updates: int, width: int):
 
 def buffer_alone(agents: int, capacity: int):
     """Compile a full buffer's work in place: probabilities, draws, one report; as `meta_step`."""
-    curriculum = replay(LEVELS.sample, capacity)
+    curriculum = replay(LEVELS.sample, algorithmic_regret, capacity)
     level = ENV.default_params
-    buffer = curriculum.init()
+    buffer = curriculum.init(jax.random.key(0), Replay(), agents)
     buffer = buffer._replace(
         filled=jnp.ones(capacity, bool), score=jax.random.normal(jax.random.key(0), (capacity,))
     )
@@ -140,9 +141,10 @@ def buffer_alone(agents: int, capacity: int):
     def once(_, carry):
         key, buffer, slot = carry
         key, sample_key = jax.random.split(key)
-        buffer = curriculum.report(buffer, Visits(slot, levels, score, score, over))
-        buffer, drawn = curriculum.sample(sample_key, buffer, Replay(), over)
-        return key, buffer, jnp.where(over, drawn.slot, slot)
+        visits = Visits(slot, levels, score, score, over)
+        buffer = curriculum.report(buffer, Replay(), visits)
+        buffer, draw = curriculum.sample(sample_key, buffer, Replay(), over, None)
+        return key, buffer, jnp.where(over, draw.chosen.slot, slot)
 
     loop = jax.jit(lambda carry: jax.lax.fori_loop(0, META_STEPS, once, carry), donate_argnums=0)
     carry = jax.random.key(0), buffer, jnp.full(agents, NOT_KEPT)

@@ -16,10 +16,9 @@ from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.meta import evolution
-from purejaxrl.running.population import populate, seeds
-from purejaxrl.running.runner import RunOptions, run
+from purejaxrl.ued.curriculum import uniform
 from tests.algos.probes import Params, Probe
-from tests.helpers import assert_equal, planned_memory
+from tests.helpers import planned_memory
 
 DIMS = 3
 GOAL = jnp.array([1.0, -0.5, 0.25])
@@ -51,6 +50,7 @@ def by_hand(worth) -> Algorithm:
         learn=learn,
         policy=lambda state: worth(state.params, state.task, state.step),
         act=lambda policy, memory, obs, *_: (jnp.full((len(obs), 1), policy), memory),
+        steps_per_update=1,
     )
 
 
@@ -85,7 +85,7 @@ def make(worth=quadratic, config=CONFIG, **options):
         **{
             "init_theta": lambda key: jnp.zeros(DIMS),
             "insert": lambda theta, hypers: theta,
-            "sample_level": level,
+            "curriculum": uniform(level),
             "sample_lifetime": lifetime,
         }
         | options,
@@ -161,7 +161,7 @@ def test_both_candidates_of_a_pair_see_the_same_level_and_randomness():
         CONFIG, a2c.make(a2c.Config(num_envs=4, num_steps=5), env), env,
         init_theta=lambda key: jnp.float32(0.1),
         insert=lambda theta, hypers: hypers.replace(learning_rate=jnp.abs(theta)),
-        sample_level=LEVELS["small"].sample, sample_lifetime=lifetime,
+        curriculum=uniform(LEVELS["small"].sample), sample_lifetime=lifetime,
         shape=record,
     )  # fmt: skip
     hypers = evolution.Hypers(agent=a2c.Hypers(), std=1e-12)
@@ -240,20 +240,6 @@ def test_other_strategies_of_evosax_can_be_passed():
     assert returns[-1] > returns[0] and np.abs(state.params - GOAL).max() < 0.3
 
 
-def options(out, **settings):
-    return RunOptions(str(out), chunk=2, checkpoint_every=1, progress=False, **settings)
-
-
-def test_resumed_equals_uninterrupted_on_any_number_of_devices(tmp_path):
-    learner, who = make(), populate(seeds(2), HYPERS, ())
-    whole = run(learner, who, 6, options(tmp_path / "whole"), devices=jax.devices()[:1])
-    run(learner, who, 4, options(tmp_path / "parts"), devices=jax.devices()[:4])
-    resume = options(tmp_path / "parts", resume=True)
-    parts = run(learner, who, 6, resume, devices=jax.devices()[:2])
-    assert_equal(whole.state.params, parts.state.params)
-    assert (whole.state.params[0] != whole.state.params[1]).any()
-
-
 def test_the_step_size_decays_to_its_minimum():
     hypers = evolution.Hypers(learning_rate=0.1, decay=0.5, least_learning_rate=0.01)
     learner = make(lambda theta, task, age: theta.sum())
@@ -277,7 +263,7 @@ def test_memory_grows_with_a_group_and_not_with_the_generation():
             evolution.Config(num_pairs=num_pairs, group=group),
             lpo.make(agent, env), env,
             init_theta=lambda key: lpo.init_drift(key, agent), insert=lpo.with_drift,
-            sample_level=lambda key: params,
+            curriculum=uniform(lambda key: params),
             sample_lifetime=lambda key: jnp.int32(5),
         )  # fmt: skip
         return planned_memory(learner, evolution.Hypers(agent=lpo.Hypers()))
@@ -297,7 +283,7 @@ def test_the_same_code_tunes_ppo():
         ppo.make(config, env), env,
         init_theta=lambda key: jnp.log(1e-3),
         insert=lambda theta, hypers: hypers.replace(learning_rate=jnp.exp(theta)),
-        sample_level=lambda key: Params(length=2, max_steps_in_episode=2),
+        curriculum=uniform(lambda key: Params(length=2, max_steps_in_episode=2)),
         sample_lifetime=lambda key: jnp.int32(10),
     )  # fmt: skip
     hypers = evolution.Hypers(agent=ppo.Hypers(), learning_rate=0.2, std=0.5)

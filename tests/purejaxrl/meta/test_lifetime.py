@@ -8,7 +8,7 @@ import pytest
 import envs
 from algos import a2c
 from purejaxrl.algorithm import Task, make_train
-from purejaxrl.meta.lifetime import map_finished, replace_each, stagger_horizon, train_and_evaluate
+from purejaxrl.meta.lifetime import map_finished, replace_each, stagger_horizon, train_and_play
 from purejaxrl.running.evaluate import evaluate
 
 
@@ -21,7 +21,7 @@ def test_the_return_of_a_life_is_that_of_its_last_policy():
     @jax.jit
     def final_return(horizon):
         one = jax.tree.map(lambda x: jnp.asarray(x)[None], (key, hypers, Task(params, horizon)))
-        return train_and_evaluate(agent, env, *one, num_episodes=8, max_steps=300)[0]
+        return train_and_play(agent, env, *one, num_episodes=8, max_steps=300).ret.mean()
 
     for horizon in (1, 4):  # one program for all
         state, _ = jax.jit(make_train(agent, horizon))(init_key, hypers, params)

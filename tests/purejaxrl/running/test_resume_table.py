@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import envs
-from algos import a2c, accel, domain_randomization, groove, lpg, lpo, plr, ppo, ppo_rnn, ta_lpg
+from algos import a2c, accel, groove, lpg, lpo, plr, ppo, ppo_rnn, ta_lpg
 from envs import maze_levels
 from envs.gridworld_levels import LEVELS
 from envs.maze import Maze
@@ -21,7 +21,7 @@ from purejaxrl.parts import networks
 from purejaxrl.parts.wrappers import FlattenObservation, Wrapper
 from purejaxrl.running import record
 from purejaxrl.running.population import grid, populate, seeds
-from purejaxrl.ued import buffer, scores
+from purejaxrl.ued import buffer, scores, student
 from purejaxrl.ued.curriculum import fixed, replay, uniform
 from purejaxrl.ued.student import OwnLevel
 
@@ -102,8 +102,8 @@ def meta(
 def scored(priority=buffer.by_rank, antagonist=None, **settings):
     """A meta-gradient whose levels are replayed by a score."""
     rival = antagonist and a2c.make(a2c.Config(**SIZES, optimizer=antagonist), GRID)
-    judged = Assessment(scores.l1_value_loss, GRID, rival, **settings)
-    return meta(curriculum=replay(GRID.sample_level, priority=priority), assessment=judged)
+    levels = replay(GRID.sample_level, scores.l1_value_loss, priority=priority)
+    return meta(curriculum=levels, assessment=Assessment(GRID, rival, **settings))
 
 
 def evolved(*, length=6, sample_level=GRID.sample_level, std=0.1, config=None, **parts):
@@ -113,7 +113,7 @@ def evolved(*, length=6, sample_level=GRID.sample_level, std=0.1, config=None, *
         lpg.make(RULE, GRID),
         GRID,
         insert=lpg.with_rule,
-        sample_level=sample_level,
+        curriculum=uniform(sample_level),
         sample_lifetime=functools.partial(life, length=length),
         **parts,
     )
@@ -133,16 +133,17 @@ def grooved(score=scores.algorithmic_regret, levels="small", **config):
     )
 
 
-def on_mazes(module=plr, walls=25, num_edits=5, score=scores.positive_value_loss, capacity=8):
+def on_mazes(kind="plr", walls=25, num_edits=5, score=scores.positive_value_loss, capacity=8):
     env = OwnLevel(FlattenObservation(Maze(maze_levels.uniform(25))))
-    student = ppo_rnn.make(ppo_rnn.Config(**SIZES), env)
     sampler = maze_levels.uniform(walls)
-    if module is domain_randomization:
-        return identity(module.make(student, env, sampler), ppo_rnn.Hypers())
-    more = [functools.partial(maze_levels.mutate, num_edits=num_edits)] if module is accel else []
-    algorithm = module.make(module.Config(capacity), student, env, sampler, *more, score)
-    hypers = accel.hypers(ppo_rnn.Hypers()) if module is accel else plr.Hypers(ppo_rnn.Hypers())
-    return identity(algorithm, hypers)
+    mutate = functools.partial(maze_levels.mutate, num_edits=num_edits)
+    curriculum = {
+        "uniform": lambda: uniform(sampler),
+        "plr": lambda: plr.curriculum(sampler, score, capacity),
+        "accel": lambda: accel.curriculum(sampler, mutate, score, capacity),
+    }[kind]()
+    agent = ppo_rnn.make(ppo_rnn.Config(**SIZES), env)
+    return identity(student.make(agent, env, curriculum), plr.hypers(ppo_rnn.Hypers()))
 
 
 def levels(seed):
@@ -222,12 +223,12 @@ OTHER_RUNS = {
     "GROOVE's slots": (grooved, lambda: grooved(slots=4)),
     "GROOVE's levels": (grooved, lambda: grooved(levels="medium")),
     "walls of random mazes": (
-        lambda: on_mazes(domain_randomization),
-        lambda: on_mazes(domain_randomization, walls=60),
+        lambda: on_mazes("uniform"),
+        lambda: on_mazes("uniform", walls=60),
     ),
     "walls of replayed mazes": (on_mazes, lambda: on_mazes(walls=60)),
     "score of mazes": (on_mazes, lambda: on_mazes(score=scores.max_monte_carlo)),
-    "edits of mazes": (lambda: on_mazes(accel), lambda: on_mazes(accel, num_edits=6)),
+    "edits of mazes": (lambda: on_mazes("accel"), lambda: on_mazes("accel", num_edits=6)),
     "buffer of mazes": (on_mazes, lambda: on_mazes(capacity=16)),
 }
 
@@ -304,8 +305,8 @@ SAME_RUNS = {
         lambda: meta(curriculum=fixed(jax.tree.map(jnp.array, levels(0)))),
     ),
     "equal sampler made again": (
-        lambda: on_mazes(domain_randomization),
-        lambda: on_mazes(domain_randomization),
+        lambda: on_mazes("uniform"),
+        lambda: on_mazes("uniform"),
     ),
     "record read back from disk": (on_cart, lambda: json.loads(json.dumps(on_cart(), indent=1))),
 }

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl.ued.scores import SCORES, LevelOutcome, episode_returns
+from purejaxrl.ued.scores import (
+    SCORES,
+    LevelOutcome,
+    algorithmic_regret,
+    episode_returns,
+    fields_read,
+    require_score,
+)
 
 RNG = np.random.default_rng(0)
 OUTCOME = LevelOutcome(
@@ -40,6 +47,55 @@ def test_a_score_does_not_depend_on_the_key(name):
 def test_the_random_score_depends_only_on_the_key():
     scores = jnp.stack([SCORES["random"](jax.random.key(i), OUTCOME) for i in range(100)])
     assert len(np.unique(scores)) == 100 and 0.4 < scores.mean() < 0.6
+
+
+READS = {
+    "regret": {"returns", "antagonist_returns"},
+    "pvl": {"advantage"},
+    "l1": {"advantage"},
+    "maxmc": {"best_return", "value"},
+    "learnability": {"returns"},
+    "random": set(),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_what_a_score_reads_is_found_by_tracing_it(name):
+    assert fields_read(SCORES[name]) == READS[name]
+    squared = jax.jit(lambda key, outcome: SCORES[name](key, outcome) ** 2)
+    assert fields_read(squared) == READS[name]
+
+
+def sometimes(key, outcome):
+    """Finite only where all returns are positive."""
+    return jnp.log(jnp.nanmin(outcome.returns))
+
+
+BAD = {
+    "reads what is not there": (
+        algorithmic_regret,
+        r"score: purejaxrl.ued.scores.algorithmic_regret is not valid; it reads "
+        "antagonist_returns, which a student does not provide",
+    ),
+    "never finite": (lambda key, outcome: jnp.log(-1 - outcome.returns.std()), "must be finite"),
+    "mean of returns with NaN": (lambda key, outcome: outcome.returns.mean(), "must be finite"),
+    "not one number": (lambda key, outcome: outcome.returns, "must return one float"),
+    "two numbers": (lambda key, outcome: (outcome.best_return,) * 2, "must return one float"),
+    "not a float": (lambda key, outcome: jnp.int32(1), "must return one float"),
+    "fails": (lambda key, outcome: outcome.regret, "must return a float .* no attribute 'regret'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_score_that_cannot_be_used_is_named(case):
+    score, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
+        require_score(score, "a student", LevelOutcome._fields[:-1])
+
+
+@pytest.mark.parametrize("score", [sometimes, *SCORES.values()])
+def test_a_score_that_can_be_computed_is_accepted(score):
+    require_score(score, "a meta-gradient", LevelOutcome._fields)
 
 
 def test_a_level_that_is_always_or_never_solved_has_no_learnability():

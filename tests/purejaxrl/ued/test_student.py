@@ -3,17 +3,22 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import envs
 from algos import ppo
 from envs import maze, maze_levels
-from purejaxrl.algorithm import Task
+from purejaxrl.algorithm import Task, update
 from purejaxrl.parts.wrappers import FlattenObservation
+from purejaxrl.ued import student as students
+from purejaxrl.ued.curriculum import Curriculum, Draw, Replay, new_levels, replay, uniform
+from purejaxrl.ued.scores import LevelOutcome, learnability
 from purejaxrl.ued.student import OwnLevel, move_to_levels
 from tests.helpers import assert_equal
 
 NUM_ENVS = 5
-LEVELS = jax.vmap(maze_levels.uniform(20, max_steps=7))(jax.random.split(jax.random.key(0), 5))
+SAMPLE = maze_levels.uniform(20, max_steps=7)
+LEVELS = jax.vmap(SAMPLE)(jax.random.split(jax.random.key(0), 5))
 
 
 def play(step, state, keys, actions):
@@ -67,3 +72,94 @@ def test_a_student_is_moved_to_other_levels():
     assert_equal(after.interaction.env_state.level, LEVELS)
     expected = jax.vmap(maze.Maze().observe)(env_state.inner, LEVELS).reshape(NUM_ENVS, -1)
     np.testing.assert_array_equal(trajectory.transitions.obs[0], expected)
+
+
+def search(every, num_candidates, num_steps):
+    """At every few updates, play new levels and keep the most learnable one (as SFL does)."""
+
+    def init(key, hypers, num_levels):
+        return jnp.int32(0), SAMPLE(key)
+
+    def sample(key, state, hypers, wanted, play):
+        age, best = state
+        levels_key, play_key = jax.random.split(key)
+        levels = jax.vmap(SAMPLE)(jax.random.split(levels_key, num_candidates))
+
+        def find():
+            returns = play(play_key, levels, num_steps)
+            outcomes = LevelOutcome(returns, jnp.nanmax(returns, axis=0))
+            rate = jax.vmap(learnability, (None, LevelOutcome(1, 0)))(key, outcomes)
+            return jax.tree.map(lambda x: x[rate.argmax()], levels)
+
+        searches = age % every == 0
+        best = jax.lax.cond(searches, find, lambda: best)
+        all_best = jax.tree.map(lambda x: jnp.repeat(x[None], wanted.size, 0), best)
+        env_steps = jnp.where(searches, num_candidates * num_steps, 0)
+        return (age + 1, best), Draw(new_levels(all_best), env_steps=env_steps)
+
+    return Curriculum(init, sample, SAMPLE, plays=True)
+
+
+ENV = OwnLevel(FlattenObservation(maze.Maze()))
+AGENT = ppo.make(ppo.Config(num_envs=NUM_ENVS, num_steps=8, num_minibatches=1, hidden=(4,)), ENV)
+HYPERS = students.Hypers(ppo.Hypers())
+KEY = jax.random.key(0)
+
+
+def test_a_search_plays_the_student_and_its_steps_are_counted():
+    student = students.make(AGENT, ENV, search(every=2, num_candidates=6, num_steps=16))
+    assert student.steps_per_update is None
+    state = student.init(jax.random.key(0), HYPERS, Task((), jnp.int32(10)))
+    step = jax.jit(lambda state: update(student, state, HYPERS))
+    found, levels = [], []
+    for _ in range(4):
+        before = state.agent
+        state, metrics = step(state)
+        found.append(int(metrics["env_steps"]))
+        levels.append(np.asarray(state.agent.interaction.env_state.level.walls[0]).tobytes())
+        assert (
+            state.agent.interaction.env_state.level.walls[:1] == state.curriculum[1].walls
+        ).all()
+        assert state.agent.step == before.step + 1
+    assert found == [5 * 8 + 6 * 16, 5 * 8] * 2
+    assert levels[0] == levels[1] != levels[2] == levels[3]
+
+
+def test_playing_a_policy_returns_what_each_episode_earned_on_its_level():
+    levels = jax.vmap(maze_levels.uniform(0, size=3, max_steps=9))(jax.random.split(KEY, 4))
+    setup = students.Setup(AGENT, ENV, uniform(SAMPLE))
+    agent = jax.jit(lambda: AGENT.init(KEY, HYPERS.agent, Task(maze.empty(), jnp.int32(1))))()
+    returns = np.array(jax.jit(lambda: students.play(setup, agent, KEY, levels, 60))())
+    assert returns.shape == (60, 4)
+    lengths = [np.diff([-1, *np.flatnonzero(np.isfinite(x))]) for x in returns.T]
+    assert max(x.max() for x in lengths) == 9  # the time limit
+    for i, length in enumerate(lengths):  # a goal pays more if it is reached sooner
+        paid = returns[np.isfinite(returns[:, i]), i]
+        np.testing.assert_allclose(paid[paid > 0], 1 - 0.9 * length[paid > 0] / 9, rtol=1e-5)
+    assert np.nanmax(returns) > 0 and np.nanmin(returns) == 0
+
+
+def test_what_does_not_fit_a_student_is_refused():
+    replaying = AGENT._replace(in_place=("replay",))
+    assert students.make(replaying, ENV, uniform(SAMPLE)).in_place == ("agent.replay",)
+    exploring = replay(SAMPLE, learnability)._replace(explores=True)
+    with pytest.raises(ValueError, match="agent: algos.ppo is not valid; .* roll back replay"):
+        students.make(replaying, ENV, exploring)
+    with pytest.raises(ValueError, match="env: Maze is not valid; it must be an OwnLevel"):
+        students.make(AGENT, maze.Maze(), uniform(SAMPLE))
+    with pytest.raises(ValueError, match="agent: algos.ppo .* levels needs its `num_envs`"):
+        students.make(AGENT._replace(num_envs=None), ENV, uniform(SAMPLE))
+    with pytest.raises(ValueError, match="reads antagonist_returns, which a student does not"):
+        students.make(AGENT, ENV, replay(SAMPLE, lambda key, x: jnp.nanmean(x.antagonist_returns)))
+    student = students.make(AGENT, ENV, exploring)
+    with pytest.raises(ValueError, match=r"Hypers\.curriculum: None is not valid; .* a Replay"):
+        student.init(jax.random.key(0), HYPERS, Task((), jnp.int32(1)))
+
+
+def test_a_score_of_returns_needs_no_estimate():
+    agent = AGENT._replace(estimate=None)
+    student = students.make(agent, ENV, replay(SAMPLE, learnability, 8))
+    hypers = students.Hypers(ppo.Hypers(), Replay())
+    state = student.init(jax.random.key(0), hypers, Task((), jnp.int32(1)))
+    state, metrics = jax.jit(lambda state: update(student, state, hypers))(state)
+    assert metrics["levels_kept"] == NUM_ENVS and np.isfinite(metrics["score"])
