@@ -180,7 +180,7 @@ def places(tmp_path_factory):
         for name, experiment in (("run", "ppo"), ("learner", "lpg_meta_train")):
             module, words = importlib.import_module(experiment), ["--seeds", "1"]
             (plan,) = plan_runs(module.Settings, module.build, words)
-            identity = record.identity(plan.job.algorithm, plan.population)
+            identity = record.identity(plan.job.algorithm, plan.population, plan.job.evaluator)
             command = {"experiment": module.__file__, "words": words}
             record.claim(paths[name], False, identity, command=command)
     yield {name.removesuffix(".npz"): str(path) for name, path in paths.items()}

@@ -16,6 +16,8 @@ class Hypers(struct.PyTreeNode):
     bonus: float = hyper(0.0, at_least=0)
     limit: float = hyper(jnp.inf, infinite=True)
     """The agent diverges at a higher rate."""
+    table: Any = ()
+    """Arrays that nothing reads."""
 
 
 class State(NamedTuple):

@@ -188,6 +188,14 @@ def test_a_contender_that_another_process_trains_is_waited_for(tmp_path, monkeyp
     assert "is being trained by another process; waiting" in capsys.readouterr().err
 
 
+def test_what_a_contender_shares_is_held_once_and_levels_by_every_agent():
+    table = np.zeros((3, 5))
+    one = dataclasses.replace(contender("one", 1.0), hypers=Hypers(table=table), shared=("table",))
+    members = compare.members(one, seeds(4), LEVELS)
+    assert members.hypers.table.shape == table.shape and members.hypers.rate.shape == (4,)
+    np.testing.assert_array_equal(members.env_params, LEVELS.levels(seeds(4)))
+
+
 def test_levels_belong_to_seeds():
     rows = seeds(3)
     levels = LEVELS.levels(rows)
