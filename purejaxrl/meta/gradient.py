@@ -229,11 +229,13 @@ def sum_gradients(
 
     def add(carry: tuple[Any, list], inputs: tuple[jax.Array, Agent]):
         (total, written), (index, group) = carry, inputs
-        group = with_in_place(setup, group, jax.tree.map(lambda x: x[index], written))
+        take = lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False)  # noqa: E731
+        put = lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, index, 0)  # noqa: E731
+        group = with_in_place(setup, group, jax.tree.map(take, written))
         grads, group, *rest = gradients(group)
         group, new = without_in_place(setup, group)
-        written = jax.tree.map(lambda all, x: all.at[index].set(x), written, new)
-        return (jax.tree.map(lambda t, g: t + g.sum(0), total, grads), written), (group, *rest)
+        total = jax.tree.map(lambda t, g: t + g.sum(0), total, grads)
+        return (total, jax.tree.map(put, written, new)), (group, *rest)
 
     groups, written = without_in_place(setup, groups)
     start = jax.tree.map(jnp.zeros_like, theta), written

@@ -100,6 +100,17 @@ class Outputs(NamedTuple):
     sinks: tuple[DroppableSink, ...]
     saved: checkpoint.Series
 
+    @classmethod
+    def of(cls, options: RunOptions, sinks: Sequence[Sink]) -> "Outputs":
+        """Name the folders of a run; each appears when it is first written."""
+        out = options.folder
+        return cls(
+            MetricsStore(out / METRICS),
+            MetricsStore(out / EVALUATIONS),
+            tuple(map(DroppableSink, sinks)),
+            checkpoint.Series(out / "checkpoints", options.keep_last),
+        )
+
 
 def run(
     algorithm: Algorithm,
@@ -158,12 +169,7 @@ def run(
             settings=_as_dict(settings),
             layout={"devices": plan.mesh.size, "group": plan.group},
         )
-        outputs = Outputs(
-            MetricsStore(out / METRICS),
-            MetricsStore(out / EVALUATIONS),
-            tuple(map(DroppableSink, sinks)),
-            checkpoint.Series(out / "checkpoints", options.keep_last),
-        )
+        outputs = Outputs.of(options, sinks)
         position = _restore(algorithm, population, plan, horizon, bool(every), outputs.saved)
         if position.update > num_updates:
             raise ValueError(
