@@ -28,10 +28,10 @@ from rich.table import Table
 
 from algos import accel, plr, ppo, ppo_rnn
 from envs import maze, maze_levels
-from purejaxrl.algorithm import Algorithm
+from purejaxrl.algorithm import Algorithm, Metrics
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say, updates_for
 from purejaxrl.parts.wrappers import FlattenObservation
-from purejaxrl.running.evaluate import evaluate
+from purejaxrl.running.evaluate import Evaluator, evaluate
 from purejaxrl.running.logs import console
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.study.stats import interval
@@ -158,33 +158,56 @@ RECOMMENDED = {
 
 
 def build(settings: Settings) -> Job:
-    """Build the job. Its level is a held-out maze: not for training, but to watch a student in."""
+    """Build the job. Its level is a held-out maze: not for training, but to watch a student in.
+
+    Students are evaluated on all held-out mazes.
+    """
     sample_level = maze_levels.uniform(settings.max_walls)
     env = OwnLevel(FlattenObservation(maze.Maze(sample_level)))
     agent = ppo_rnn.make(settings.agent, env)
     algorithm = student.make(agent, env, settings.learner.make(sample_level))
     num_updates = updates_for(settings.total_steps, agent.steps_per_update)
     level = next(iter(maze.held_out().values()))
-    return Job(algorithm, level, num_updates, FlattenObservation(maze.Maze()))
+    evaluator = on_held_out(settings.run.eval_episodes)
+    return Job(algorithm, level, num_updates, FlattenObservation(maze.Maze()), evaluator)
+
+
+def play_held_out(
+    algorithm: Algorithm, key: jax.Array, policy: Any, num_episodes: int
+) -> jax.Array:
+    """Play on the held-out mazes: returns, float32 `[num_mazes, num_episodes]`; 0: not solved."""
+    env, levels = FlattenObservation(maze.Maze()), list(maze.held_out().values())
+
+    def play(key: jax.Array, level: Any) -> jax.Array:
+        return evaluate(
+            algorithm, env, key, policy, level,
+            num_episodes=num_episodes, greedy=False, max_steps=maze.MAX_STEPS,
+        ).ret  # fmt: skip
+
+    keys = jax.random.split(key, len(levels))
+    return jax.vmap(play)(keys, jax.tree.map(lambda *x: jnp.stack(x), *levels))
+
+
+def on_held_out(num_episodes: int) -> Evaluator:
+    """Evaluate students by their mean return on the held-out mazes, and by their solve rate."""
+
+    def play(algorithm: Algorithm, key: jax.Array, policy: Any, _: Any) -> Metrics:
+        returns = play_held_out(algorithm, key, policy, num_episodes)
+        solved = (returns > 0).mean()
+        return {"episodes": jnp.int32(returns.size), "return": returns.mean(), "solved": solved}
+
+    return Evaluator(play, f"held-out mazes, {num_episodes} episodes each")
 
 
 def solve_rates(algorithm: Algorithm, state: Any) -> dict[str, np.ndarray]:
     """Fraction of the attempts that reach the goal, by maze: `[num_members]`."""
-    env = FlattenObservation(maze.Maze())
-    levels = maze.held_out()
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *levels.values())
 
     def one(state: Any) -> jax.Array:
         policy = algorithm.policy(state)
-        play = lambda key, level: evaluate(  # noqa: E731
-            algorithm, env, key, policy, level,
-            num_episodes=ATTEMPTS, greedy=False, max_steps=maze.MAX_STEPS,
-        )  # fmt: skip
-        keys = jax.random.split(jax.random.key(0), len(levels))
-        return (jax.vmap(play)(keys, stacked).ret > 0).mean(-1)
+        return (play_held_out(algorithm, jax.random.key(0), policy, ATTEMPTS) > 0).mean(-1)
 
     rates = np.asarray(jax.jit(lambda states: jax.lax.map(one, states))(state))
-    return dict(zip(levels, rates.T, strict=True))
+    return dict(zip(maze.held_out(), rates.T, strict=True))
 
 
 def report(outcome: Outcome) -> pd.DataFrame:

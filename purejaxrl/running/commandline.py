@@ -268,7 +268,7 @@ def _import_experiment(path: Path) -> Any:
     known = [place for place in (path, Path("experiments") / path.name) if place.exists()]
     if not known:
         raise ValueError(f"experiment: {path} does not exist; run this in the repository's folder")
-    sys.path.insert(0, str(known[0].parent))  # experiments may import each other
+    sys.path.insert(0, str(known[0].parent))
     return importlib.import_module(path.stem)
 
 

@@ -1,6 +1,9 @@
 """A replay buffer is written in place: nothing copies or selects it, and memory holds it once."""
 
 import re
+import sys
+from pathlib import Path
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +20,10 @@ from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.ued.curriculum import uniform
 from tests.helpers import ENV, ENV_PARAMS, assert_equal
-from tests.replay import WIDTH, make
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "experiments/bench"))
+with mock.patch("purejaxrl.running.devices.use_cpu_cores"):  # the tests have their own devices
+    from replay_rows import WIDTH, make
 
 CAPACITY = 12_344  # a size that nothing else has
 LEARNER = make(CAPACITY)

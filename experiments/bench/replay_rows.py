@@ -1,0 +1,153 @@
+"""Measure what a replay buffer costs under `run`: an update with 10,000 rows and with 1,000,000.
+
+The learner is A2C that also writes its observations to a ring buffer and draws from it. A pair is
+one chunk of each size, the second right after the first; the order alternates. The result is the
+median over pairs of the ratio of the seconds per update, with a 95 % bootstrap interval.
+
+python experiments/bench/replay_rows.py
+python experiments/bench/replay_rows.py --members 1 --pairs 5
+"""
+
+from purejaxrl.running.devices import use_cpu_cores
+
+use_cpu_cores()
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from processes import write_table
+
+import envs
+from algos import a2c
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.launch import command
+from purejaxrl.running import chunk
+from purejaxrl.running.population import populate, seeds
+from purejaxrl.study.stats import interval
+from purejaxrl.validation import require_count
+
+ENV, ENV_PARAMS = envs.make("CartPole-v1")
+CONFIG = a2c.Config(num_envs=2, num_steps=4, hidden=(4,))
+WIDTH = 4
+"""Numbers in an observation of CartPole."""
+
+
+class Replay(NamedTuple):
+    """The last observations, and where the next one goes."""
+
+    obs: jax.Array  # [capacity, WIDTH]
+    cursor: jax.Array  # int32
+
+
+class State(NamedTuple):
+    """A2C's, and a buffer."""
+
+    params: Any
+    opt_state: Any
+    interaction: Any
+    task: Task
+    key: jax.Array
+    step: jax.Array
+    replay: Replay
+
+
+def make(capacity: int) -> Algorithm:
+    """Make the learner; what it draws changes its entropy bonus.
+
+    Args:
+        capacity: rows of the buffer, a multiple of the environment steps of an update.
+    """
+    inner = a2c.make(CONFIG, ENV)
+    num_rows = inner.steps_per_update
+
+    def init(key: jax.Array, hypers: a2c.Hypers, task: Task) -> State:
+        replay = Replay(jnp.zeros((capacity, WIDTH)), jnp.int32(0))
+        return State(**inner.init(key, hypers, task)._asdict(), replay=replay)
+
+    def collect(state: State, hypers: a2c.Hypers) -> tuple[State, Any]:
+        state, experience = inner.collect(state, hypers)
+        rows = experience.transitions.obs.reshape(num_rows, WIDTH)
+        obs, cursor = state.replay
+        obs = jax.lax.dynamic_update_slice(obs, rows, (cursor, 0))
+        return state._replace(replay=Replay(obs, (cursor + num_rows) % capacity)), experience
+
+    def learn(state: State, hypers: a2c.Hypers, experience: Any) -> tuple[State, Metrics]:
+        draw_key, key = jax.random.split(state.key)
+        drawn = state.replay.obs[jax.random.randint(draw_key, (8,), 0, capacity)].mean()
+        hypers = hypers.replace(entropy_coef=hypers.entropy_coef + 0.01 * drawn)
+        state, metrics = inner.learn(state._replace(key=key), hypers, experience)
+        return state, metrics | {"drawn": drawn}
+
+    return inner._replace(init=init, collect=collect, learn=learn, in_place=("replay",))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure."""
+
+    few: int = 10_000
+    """Rows of the smaller buffer."""
+    many: int = 1_000_000
+    """Rows of the larger buffer."""
+    members: int = 16
+    """Members, each with a buffer of its own."""
+    updates: int = 512
+    """Updates in a chunk."""
+    pairs: int = 15
+    """Timed chunks of each size."""
+    out: Path = Path("results/bench")
+    """Folder for the table."""
+
+    def __post_init__(self):
+        require_count(self, "few", "many", "members", "updates", "pairs")
+
+
+class Timed:
+    """A population that trains a chunk whenever it is told to."""
+
+    def __init__(self, rows: int, settings: Settings):
+        """Compile and warm up."""
+        learner, who = make(rows), populate(seeds(settings.members), a2c.Hypers(), ENV_PARAMS)
+        plan, self.updates = chunk.plan_for(learner, who), settings.updates
+        self.carry = chunk.start(learner, who, plan, settings.updates)
+        self.program = chunk.compile_chunk(learner, who, plan, settings.updates, self.carry)
+        self.seconds_per_update()
+
+    def seconds_per_update(self) -> float:
+        """Train one chunk."""
+        began = time.perf_counter()
+        self.carry, _ = self.program(self.updates, self.carry)
+        jax.block_until_ready(self.carry)
+        return (time.perf_counter() - began) / self.updates
+
+
+def main(settings: Settings) -> None:
+    few, many = Timed(settings.few, settings), Timed(settings.many, settings)
+    seconds = np.empty((settings.pairs, 2))
+    for pair in range(settings.pairs):
+        for i in (0, 1) if pair % 2 == 0 else (1, 0):
+            seconds[pair, i] = (few, many)[i].seconds_per_update()
+    ratio = interval(seconds[:, 1] / seconds[:, 0], statistic=np.median, num_resamples=20_000)
+    megabytes = [round(timed.program.num_bytes / 2**20, 1) for timed in (few, many)]
+    row = {
+        "members": settings.members,
+        "few_ms": round(1e3 * np.median(seconds[:, 0]), 4),
+        "many_ms": round(1e3 * np.median(seconds[:, 1]), 4),
+        "ratio": round(ratio.value, 3),
+        "low": round(ratio.low, 3),
+        "high": round(ratio.high, 3),
+        "few_mb": megabytes[0],
+        "many_mb": megabytes[1],
+    }
+    settings.out.mkdir(parents=True, exist_ok=True)
+    write_table(pd.DataFrame([row]), settings.out / "replay_rows.csv")
+
+
+if __name__ == "__main__":
+    command(main, Settings)
