@@ -196,7 +196,7 @@ def learn(
 
     agents = agents._replace(late_return=smooth_return(agents.late_return, metrics))
     finished = (agents.state.step >= agents.state.task.horizon) | ~metrics["sound"]
-    metrics = summarize_agents(metrics, finished, agents.late_return)
+    metrics = summarize_agents(metrics, finished, agents.late_return, setup.inner.episode_means)
     key, levels_key = jax.random.split(state.key)
     levels, agents, level_metrics = replace_finished(
         setup, levels_key, state.curriculum, theta, hypers, agents, estimates, finished
@@ -283,7 +283,7 @@ def meta_loss(
     estimates = jax.lax.stop_gradient(estimate(setup, agent, seen, hypers))
     log_prob, entropies = setup.inner.log_prob(state, experience)
     chex.assert_equal_shape([log_prob, estimates.advantage])
-    metrics = summarize_updates(metrics) | entropies
+    metrics = summarize_updates(metrics, setup.inner.episode_means) | entropies
     loss = -(log_prob * estimates.advantage).mean()
     if hypers.regularizer is not None:
         loss += hypers.regularizer.loss(metrics)

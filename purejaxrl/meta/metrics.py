@@ -1,14 +1,16 @@
 """Metrics of one meta-step, out of those of its updates and its agents."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.algorithm import Metrics
+from purejaxrl.algorithm import EPISODE_MEANS, Metrics
 from purejaxrl.meta.sharding import sum_over_shards
 
 
-def summarize_updates(metrics: Metrics) -> Metrics:
-    """Reduce metrics of K updates, `[K]` to `[]`; those of episodes by the number of episodes."""
+def summarize_updates(metrics: Metrics, episode_means: Sequence[str] = EPISODE_MEANS) -> Metrics:
+    """Reduce metrics of K updates, `[K]` to `[]`; means over episodes by the number of episodes."""
     episodes = metrics["episodes"]
     count = episodes.sum()
 
@@ -17,9 +19,8 @@ def summarize_updates(metrics: Metrics) -> Metrics:
         return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
 
     whole = {"episodes": count, "env_steps": metrics["env_steps"].sum()}
-    of_episodes = {"return", "discounted_return", "length"}
     return whole | {
-        name: mean_of_episodes(x) if name in of_episodes else x.mean()
+        name: mean_of_episodes(x) if name in episode_means else x.mean()
         for name, x in metrics.items()
         if name not in whole
     }
@@ -37,7 +38,12 @@ def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.where(mask, x, 0.0).sum() / jnp.where(mask.any(), mask.sum(), jnp.nan)
 
 
-def summarize_agents(metrics: Metrics, finished: jax.Array, late_return: jax.Array) -> Metrics:
+def summarize_agents(
+    metrics: Metrics,
+    finished: jax.Array,
+    late_return: jax.Array,
+    episode_means: Sequence[str] = EPISODE_MEANS,
+) -> Metrics:
     """Reduce metrics of this device's agents, `[n]`, to means over the agents of all devices.
 
     Three are added: `final_return`, the mean late return of the agents whose life ended;
@@ -53,7 +59,7 @@ def summarize_agents(metrics: Metrics, finished: jax.Array, late_return: jax.Arr
         return jnp.where(weight > 0, total / jnp.maximum(weight, 1e-8), jnp.nan)
 
     episodes = metrics["episodes"].astype(jnp.float32)
-    weights = {"return": episodes, "discounted_return": episodes, "length": episodes}
+    weights = dict.fromkeys(episode_means, episodes)
     summed = {"episodes", "env_steps"}
     out = {
         name: sum_over_shards(x.sum()) if name in summed else mean(x, weights.get(name, 1.0))

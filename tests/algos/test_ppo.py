@@ -10,6 +10,7 @@ import pytest
 
 from algos import ppo
 from purejaxrl.algorithm import make_train
+from purejaxrl.parts import networks
 from purejaxrl.parts.wrappers import FlattenObservation
 from tests.algos.probes import Params, Probe
 
@@ -18,7 +19,7 @@ FAST = ppo.Hypers(learning_rate=1e-2, learning_rate_end=1.0)
 
 
 def value_of(algorithm_state, config, env, obs):
-    critic = ppo.networks.ValueNetwork(ppo.networks.torso("mlp", config.hidden, config.activation))
+    critic = networks.ValueNetwork(networks.build_torso("mlp", config.hidden, config.activation))
     return critic.apply(algorithm_state.params.critic, obs)
 
 

@@ -155,4 +155,5 @@ def test_a_fingerprint_is_of_content_types_and_structure():
 
 
 def test_fixed_levels_are_named_by_their_content():
-    assert fixed(LEVELS).name == fixed(LEVELS + 0).name != fixed(LEVELS + 1).name
+    names = [part_name(fixed(levels)) for levels in (LEVELS, LEVELS + 0, LEVELS + 1)]
+    assert names[0] == names[1] != names[2]

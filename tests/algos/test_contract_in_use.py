@@ -1,0 +1,124 @@
+"""The contract, for every algorithm in use: under the runner, and inside each meta-learner."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs import maze
+from purejaxrl.algorithm import Task
+from purejaxrl.meta import evolution, gradient
+from purejaxrl.parts import networks
+from purejaxrl.parts.wrappers import FlattenObservation
+from purejaxrl.running import chunk
+from purejaxrl.running.evaluate import Evaluator, on_episodes
+from purejaxrl.running.population import populate, seeds
+from purejaxrl.ued.curriculum import uniform
+from tests.algos.test_contract import ALGORITHMS, CART, GRID
+from tests.helpers import assert_equal
+
+STUDENTS = ("domain randomisation", "plr", "accel")
+META_LEARNERS = ("meta-gradient", "evolution", "groove")
+AGENTS = [name for name in ALGORITHMS if name not in STUDENTS + META_LEARNERS]
+SHORT = {"num_episodes": 2, "max_steps": 30}
+
+
+def env_of(name):
+    return GRID if name in ("lpg", "ta_lpg") else CART
+
+
+def evaluator_for(name):
+    """Evaluate agents where they train, students in a held-out maze, and meta-learners not."""
+    if name in META_LEARNERS:
+        return None
+    if name not in STUDENTS:
+        return on_episodes(env_of(name), **SHORT)
+    level = next(iter(maze.held_out().values()))
+    in_maze = on_episodes(FlattenObservation(maze.Maze()), **SHORT)
+    return Evaluator(lambda a, key, policy, _: in_maze.play(a, key, policy, level), "a maze")
+
+
+def poison(carry):
+    """Make all numbers of the second member NaN."""
+
+    def bad(x):
+        floating = jnp.issubdtype(x.dtype, jnp.floating)
+        return np.stack([x[0], np.full_like(x[1], np.nan)]) if floating else x
+
+    return carry._replace(state=jax.tree.map(bad, carry.state))
+
+
+OFTEN = ("a2c", "ppo", "ppo_rnn", "lpo", "lpg")
+"""Tested at every change; the others are compiled slowly, and have tests of resuming of their own."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in OFTEN)) for name in ALGORITHMS],
+)
+def test_it_resumes_shares_arrays_is_evaluated_and_freezes_a_diverged_member(name):
+    algorithm, hypers, level = ALGORITHMS[name]()
+    arrays = tuple(
+        field.name
+        for field in dataclasses.fields(hypers)
+        if any(np.ndim(x) for x in jax.tree.leaves(getattr(hypers, field.name)))
+    )
+    assert arrays == {"lpg": ("rule",), "lpo": ("drift",)}.get(name.removeprefix("ta_"), ())
+    who, evaluator = populate(seeds(2), hypers, level, shared=arrays), evaluator_for(name)
+    plan = chunk.plan_for(algorithm, who, 2, jax.devices()[:1])
+    start = lambda: chunk.start(algorithm, who, plan, 4, evaluator is not None)  # noqa: E731
+    program = chunk.compile_chunk(
+        algorithm, who, plan, 2, start(), evaluator=evaluator, optimize=False
+    )
+
+    whole, _ = program(2, start())
+    half, _ = program(1, start())
+    saved = program.gather(half)
+    resumed, metrics = program(1, chunk.place(algorithm, plan, saved, 4))
+    assert_equal(program.gather(whole), program.gather(resumed))
+    assert metrics["alive"].all()
+
+    after, metrics = program(1, chunk.place(algorithm, plan, poison(saved), 4))
+    assert metrics["alive"].tolist() == [[True], [False]]
+    sound, frozen = (jax.tree.map(lambda x, i=i: x[i], program.gather(after).state) for i in (0, 1))
+    assert_equal(sound, jax.tree.map(lambda x: x[0], program.gather(resumed).state))
+    assert frozen.step == saved.state.step[1]
+
+    if evaluator:
+        evaluated, found = program.evaluate(2, whole)
+        known = np.where(np.isfinite(found["return"]), found["return"], -np.inf)
+        np.testing.assert_array_equal(program.gather(evaluated).best.score, known)
+
+
+@pytest.mark.parametrize("name", [name for name in AGENTS if name in OFTEN])
+@pytest.mark.parametrize("outer", ["meta-gradient", "evolution"])
+def test_it_fits_a_meta_learner_or_says_what_it_lacks(name, outer):
+    inner, hypers, level = ALGORITHMS[name]()
+    env = env_of(name)
+    parts = {
+        "init_theta": lambda key: jnp.float32(-6.0),
+        "insert": lambda theta, hypers: hypers.replace(learning_rate=jnp.exp(theta)),
+        "curriculum": uniform(lambda key: level),
+        "sample_lifetime": lambda key: jnp.int32(3),
+    }
+    if outer == "evolution":
+        learner = evolution.make(evolution.Config(num_pairs=2), inner, env, **parts)
+        settings = evolution.Hypers(agent=hypers)
+    else:
+        space = env.observation_space(env.default_params)
+        torso = None if networks.num_rows(space) else networks.MLP((4,))
+        make = lambda: gradient.make(  # noqa: E731
+            gradient.Config(num_agents=2), inner, networks.readout(space, torso, 1), **parts
+        )
+        if inner.log_prob is None:
+            with pytest.raises(ValueError, match="inner: .* a meta-gradient needs its `log_prob`"):
+                make()
+            return
+        learner, settings = make(), gradient.Hypers(agent=hypers)
+    task = Task((), jnp.int32(4))
+    state = jax.eval_shape(lambda: learner.init(jax.random.key(0), settings, task))
+    after, metrics = jax.eval_shape(lambda state: learner.learn(state, settings, ()), state)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert {"env_steps", "episodes", "return"} <= metrics.keys()
