@@ -51,7 +51,7 @@ def poison(carry):
 
 
 OFTEN = ("a2c", "ppo", "ppo_rnn", "lpo", "lpg")
-"""Tested at every change; the others are compiled slowly, and have tests of resuming of their own."""
+"""Tested at every change; the others compile slowly, and have tests of resuming of their own."""
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_a_shared_rule_is_held_once_whatever_the_number_of_members():
         held = [*program.shared, *jax.tree.leaves(program.own)]
         return sum(x.nbytes for x in held if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key))
 
-    assert planned(16) - planned(1) < 0.01 * RULE_BYTES
+    assert planned(16) - planned(1) < 0.05 * RULE_BYTES
     assert planned(16, shared=()) > 16 * RULE_BYTES
 
 
