@@ -82,7 +82,7 @@ class Algorithm(NamedTuple):
     """Environment steps of one update; None where that varies."""
     in_place: tuple[str, ...] = ()
     """Fields of `State` that are written at every update and never copied, such as a replay buffer,
-    contents and cursor together; those of a nested state with a dot (`student.replay`). They are
+    contents and cursor together; those of a nested state with a dot (`agent.replay`). They are
     not rolled back where a member is frozen or a life is over."""
     differentiable: tuple[str, ...] = ("params", "opt_state")
     """Fields of `State` through which a meta-gradient flows; `collect` leaves them as they are."""
@@ -135,7 +135,7 @@ def advance_where(algorithm: Algorithm, condition: jax.Array, after: Any, before
 
 
 def replace_at(state: Any, path: str, value: Any) -> Any:
-    """Replace a field of nested NamedTuples, such as `student.replay`."""
+    """Replace a field of nested NamedTuples, such as `agent.replay`."""
     field, _, rest = path.partition(".")
     value = replace_at(getattr(state, field), rest, value) if rest else value
     return state._replace(**{field: value})
