@@ -17,16 +17,14 @@ when it ends; an antagonist trains beside every agent for that.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from algos import a2c, lpg
+from algos import a2c, lpg, meta_lpg
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.meta import gradient
 from purejaxrl.meta.assessment import Assessment
 from purejaxrl.meta.base import SampleLifetime
 from purejaxrl.meta.gradient import Hypers
-from purejaxrl.parts import networks, torsos
 from purejaxrl.ued.curriculum import Replay, SampleLevel, replay
 from purejaxrl.ued.scores import Score, algorithmic_regret, fields_read
 from purejaxrl.validation import require, require_count
@@ -55,7 +53,7 @@ def hypers(**changes: Any) -> Hypers:
     parts = {
         "agent": lpg.Hypers(),
         "regularizer": lpg.Regularizer(),
-        "antagonist": a2c.Hypers(learning_rate=0.1, max_grad_norm=float("inf")),
+        "antagonist": a2c.Hypers(learning_rate=0.1, entropy_coef=0.0, max_grad_norm=float("inf")),
         "curriculum": Replay(),
     }
     return Hypers(**(parts | changes))
@@ -85,7 +83,6 @@ def make(
         ValueError: if the torso cannot read the observations, actions are not discrete, or a life
             is shorter than one update.
     """
-    space = env.observation_space(env.default_params)
     antagonist = a2c.make(
         a2c.Config(
             num_envs=agent.num_envs,
@@ -96,19 +93,11 @@ def make(
         ),
         env,
     )
-    torso = torsos.torso_for(agent, env)
-    return gradient.make(
-        config,
-        lpg.make(agent, env),
-        networks.readout(space, torso, 1),
-        init_theta=partial(lpg.init_rule, config=agent),
-        insert=lpg.with_rule,
-        curriculum=replay(sample_level, score, config.capacity),
-        sample_lifetime=sample_lifetime,
-        assessment=Assessment(
-            env,
-            antagonist if "antagonist_returns" in fields_read(score) else None,
-            config.num_episodes,
-            slots=config.slots,
-        ),
+    scored = Assessment(
+        antagonist if "antagonist_returns" in fields_read(score) else None,
+        config.num_episodes,
+        slots=config.slots,
     )
+    curriculum = replay(sample_level, score, config.capacity)
+    world = meta_lpg.world(agent, env, sample_lifetime, curriculum=curriculum, assessment=scored)
+    return meta_lpg.by_gradient(config, agent, world)

@@ -6,8 +6,13 @@ discover. This file has the rule, and the agent that learns by it. The rule is a
 `purejaxrl.meta.gradient` learns it.
 
 An update minimises −log π(a|s) π̂ + α KL(y(s) ‖ ŷ), averaged over the experience; π̂ and ŷ are the
-rule's outputs. The published code gives π̂ the opposite sign, leaves γ out of the rule's inputs,
-and treats time limits as terminations.
+rule's outputs. The gradient of that loss does not pass through the rule, but a meta-gradient does,
+also through what the rule reads of y: ŷ of one update is y of the next, and only so can y come to
+mean something. The published code stops that gradient, gives π̂ the opposite sign, leaves γ out of
+the rule's inputs, and treats time limits as terminations.
+
+Rewards are divided by the running standard deviation of the discounted return before the rule reads
+them, so that one rule serves environments of any scale of reward.
 """
 
 from dataclasses import dataclass
@@ -23,6 +28,7 @@ from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
 from purejaxrl.parts.gru import GRUWeights, gru
+from purejaxrl.parts.normalize import RewardScale, scale_rewards
 from purejaxrl.parts.optimizers import optimizer
 from purejaxrl.parts.rollout import Experience, Interaction, Transition, collect
 from purejaxrl.validation import hyper, require_choice, require_count
@@ -50,6 +56,9 @@ class Config:
     """Nonlinearity of the torso."""
     optimizer: optimizers.Kind = "adam"
     """Kind of the agent's optimizer; GROOVE uses SGD with its tables."""
+    normalize_reward: bool = True
+    """Divide rewards by the running standard deviation of the discounted return; the published
+    code does not."""
 
     @property
     def batch_size(self) -> int:
@@ -90,7 +99,7 @@ class RuleInputs(NamedTuple):
     gamma: jax.Array  # []
     prob: jax.Array  # π(a|s)
     prediction: jax.Array  # y(s), a distribution
-    next_prediction: jax.Array  # y(s'), of the true next observation
+    next_prediction: jax.Array  # y(s'), of the true next observation; 0 where terminated
     age: jax.Array = 0.0  # [] n/N, the fraction of the agent's updates done; TA-LPG reads it
     horizon: jax.Array = 1.0  # [] N, length of the agent's life in updates; TA-LPG reads it
 
@@ -179,6 +188,7 @@ class State(NamedTuple):
     params: Params
     opt_state: Any
     interaction: Interaction
+    reward_scale: RewardScale | None
     task: Task
     key: jax.Array
     step: jax.Array  # int32, updates done
@@ -228,6 +238,7 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
             params=params,
             opt_state=optimizer(config.optimizer, hypers.learning_rate).init(params),
             interaction=interaction,
+            reward_scale=RewardScale.start(config.num_envs) if config.normalize_reward else None,
             task=task,
             key=key,
             step=jnp.int32(0),
@@ -244,21 +255,24 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
         )  # fmt: skip
         return state._replace(interaction=interaction, key=key), experience
 
-    def apply_rule(state: State, hypers: Hypers, experience: Experience) -> Target:
-        """Apply the rule to the experience; gradients flow to the rule, but not to its inputs."""
-        seen, params = experience.transitions, state.params
-        inputs = RuleInputs(
-            reward=seen.reward,
-            terminated=seen.terminated.astype(jnp.float32),
-            done=seen.terminated | seen.truncated,
+    def read(state: State, hypers: Hypers, seen: Transition) -> tuple[State, RuleInputs]:
+        params, reward = state.params, seen.reward
+        terminated, done = seen.terminated.astype(jnp.float32), seen.terminated | seen.truncated
+        if state.reward_scale is not None:
+            scale, reward = scale_rewards(state.reward_scale, reward, done, hypers.gamma)
+            state = state._replace(reward_scale=scale)
+        next_prediction = jnp.exp(log_prediction(params, seen.final_obs))
+        return state, RuleInputs(
+            reward=reward,
+            terminated=terminated,
+            done=done,
             gamma=jnp.asarray(hypers.gamma),
             prob=policy_of(params, seen.obs).prob(seen.action),
             prediction=jnp.exp(log_prediction(params, seen.obs)),
-            next_prediction=jnp.exp(log_prediction(params, seen.final_obs)),
+            next_prediction=next_prediction * (1 - terminated)[..., None],
             age=state.step / state.task.horizon,
             horizon=state.task.horizon.astype(jnp.float32),
         )
-        return rule.apply(hypers.rule, jax.lax.stop_gradient(inputs))
 
     def loss(
         params: Params, target: Target, seen: Transition, hypers: Hypers
@@ -272,7 +286,8 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
         return total, metrics
 
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
-        target = apply_rule(state, hypers, experience)
+        state, inputs = read(state, hypers, experience.transitions)
+        target = rule.apply(hypers.rule, inputs)
         grads, metrics = jax.grad(loss, has_aux=True)(
             state.params, target, experience.transitions, hypers
         )
@@ -309,15 +324,20 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
 
 
 class Regularizer(struct.PyTreeNode):
-    """Regularisers of the meta-objective (LPG eq. 6), with the weights of GROOVE's table 2."""
+    """Regularisers of the meta-objective (LPG eq. 6).
+
+    The weights of the policy's entropy and of π̂ are those of GROOVE's table 2. Those of the
+    predictions are a hundredth of its 0.001, which pushes ŷ to uniform: in the published code it
+    does not compete with a gradient of the return.
+    """
 
     entropy: float = hyper(0.05, at_least=0)
     """β0, weight of the policy's entropy, which is maximised."""
-    prediction_entropy: float = hyper(0.001, at_least=0)
+    prediction_entropy: float = hyper(1e-5, at_least=0)
     """β1, weight of the prediction's entropy, which is maximised."""
     pi_hat: float = hyper(0.005, at_least=0)
     """β2, weight of ‖π̂‖², which is minimised."""
-    y_hat: float = hyper(0.001, at_least=0)
+    y_hat: float = hyper(1e-5, at_least=0)
     """β3, weight of ‖ŷ‖², which is minimised."""
 
     def loss(self, metrics: Metrics) -> jax.Array:

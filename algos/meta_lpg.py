@@ -1,17 +1,22 @@
 """Learning a rule of LPG or TA-LPG: by meta-gradient (Oh et al. 2020), or by evolution.
 
-The default of `by_gradient` draws levels uniformly; GROOVE (`groove.py`) chooses them. Evolution is
-that of Jackson et al. 2024 (arXiv 2402.05828).
+A rule is learned in one world or in several (`purejaxrl/meta/worlds.py`), from random weights or
+from a rule that is there. Levels are drawn uniformly by default; GROOVE (`groove.py`) chooses them.
+Evolution is that of Jackson et al. 2024 (arXiv 2402.05828).
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
+
+import jax
 
 from algos import lpg
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.meta import evolution, gradient
-from purejaxrl.meta.base import SampleLifetime
-from purejaxrl.parts import networks
+from purejaxrl.meta.base import InitTheta, SampleLifetime
+from purejaxrl.meta.worlds import World
+from purejaxrl.parts import networks, torsos
 from purejaxrl.ued.curriculum import uniform
 
 TUNED = {"regularizer": lpg.Regularizer(entropy=0.002, pi_hat=0.0001), "learning_rate": 5e-4}
@@ -24,38 +29,62 @@ def gradient_hypers() -> gradient.Hypers:
     return gradient.Hypers(agent=lpg.Hypers(), **TUNED)
 
 
+def world(
+    agent: lpg.Config, env: Any, sample_lifetime: SampleLifetime, name: str = "levels", **parts: Any
+) -> World:
+    """Make a world of agents that learn by a rule, on levels that are all new.
+
+    Args:
+        agent: static settings of the agents and of the rule; TA-LPG's for a rule that reads time.
+        env: gymnax environment with levels and discrete actions.
+        sample_lifetime: draws the length of a life.
+        name: of the world.
+        parts: other fields of `World`.
+    """
+    space = env.observation_space(env.default_params)
+    critic = networks.readout(space, torsos.torso_for(agent, env), 1)
+    found = {"curriculum": uniform(env.sample_level), "critic": critic} | parts
+    return World(name, lpg.make(agent, env), env, sample_lifetime=sample_lifetime, **found)
+
+
+def start_from(rule: Any, config: lpg.Config) -> InitTheta:
+    """Make an `init_theta` that starts from a rule: a distilled one, or one that was learned.
+
+    Raises:
+        ValueError: if its parameters are not those of the config's rule.
+    """
+    lpg.check_rule("start_from", rule, config)
+    return partial(_constant, rule)
+
+
+def _constant(rule: Any, key: jax.Array) -> Any:
+    return rule
+
+
 def by_gradient(
-    config: gradient.Config, agent: lpg.Config, env: Any, sample_lifetime: SampleLifetime
+    config: gradient.Config,
+    agent: lpg.Config,
+    worlds: World | Sequence[World],
+    init_theta: InitTheta | None = None,
 ) -> Algorithm:
-    """Make the meta-learner that differentiates through the agents' updates, on uniform levels.
+    """Make the meta-learner that differentiates through the agents' updates.
 
     Args:
         config: static settings of the meta-learner.
-        agent: static settings of the agents and of the rule; TA-LPG's for a rule that reads time.
-        env: gymnax environment with levels, observations that index a table and discrete actions.
-        sample_lifetime: draws the length of a life.
+        agent: static settings of the rule.
+        worlds: where agents live; all with the same rule.
+        init_theta: draws the first rule; an untrained one by default.
     """
-    return gradient.make(
-        config,
-        lpg.make(agent, env),
-        networks.readout(env.observation_space(), None, 1),
-        init_theta=partial(lpg.init_rule, config=agent),
-        insert=lpg.with_rule,
-        curriculum=uniform(env.sample_level),
-        sample_lifetime=sample_lifetime,
-    )
+    init_theta = init_theta or partial(lpg.init_rule, config=agent)
+    return gradient.make(config, worlds, init_theta=init_theta, insert=lpg.with_rule)
 
 
 def by_evolution(
-    config: evolution.Config, agent: lpg.Config, env: Any, sample_lifetime: SampleLifetime
+    config: evolution.Config,
+    agent: lpg.Config,
+    worlds: World | Sequence[World],
+    init_theta: InitTheta | None = None,
 ) -> Algorithm:
     """Make the meta-learner that compares whole lives; arguments as of `by_gradient`."""
-    return evolution.make(
-        config,
-        lpg.make(agent, env),
-        env,
-        init_theta=partial(lpg.init_rule, config=agent),
-        insert=lpg.with_rule,
-        curriculum=uniform(env.sample_level),
-        sample_lifetime=sample_lifetime,
-    )
+    init_theta = init_theta or partial(lpg.init_rule, config=agent)
+    return evolution.make(config, worlds, init_theta=init_theta, insert=lpg.with_rule)

@@ -92,7 +92,7 @@ def write(outcome: Outcome) -> None:
     save_population(result, settings.agent)
     env, _ = envs.make(f"gridworld-{settings.levels}")
     for i, row in enumerate(result.population.rows):
-        buffer, seed = result.member(i).curriculum, row["seed"]
+        buffer, seed = result.member(i).worlds[0].curriculum, row["seed"]
         if buffer.filled.any():
             draw_levels(buffer, env, Path(result.out) / f"levels-{seed}.png")
         else:

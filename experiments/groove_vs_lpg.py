@@ -85,7 +85,8 @@ def make_learner(curriculum: str) -> tuple[Algorithm, gradient.Hypers]:
             groove.Config(), AGENT, env, env.sample_level, sample_lifetime, SCORES[curriculum]
         )
         return learner, groove.hypers(**meta_lpg.TUNED)
-    learner = meta_lpg.by_gradient(gradient.Config(), AGENT, env, sample_lifetime)
+    world = meta_lpg.world(AGENT, env, sample_lifetime)
+    learner = meta_lpg.by_gradient(gradient.Config(), AGENT, world)
     return learner, meta_lpg.gradient_hypers()
 
 

@@ -27,6 +27,7 @@ from algos import lpo, ta_lpo
 from algos.rules import save_population
 from purejaxrl.launch import Experiment, Job, RunFlags, launch, updates_for
 from purejaxrl.meta import evolution
+from purejaxrl.meta.worlds import World
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.ued.curriculum import uniform
@@ -75,14 +76,18 @@ def build(settings: Settings) -> Job:
     env, env_params = envs.make(settings.env)
     env = for_network(env)
     lifetime = jnp.int32(updates_for(settings.total_steps, agent.batch_size))
-    learner = evolution.make(
-        settings.learner,
+    world = World(
+        settings.env,
         lpo.make(agent, env),
         env,
+        uniform(lambda key: env_params),
+        sample_lifetime=lambda key: lifetime,
+    )
+    learner = evolution.make(
+        settings.learner,
+        world,
         init_theta=partial(lpo.init_drift, config=agent),
         insert=lpo.with_drift,
-        curriculum=uniform(lambda key: env_params),
-        sample_lifetime=lambda key: lifetime,
     )
     return Job(learner, (), settings.generations)
 

@@ -58,7 +58,8 @@ def build(settings: Settings) -> Job:
     require_known("lifetimes", settings.lifetimes, LEVELS)
     env, _ = envs.make(f"gridworld-{settings.levels}")
     sample_lifetime = LEVELS[settings.lifetimes].sample_lifetime
-    learner = meta_lpg.by_evolution(settings.learner, settings.agent, env, sample_lifetime)
+    world = meta_lpg.world(settings.agent, env, sample_lifetime)
+    learner = meta_lpg.by_evolution(settings.learner, settings.agent, world)
     return Job(learner, (), settings.generations)
 
 

@@ -78,12 +78,12 @@ def learn(name: str, env: Any, settings: Settings) -> list[Path]:
     """Learn the rules of one contender; returns their files."""
     rule, _, how = name.rpartition("-")
     agent = AGENTS[rule](num_envs=settings.num_envs, rule_width=settings.rule_width)
-    sample_lifetime = LEVELS[settings.levels].sample_lifetime
+    world = meta_lpg.world(agent, env, LEVELS[settings.levels].sample_lifetime)
     if how == "gradient":
-        learner = meta_lpg.by_gradient(gradient.Config(), agent, env, sample_lifetime)
+        learner = meta_lpg.by_gradient(gradient.Config(), agent, world)
         hypers, num_updates = meta_lpg.gradient_hypers(), settings.meta_steps
     else:
-        learner = meta_lpg.by_evolution(evolution.Config(), agent, env, sample_lifetime)
+        learner = meta_lpg.by_evolution(evolution.Config(), agent, world)
         hypers, num_updates = evolution.Hypers(agent=lpg.Hypers()), settings.generations
     return learn_rules(
         learner, hypers, agent,

@@ -3,26 +3,21 @@
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from purejaxrl.algorithm import Algorithm, Metrics, Task, replace_at, require_fit
 from purejaxrl.meta import critic as critics
-from purejaxrl.meta.assessment import Assessment, assess
-from purejaxrl.meta.base import Insert, SampleLifetime, check_lifetime
+from purejaxrl.meta.assessment import assess
+from purejaxrl.meta.base import Insert
 from purejaxrl.meta.critic import CriticState
 from purejaxrl.meta.lifetime import map_finished, replace_each, stagger_horizon
 from purejaxrl.meta.metrics import masked_mean
 from purejaxrl.meta.sharding import gather_agents, local_agents
+from purejaxrl.meta.worlds import World
 from purejaxrl.parts.returns import ValueEstimates
 from purejaxrl.ued.buffer import NOT_KEPT, Visits
-from purejaxrl.ued.curriculum import (
-    Chosen,
-    Curriculum,
-    check_curriculum_hypers,
-    require_curriculum,
-)
+from purejaxrl.ued.curriculum import Chosen, check_curriculum_hypers, require_curriculum
 from purejaxrl.validation import require
 
 
@@ -30,35 +25,44 @@ class Agent(NamedTuple):
     """An agent on its level, with its critic and its antagonist."""
 
     state: Any
+    hypers: Any  # its own hyperparameters; () where all lives have the same
     critic: CriticState
     antagonist: Any  # its state, on the same level; () without one
     slot: jax.Array  # int32, the slot of its level in the curriculum's buffer, or NOT_KEPT
     best_return: jax.Array  # float32, the highest return known on its level when it began
     late_return: jax.Array  # exponential average of its episodes' returns; NaN before the first
+    whole: jax.Array  # bool, whether its life has its full length: first lives are cut short
+
+
+class WorldState(NamedTuple):
+    """What happens in one world."""
+
+    agents: Agent  # leaves [n, ...]
+    curriculum: Any
 
 
 class AgentSetup(NamedTuple):
-    """What agents are made of: the arguments of `gradient.make` by the same names."""
+    """What the agents of a world are made of."""
 
-    inner: Algorithm
-    critic: nn.Module
+    world: World
     insert: Insert
-    curriculum: Curriculum
-    sample_lifetime: SampleLifetime
-    assessment: Assessment | None
 
     @property
     def antagonist(self) -> Algorithm | None:
         """The algorithm of the antagonists, if there are any."""
-        return self.assessment.antagonist if self.assessment else None
+        return self.world.assessment.antagonist if self.world.assessment else None
 
     @property
     def in_place(self) -> tuple[str, ...]:
         """Fields of an `Agent` that are written in place."""
         of_antagonist = self.antagonist.in_place if self.antagonist else ()
-        return *(f"state.{path}" for path in self.inner.in_place), *(
+        return *(f"state.{path}" for path in self.world.inner.in_place), *(
             f"antagonist.{path}" for path in of_antagonist
         )
+
+    def hypers_of(self, agent: Agent, theta: Any, hypers: Any) -> Any:
+        """Return the hyperparameters of an agent, with θ inserted; `hypers` are its world's."""
+        return self.insert(theta, agent.hypers if self.world.vary else hypers.agent)
 
 
 def without_in_place(setup: AgentSetup, agents: Agent) -> tuple[Agent, list]:
@@ -80,92 +84,102 @@ def with_in_place(setup: AgentSetup, agents: Agent, written: list) -> Agent:
 
 
 def check_setup(setup: AgentSetup, num_agents: int) -> None:
-    """Raise a ValueError unless the parts fit each other."""
-    inner, antagonist, assessment = setup.inner, setup.antagonist, setup.assessment
+    """Raise a ValueError unless the parts of a world fit each other."""
+    world, antagonist = setup.world, setup.antagonist
+    inner, assessment = world.inner, world.assessment
     require_fit("inner", inner, "a meta-gradient", "num_envs", "steps_per_update", "log_prob")
-    if (setup.curriculum.score is None) != (assessment is None):
+    if world.critic is None:
+        raise ValueError("critic: None is not valid; a meta-gradient needs one in every world")
+    if (world.curriculum.score is None) != (assessment is None):
         raise ValueError(
             "assessment: there must be one if, and only if, the curriculum has a score"
         )
     learner = "a meta-gradient" if antagonist else "a meta-gradient without antagonists"
     provided = assessment.provided if assessment else ()
-    require_curriculum(setup.curriculum, learner, num_agents, provided)
+    require_curriculum(world.curriculum, learner, num_agents, provided)
     if antagonist and antagonist.steps_per_update != inner.steps_per_update:
         raise ValueError(
             f"antagonist: {antagonist.steps_per_update} steps per update are not valid; it must "
             f"have as many interactions as the agent, {inner.steps_per_update}"
         )
-    check_lifetime(setup.sample_lifetime)
 
 
 def init_agent(setup: AgentSetup, key: jax.Array, theta: Any, hypers: Any, chosen: Chosen) -> Agent:
     """Begin a life on a level that the curriculum chose; `hypers` are the meta-learner's."""
-    life_key, state_key, critic_key, antagonist_key = jax.random.split(key, 4)
-    task = Task(chosen.level, setup.sample_lifetime(life_key))
-    state = setup.inner.init(state_key, setup.insert(theta, hypers.agent), task)
-    obs = state.interaction.obs
-    critic = critics.init(setup.critic, critic_key, obs, hypers.critic_learning_rate)
+    world = setup.world
+    life_key, state_key, critic_key, antagonist_key, vary_key = jax.random.split(key, 5)
+    task = Task(chosen.level, world.sample_lifetime(life_key))
+    own = world.vary(vary_key, hypers.agent) if world.vary else ()
+    agent_hypers = setup.insert(theta, own if world.vary else hypers.agent)
+    state = world.inner.init(state_key, agent_hypers, task)
+    critic = critics.init(
+        world.critic, critic_key, state.interaction.obs, world.inner.num_envs,
+        hypers.critic_learning_rate,
+    )  # fmt: skip
     antagonist = ()
     if setup.antagonist:
         antagonist = setup.antagonist.init(antagonist_key, hypers.antagonist, task)
-    return Agent(state, critic, antagonist, chosen.slot, chosen.best_return, jnp.float32(jnp.nan))
+    return Agent(
+        state, own, critic, antagonist, chosen.slot, chosen.best_return,
+        late_return=jnp.float32(jnp.nan), whole=jnp.bool_(True),
+    )  # fmt: skip
 
 
-def init_agents(
-    setup: AgentSetup,
-    curriculum_key: jax.Array,
-    levels_key: jax.Array,
-    agents_key: jax.Array,
-    theta: Any,
-    hypers: Any,
-    num_agents: int,
-) -> tuple[Any, Agent]:
-    """Begin all lives, the first of them cut short by `stagger_horizon`.
-
-    Returns:
-        The curriculum's state, and the agents, leaves `[num_agents, ...]`.
+def init_world(
+    setup: AgentSetup, key: jax.Array, theta: Any, hypers: Any, num_agents: int
+) -> WorldState:
+    """Begin all lives in a world, the first of them cut short by `stagger_horizon`.
 
     Raises:
-        ValueError: if hyperparameters of the agents or of their antagonists are missing.
+        ValueError: if hyperparameters of the agents or of their antagonists are missing, or θ is
+            not what the agents need.
     """
+    curriculum = setup.world.curriculum
     require(hypers.agent is not None, hypers, "agent", "the inner algorithm's hyperparameters")
     complete = setup.antagonist is None or hypers.antagonist is not None
     require(complete, hypers, "antagonist", "the antagonist's hyperparameters")
-    check_curriculum_hypers(setup.curriculum, hypers)
-    curriculum_state = setup.curriculum.init(curriculum_key, hypers.curriculum, num_agents)
-    curriculum_state, draw = setup.curriculum.sample(
+    check_curriculum_hypers(curriculum, hypers)
+    curriculum_key, levels_key, agents_key = jax.random.split(key, 3)
+    curriculum_state = curriculum.init(curriculum_key, hypers.curriculum, num_agents)
+    curriculum_state, draw = curriculum.sample(
         levels_key, curriculum_state, hypers.curriculum, jnp.ones(num_agents, bool), None
     )
 
     def init_staggered(inputs: tuple[jax.Array, jax.Array, Chosen]) -> Agent:
         agent_key, index, chosen = inputs
         agent = init_agent(setup, agent_key, theta, hypers, chosen)
+        full = agent.state.task.horizon
+        horizon = stagger_horizon(full, index, num_agents)
 
         def stagger(state: Any) -> Any:
-            horizon = stagger_horizon(state.task.horizon, index, num_agents)
             return state._replace(task=state.task._replace(horizon=horizon))
 
         antagonist = stagger(agent.antagonist) if setup.antagonist else ()
-        return agent._replace(state=stagger(agent.state), antagonist=antagonist)
+        return agent._replace(
+            state=stagger(agent.state), antagonist=antagonist, whole=horizon == full
+        )
 
-    keys = jax.random.split(agents_key, num_agents)
-    inputs = keys, jnp.arange(num_agents), draw.chosen
-    return curriculum_state, jax.lax.map(init_staggered, inputs)
+    inputs = jax.random.split(agents_key, num_agents), jnp.arange(num_agents), draw.chosen
+    return WorldState(jax.lax.map(init_staggered, inputs), curriculum_state)
 
 
 def score_levels(
     setup: AgentSetup, agents: Agent, estimates: ValueEstimates, finished: jax.Array
 ) -> Visits:
-    """Score the levels of the agents whose life is over, on all devices."""
+    """Score the levels of the agents whose life is over, on all devices.
+
+    A life that was cut short is no measure of its level, so that the level is not scored.
+    """
+    world, finished = setup.world, finished & agents.whole
 
     def score(inputs: tuple[Agent, ValueEstimates]) -> tuple[jax.Array, jax.Array]:
         agent, estimates = inputs
         return assess(
-            jax.random.fold_in(agent.state.key, 1), setup.curriculum.score, setup.assessment,
-            setup.inner, agent.state, agent.antagonist, estimates, agent.best_return,
+            jax.random.fold_in(agent.state.key, 1), world.curriculum.score, world.assessment,
+            world.env, world.inner, agent.state, agent.antagonist, estimates, agent.best_return,
         )  # fmt: skip
 
-    scores, best = map_finished(score, (agents, estimates), finished, setup.assessment.slots)
+    scores, best = map_finished(score, (agents, estimates), finished, world.assessment.slots)
     levels = agents.state.task.env_params
     return gather_agents(Visits(agents.slot, levels, scores, best, finished))
 
@@ -173,30 +187,29 @@ def score_levels(
 def replace_finished(
     setup: AgentSetup,
     key: jax.Array,
-    curriculum_state: Any,
+    state: WorldState,
     theta: Any,
     hypers: Any,
-    agents: Agent,
     estimates: ValueEstimates,
     finished: jax.Array,
-) -> tuple[Any, Agent, Metrics]:
+) -> tuple[WorldState, Metrics]:
     """Score the levels of finished agents, and begin new lives on levels of the curriculum.
 
     Args:
         setup: what agents are made of.
         key: typed key, the same on all devices.
-        curriculum_state: the same on all devices.
+        state: this device's agents, leaves `[n, ...]`; the curriculum is the same on all devices.
         theta: θ.
-        hypers: the meta-learner's.
-        agents: this device's, leaves `[n, ...]`.
-        estimates: values and advantages of their last experience.
+        hypers: the meta-learner's, as they are in this world.
+        estimates: values and advantages of the agents' last experience.
         finished: bool `[n]`, whose life is over.
 
     Returns:
-        The curriculum's state, this device's agents, and metrics of the levels.
+        The state, and metrics of the levels.
     """
-    metrics, curriculum = {}, setup.curriculum
-    if setup.assessment:
+    metrics, curriculum = {}, setup.world.curriculum
+    agents, curriculum_state = state
+    if setup.world.assessment:
         visits = score_levels(setup, agents, estimates, finished)
         curriculum_state = curriculum.report(curriculum_state, hypers.curriculum, visits)
         metrics["score"] = masked_mean(visits.score, visits.finished)
@@ -211,4 +224,4 @@ def replace_finished(
         return init_agent(setup, jax.random.fold_in(old.state.key, 0), theta, hypers, chosen)
 
     agents = replace_each(agents, finished, replacement)
-    return curriculum_state, agents, metrics | curriculum.metrics(curriculum_state)
+    return WorldState(agents, curriculum_state), metrics | curriculum.metrics(curriculum_state)

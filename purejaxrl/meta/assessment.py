@@ -15,8 +15,6 @@ from purejaxrl.ued.scores import LevelOutcome, Score
 class Assessment(NamedTuple):
     """What a score of levels is computed from."""
 
-    env: Any
-    """Where final policies are evaluated: the agents' environment."""
     antagonist: Algorithm | None = None
     """An algorithm that trains beside each agent, on its level, for as many interactions: for
     scores that read `antagonist_returns`."""
@@ -39,7 +37,7 @@ class Assessment(NamedTuple):
         antagonist = ()
         if self.antagonist:
             antagonist = part_name(self.antagonist.config), *self.antagonist.made_of
-        parts = self.env, self.num_episodes, self.max_steps, self.slots
+        parts = self.num_episodes, self.max_steps, self.slots
         return *map(part_name, parts), *antagonist
 
 
@@ -47,6 +45,7 @@ def assess(
     key: jax.Array,
     score: Score,
     assessment: Assessment,
+    env: Any,
     agent: Algorithm,
     state: Any,
     antagonist_state: Any,
@@ -59,6 +58,7 @@ def assess(
         key: typed key.
         score: one of `ued/scores.py`, or your own.
         assessment: how to evaluate the life.
+        env: where final policies are evaluated: the agents' environment.
         agent: the inner algorithm.
         state: the agent's, at the end of its life.
         antagonist_state: the antagonist's; () without one.
@@ -72,7 +72,7 @@ def assess(
 
     def play(key: jax.Array, algorithm: Algorithm, state: Any) -> jax.Array:
         played = evaluate(
-            algorithm, assessment.env, key, algorithm.policy(state), state.task.env_params,
+            algorithm, env, key, algorithm.policy(state), state.task.env_params,
             num_episodes=assessment.num_episodes, greedy=False, max_steps=assessment.max_steps,
         )  # fmt: skip
         return jnp.where(played.finished, played.ret, jnp.nan)

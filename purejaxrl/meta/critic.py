@@ -1,14 +1,27 @@
-"""The critic of a meta-objective: every agent has one, which learns on its experience."""
+"""The critic of a meta-objective: every agent has one, which learns on its experience.
+
+It predicts returns in units of their running standard deviation, so that one step size suits
+environments of any scale of reward. Advantages are divided by their own running scale, so that the
+agents on well-paid levels do not drown the others' meta-gradients.
+"""
 
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 
 from purejaxrl.parts import optimizers
+from purejaxrl.parts.normalize import RewardScale, scale_rewards
 from purejaxrl.parts.returns import ValueEstimates, generalized_advantage
 from purejaxrl.parts.rollout import Transition
+
+DECAY = 0.9
+"""Of the exponential average of squared advantages, per update."""
+LEAST_SCALE = 0.1
+"""Advantages are divided by no less than this part of the returns' standard deviation: where there
+is no reward, they are the critic's noise, and are not to be amplified."""
 
 
 class CriticState(NamedTuple):
@@ -16,24 +29,53 @@ class CriticState(NamedTuple):
 
     params: Any
     opt_state: Any
+    returns: RewardScale
+    advantage_square: jax.Array  # float32 [], running mean, in units of the returns' variance
 
 
-def init(network: nn.Module, key: jax.Array, obs: Any, learning_rate: jax.Array) -> CriticState:
+def init(
+    network: nn.Module, key: jax.Array, obs: Any, num_envs: int, learning_rate: jax.Array
+) -> CriticState:
     """Initialise a critic; `network` maps observations `[..., *obs_shape]` to `[..., 1]`."""
     params = network.init(key, obs)
-    return CriticState(params, optimizers.adam(learning_rate).init(params))
+    opt_state = optimizers.adam(learning_rate).init(params)
+    return CriticState(params, opt_state, RewardScale.start(num_envs), jnp.ones(()))
 
 
 def estimate(
-    network: nn.Module, params: Any, seen: Transition, gamma: jax.Array, gae_lambda: jax.Array
-) -> ValueEstimates:
-    """Estimate values and generalised advantages, float32 `[num_steps, num_envs]`."""
-    value = network.apply(params, seen.obs)[..., 0]
-    next_value = network.apply(params, seen.final_obs)[..., 0]
+    network: nn.Module,
+    old: CriticState,
+    seen: Transition,
+    gamma: jax.Array,
+    gae_lambda: jax.Array,
+) -> tuple[CriticState, ValueEstimates]:
+    """Estimate values and generalised advantages, float32 `[num_steps, num_envs]`.
+
+    Returns:
+        The critic with advanced statistics, and the estimates in units of the reward.
+    """
+    done = seen.terminated | seen.truncated
+    returns, _ = scale_rewards(old.returns, seen.reward, done, gamma)
+    unit = return_std(returns)
+    value = unit * network.apply(old.params, seen.obs)[..., 0]
+    next_value = unit * network.apply(old.params, seen.final_obs)[..., 0]
     advantage = generalized_advantage(
         seen.reward, value, next_value, seen.terminated, seen.truncated, gamma, gae_lambda
     )
-    return ValueEstimates(value, advantage)
+    square = DECAY * old.advantage_square + (1 - DECAY) * ((advantage / unit) ** 2).mean()
+    critic = old._replace(returns=returns, advantage_square=square)
+    return critic, ValueEstimates(value, advantage)
+
+
+def return_std(returns: RewardScale) -> jax.Array:
+    """Return the running standard deviation of the discounted return: float32 []."""
+    return jnp.sqrt(returns.moments.var + 1e-8)
+
+
+def normalize_advantage(critic: CriticState, advantage: jax.Array) -> jax.Array:
+    """Divide advantages by their running scale, which has a floor."""
+    scale = jnp.maximum(jnp.sqrt(critic.advantage_square), LEAST_SCALE)
+    return advantage / (return_std(critic.returns) * scale)
 
 
 def update(
@@ -43,11 +85,12 @@ def update(
     target: jax.Array,
     learning_rate: jax.Array,
 ) -> tuple[CriticState, jax.Array]:
-    """Take one gradient step towards the λ-returns.
+    """Take one gradient step towards the λ-returns, `target`, which are in units of the reward.
 
     Returns:
         The critic, and the fraction of the λ-returns' variance that it explained before the step.
     """
+    target = target / return_std(old.returns)
 
     def loss(params):
         error = network.apply(params, seen.obs)[..., 0] - target
@@ -55,4 +98,5 @@ def update(
 
     grads, explained = jax.grad(loss, has_aux=True)(old.params)
     updates, opt_state = optimizers.adam(learning_rate).update(grads, old.opt_state, old.params)
-    return CriticState(optax.apply_updates(old.params, updates), opt_state), explained
+    params = optax.apply_updates(old.params, updates)
+    return old._replace(params=params, opt_state=opt_state), explained

@@ -7,18 +7,18 @@ last policy (Jackson et al. 2024, arXiv 2402.05828, section 4.2; evolution strat
 al. 2017, arXiv 1703.03864). The learner is itself an `Algorithm`, over any inner one.
 
 Candidates are grouped by the length of their lives, because a group lasts as long as its longest.
-A curriculum chooses the levels of the pairs. Scores see the returns of final policies only; the
-score of a level is the mean of its pair's.
+Every world has its share of the pairs, and a curriculum that chooses their levels. Scores see the
+returns of final policies only; the score of a level is the mean of its pair's.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from evosax.algorithms import Open_ES
 from evosax.core.fitness_shaping import identity_fitness_shaping_fn
@@ -30,19 +30,24 @@ from purejaxrl.identity import part_name
 from purejaxrl.meta.base import (
     InitTheta,
     Insert,
-    SampleLifetime,
-    check_lifetime,
     collect_nothing,
     count_lost_steps,
     nan_if_diverged,
 )
-from purejaxrl.meta.lifetime import train_and_play
+from purejaxrl.meta.candidates import (
+    CandidateSetup,
+    Lives,
+    evaluate_pairs,
+    generation_metrics,
+    score_levels,
+)
 from purejaxrl.meta.metrics import masked_mean
-from purejaxrl.meta.sharding import AXIS, is_sharded, num_shards, shard_index
-from purejaxrl.ued.buffer import Visits
-from purejaxrl.ued.curriculum import Chosen, Curriculum, check_curriculum_hypers, require_curriculum
-from purejaxrl.ued.scores import LevelOutcome
+from purejaxrl.meta.worlds import World, check_worlds, divide, hypers_in, join_metrics
+from purejaxrl.ued.curriculum import check_curriculum_hypers, require_curriculum
 from purejaxrl.validation import hyper, require, require_count
+
+SUMMED = ("env_steps", "episodes", "unsound")
+"""Metrics that are added up over worlds; the others are averaged."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,10 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What evolution can be vmapped or swept over. Traced."""
+    """What evolution can be vmapped or swept over. Traced.
+
+    Where worlds differ, `agent` and `curriculum` are `{world's name: value}`.
+    """
 
     agent: Any = None
     """The inner algorithm's hyperparameters; those that θ stands for are ignored."""
@@ -97,7 +105,7 @@ class State(NamedTuple):
 
     params: Any  # θ, the mean
     strategy: Any  # evosax's state
-    curriculum: Any
+    curricula: tuple  # their states, one for each world
     task: Task
     key: jax.Array
     step: jax.Array  # int32, generations done
@@ -142,29 +150,22 @@ class Setup(NamedTuple):
     """What an evolution is made of: the arguments of `make` by the same names."""
 
     config: Config
-    inner: Algorithm
-    env: Any
+    candidates: Sequence[CandidateSetup]  # one for each world
     init_theta: InitTheta
-    insert: Insert
-    curriculum: Curriculum
-    sample_lifetime: SampleLifetime
     strategy: MakeStrategy
     shape: ShapeFitness
 
 
 def make(
     config: Config,
-    inner: Algorithm,
-    env: Any,
+    worlds: World | Sequence[World],
     *,
     init_theta: InitTheta,
     insert: Insert,
-    curriculum: Curriculum,
-    sample_lifetime: SampleLifetime,
     strategy: MakeStrategy = open_es,
     shape: ShapeFitness = rank_within_pair,
 ) -> Algorithm:
-    """Make a learner that evolves an inner algorithm's hyperparameters.
+    """Make a learner that evolves an algorithm's hyperparameters in one world or in several.
 
     `run` shards the groups of candidates over all devices; outside of `run`, one device has all of
     them. It has diverged, and `run` freezes it, when θ is not finite, or when no candidate was
@@ -172,26 +173,33 @@ def make(
 
     Args:
         config: static settings.
-        inner: the algorithm of the agents.
-        env: the agents' environment, for evaluation.
+        worlds: where the agents live; each has its share of the pairs.
         init_theta: draws the first θ.
         insert: puts θ into the agents' hyperparameters.
-        curriculum: chooses the level of each pair.
-        sample_lifetime: draws the length of a life.
         strategy: makes the evolution strategy.
         shape: turns returns into the fitness that the strategy sees.
 
     Raises:
-        ValueError: if the parts do not fit each other, or a life is shorter than one update.
+        ValueError: if the parts of a world do not fit each other, a life is shorter than one
+            update, or pairs or groups cannot be divided among the worlds.
     """
-    require_fit("inner", inner, "evolution", "act", "steps_per_update")
-    provided = {"returns", "best_return"}
-    require_curriculum(curriculum, "evolution", config.num_pairs, provided)
-    check_lifetime(sample_lifetime)
-    setup = Setup(
-        config, inner, env, init_theta, insert, curriculum, sample_lifetime, strategy, shape
-    )
-    parts = env, init_theta, insert, curriculum, sample_lifetime, strategy, shape
+    worlds = check_worlds(worlds)
+    counts = divide("num_pairs", config.num_pairs, worlds)
+    candidates = [
+        CandidateSetup(config, world, insert, count)
+        for world, count in zip(worlds, counts, strict=True)
+    ]
+    for one in candidates:
+        world, count = one.world, one.num_pairs
+        require_fit("inner", world.inner, "evolution", "act", "steps_per_update")
+        provided = {"returns", "best_return"}
+        require_curriculum(world.curriculum, "evolution", count, provided)
+        if 2 * count % config.group:
+            raise ValueError(
+                f"group: {config.group} is not valid; it must divide the {2 * count} candidates of "
+                f"world {world.name!r}"
+            )
+    setup = Setup(config, candidates, init_theta, strategy, shape)
     return Algorithm(
         config,
         partial(init, setup),
@@ -199,36 +207,50 @@ def make(
         partial(learn, setup),
         policy=lambda state: state.params,
         vital=vital,
-        agents=AgentsLayout(State(*[PartitionSpec()] * 7), config.num_groups),
-        made_of=(part_name(inner.config), *inner.made_of, *map(part_name, parts)),
+        agents=AgentsLayout(
+            State(*[PartitionSpec()] * 7), math.gcd(*(one.num_groups for one in candidates))
+        ),
+        made_of=(
+            *map(part_name, (init_theta, insert, strategy, shape)),
+            *(name for world in worlds for name in world.made_of),
+        ),
     )
 
 
 def init(setup: Setup, key: jax.Array, hypers: Hypers, task: Task) -> State:
     """Draw the first θ."""
-    check_curriculum_hypers(setup.curriculum, hypers)
-    theta_key, strategy_key, key, curriculum_key = jax.random.split(key, 4)
-    theta = setup.init_theta(theta_key)
+    theta_key, strategy_key, key, *curriculum_keys = jax.random.split(
+        key, 3 + len(setup.candidates)
+    )
+    theta, curricula = setup.init_theta(theta_key), []
+    for one, curriculum_key in zip(setup.candidates, curriculum_keys, strict=True):
+        own, curriculum = hypers_in(one.world, hypers), one.world.curriculum
+        check_curriculum_hypers(curriculum, own)
+        curricula.append(curriculum.init(curriculum_key, own.curriculum, one.num_pairs))
     es = setup.strategy(setup.config, hypers, theta)
     state = es.init(strategy_key, theta, es.default_params)
     state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)  # not weak
-    curriculum = setup.curriculum.init(curriculum_key, hypers.curriculum, setup.config.num_pairs)
-    return State(theta, state, curriculum, task, key, jnp.int32(0), jnp.int32(0))
+    return State(theta, state, tuple(curricula), task, key, jnp.int32(0), jnp.int32(0))
 
 
 def learn(setup: Setup, state: State, hypers: Hypers, _: tuple) -> tuple[State, Metrics]:
     """Run one generation: draw candidates and levels, evaluate the candidates, and move θ."""
-    config = setup.config
-    keys = jax.random.split(state.key, 7)
-    ask_key, tell_key, level_key, life_key, pair_key, key, score_key = keys
-    split = lambda key: jax.random.split(key, config.num_pairs)  # noqa: E731
-    curriculum, draw = setup.curriculum.sample(
-        level_key, state.curriculum, hypers.curriculum, jnp.ones(config.num_pairs, bool), None
-    )
-    tasks = Task(draw.chosen.level, jax.vmap(setup.sample_lifetime)(split(life_key)))
-    es = setup.strategy(config, hypers, state.params)
+    num_pairs = setup.config.num_pairs
+    ask_key, tell_key, key, *world_keys = jax.random.split(state.key, 3 + len(setup.candidates))
+    es = setup.strategy(setup.config, hypers, state.params)
     candidates, strategy_state = es.ask(ask_key, state.strategy, es.default_params)
-    fitness, returns = evaluate_pairs(setup, candidates, hypers, split(pair_key), tasks)
+    in_pairs = jax.tree.map(lambda x: x.reshape(2, num_pairs, *x.shape[1:]), candidates)
+    found, start = [], 0
+    for one, world_key, curriculum in zip(
+        setup.candidates, world_keys, state.curricula, strict=True
+    ):
+        pairs = slice(start, start + one.num_pairs)
+        mine = jax.tree.map(lambda x: x[:, pairs], in_pairs)  # noqa: B023
+        own = hypers_in(one.world, hypers)
+        found.append(live_generation(one, world_key, mine, curriculum, own))
+        start += one.num_pairs
+    fitness, curricula, metrics = zip(*found, strict=True)
+    fitness = jnp.concatenate(fitness, axis=1)
 
     sound = jnp.isfinite(fitness)
     shaped = setup.shape(rank_unsound_last(fitness, sound))
@@ -237,111 +259,46 @@ def learn(setup: Setup, state: State, hypers: Hypers, _: tuple) -> tuple[State, 
     )
     theta = es.get_mean(strategy_state)
     lost_steps = count_lost_steps(state.lost_steps, sound.sum())
-    metrics = generation_metrics(setup, fitness, tasks.horizon)
-    if setup.curriculum.score:
-        visits = score_levels(setup, score_key, draw.chosen, returns)
-        curriculum = setup.curriculum.report(curriculum, hypers.curriculum, visits)
-        metrics["score"] = masked_mean(visits.score, jnp.isfinite(visits.score))
-    state = State(theta, strategy_state, curriculum, state.task, key, state.step + 1, lost_steps)
-    return state, metrics | setup.curriculum.metrics(curriculum)
+    metrics = join_metrics([one.world for one in setup.candidates], metrics, SUMMED)
+    state = State(theta, strategy_state, curricula, state.task, key, state.step + 1, lost_steps)
+    return state, metrics
 
 
-def score_levels(setup: Setup, key: jax.Array, chosen: Chosen, returns: jax.Array) -> Visits:
-    """Score the level of each pair by the mean of its candidates' scores.
+def live_generation(
+    setup: CandidateSetup, key: jax.Array, candidates: Any, curriculum: Any, hypers: Hypers
+) -> tuple[jax.Array, Any, Metrics]:
+    """Let the candidates of one world live.
 
     Args:
-        setup: what the evolution is made of.
+        setup: what candidates are evaluated with.
         key: typed key.
-        chosen: the levels, leaves `[num_pairs, ...]`.
-        returns: float32 `[2, num_pairs, num_episodes]`; NaN where an episode was cut.
+        candidates: leaves `[2, num_pairs, ...]`.
+        curriculum: the state of the world's curriculum.
+        hypers: the evolution's, as they are in this world.
+
+    Returns:
+        Fitness, float32 `[2, num_pairs]`; the curriculum's state; and metrics.
     """
-    pairs = returns.shape[:2]
-    best = jnp.fmax(chosen.best_return, jnp.nanmax(returns, axis=(0, 2)))
-    outcomes = LevelOutcome(returns, jnp.broadcast_to(best, pairs))
-    scores = jax.vmap(jax.vmap(setup.curriculum.score))(jax.random.split(key, pairs), outcomes)
-    mean = jax.vmap(masked_mean, in_axes=1)(scores, jnp.isfinite(scores))
-    return Visits(chosen.slot, chosen.level, mean, best, jnp.ones(pairs[1], bool))
-
-
-def generation_metrics(setup: Setup, fitness: jax.Array, horizon: jax.Array) -> Metrics:
-    """Summarise a generation from fitness `[2, num_pairs]` and horizons `[num_pairs]`."""
-    config, sound = setup.config, jnp.isfinite(fitness)
-    updates = 2 * horizon.sum()
-    longest = jnp.sort(jnp.repeat(horizon, 2)).reshape(-1, config.group)[:, -1]
-    return {
-        "return": masked_mean(fitness, sound),
-        "episodes": jnp.int32(config.num_candidates * config.num_episodes),
-        "best": jnp.nanmax(jnp.where(sound, fitness, jnp.nan)),
-        "unsound": (~sound).sum(),
-        "masked": 1 - updates / (config.group * longest.sum()),
-        "env_steps": (updates * setup.inner.steps_per_update).astype(jnp.int32),
-    }
+    world, num_pairs = setup.world, setup.num_pairs
+    level_key, life_key, pair_key, score_key, vary_key = jax.random.split(key, 5)
+    split = lambda key: jax.random.split(key, num_pairs)  # noqa: E731
+    curriculum, draw = world.curriculum.sample(
+        level_key, curriculum, hypers.curriculum, jnp.ones(num_pairs, bool), None
+    )
+    tasks = Task(draw.chosen.level, jax.vmap(world.sample_lifetime)(split(life_key)))
+    vary = world.vary or (lambda key, hypers: hypers)
+    agents = jax.vmap(vary, in_axes=(0, None), axis_size=num_pairs)(split(vary_key), hypers.agent)
+    agents = jax.tree.map(jnp.asarray, agents)
+    lives = Lives(split(pair_key), tasks, agents)
+    fitness, returns = evaluate_pairs(setup, candidates, lives)
+    metrics = generation_metrics(setup, fitness, tasks.horizon)
+    if world.curriculum.score:
+        visits = score_levels(setup, score_key, draw.chosen, returns)
+        curriculum = world.curriculum.report(curriculum, hypers.curriculum, visits)
+        metrics["score"] = masked_mean(visits.score, jnp.isfinite(visits.score))
+    return fitness, curriculum, metrics | world.curriculum.metrics(curriculum)
 
 
 def vital(state: State, metrics: Metrics) -> tuple:
     """Return what is finite as long as the evolution has not diverged."""
     return state.params, nan_if_diverged(state.lost_steps)
-
-
-def evaluate_pairs(
-    setup: Setup, candidates: Any, hypers: Hypers, keys: jax.Array, tasks: Task
-) -> tuple[jax.Array, jax.Array]:
-    """Train and evaluate all candidates.
-
-    Args:
-        setup: what the evolution is made of.
-        candidates: leaves `[2 * num_pairs, ...]`; i and i + num_pairs are a pair.
-        hypers: the evolution's.
-        keys: a key for each pair.
-        tasks: a task for each pair.
-
-    Returns:
-        Fitness, float32 `[2, num_pairs]`, and the returns of the evaluation episodes, float32
-        `[2, num_pairs, num_episodes]`, NaN where an episode was cut.
-    """
-    num_pairs = setup.config.num_pairs
-    order = jnp.argsort(tasks.horizon)
-    pair = jnp.repeat(order, 2)  # both of a pair side by side, the shortest lives first
-    which = jnp.stack([order, order + num_pairs], axis=1).ravel()
-    at = lambda tree, index: jax.tree.map(lambda x: x[index], tree)  # noqa: E731
-    found = evaluate_sorted(setup, at(candidates, which), hypers, keys[pair], at(tasks, pair))
-
-    def unsort(x: jax.Array) -> jax.Array:
-        return jnp.zeros_like(x).at[which].set(x).reshape(2, num_pairs, *x.shape[1:])
-
-    return jax.tree.map(unsort, found)
-
-
-def evaluate_sorted(
-    setup: Setup, candidates: Any, hypers: Hypers, keys: jax.Array, tasks: Task
-) -> tuple[jax.Array, jax.Array]:
-    """Evaluate candidates that are sorted by horizon, leaves `[num_candidates, ...]`.
-
-    Devices take groups in turn, in the order 0, 1, 1, 0, 0, 1, …, so that all devices get short
-    lives and long ones.
-    """
-    config = setup.config
-    turns = np.arange(config.num_groups).reshape(-1, num_shards())
-    turns[1::2] = turns[1::2, ::-1]
-    mine = jnp.asarray(turns)[:, shard_index()]
-    grouped = lambda x: x.reshape(config.num_groups, config.group, *x.shape[1:])[mine]  # noqa: E731
-
-    def evaluate(group: tuple[Any, jax.Array, Task]) -> tuple[jax.Array, jax.Array]:
-        thetas, keys, tasks = group
-        agents = jax.vmap(setup.insert, in_axes=(0, None))(thetas, hypers.agent)
-        played = train_and_play(
-            setup.inner, setup.env, keys, agents, tasks,
-            num_episodes=config.num_episodes, max_steps=config.max_steps,
-        )  # fmt: skip
-        return played.ret.mean(-1), jnp.where(played.finished, played.ret, jnp.nan)
-
-    found = jax.lax.map(evaluate, jax.tree.map(grouped, (candidates, keys, tasks)))
-    if is_sharded():
-        found = jax.lax.all_gather(found, AXIS, axis=1, tiled=True)
-
-    def restore_order(x: jax.Array) -> jax.Array:
-        """Apply the same permutation again."""
-        x = x.reshape(config.num_groups, config.group, *x.shape[2:])
-        return x[turns.ravel()].reshape(config.num_candidates, *x.shape[2:])
-
-    return jax.tree.map(restore_order, found)

@@ -14,6 +14,7 @@ from algos import (
     groove,
     lpg,
     lpo,
+    meta_lpg,
     plr,
     ppo,
     ppo_rnn,
@@ -25,7 +26,6 @@ from envs.maze import Maze
 from purejaxrl.algorithm import Task, update
 from purejaxrl.identity import part_name
 from purejaxrl.meta import evolution, gradient
-from purejaxrl.parts import networks
 from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.ued import student
 from purejaxrl.ued.curriculum import uniform
@@ -68,24 +68,15 @@ def on_levels(curriculum, hypers):
 
 def meta_learner(how):
     config, lifetime = lpg.Config(**RULE), lambda key: jnp.int32(6)
-    inner = lpg.make(config, GRID)
-    learned = dict(
-        init_theta=lambda key: lpg.init_rule(key, config),
-        insert=lpg.with_rule, sample_lifetime=lifetime,
-    )  # fmt: skip
+    world = meta_lpg.world(config, GRID, lifetime)
     if how == "groove":
         settings = groove.Config(num_agents=4, capacity=8)
         learner = groove.make(settings, config, GRID, GRID.sample_level, lifetime)
         return learner, groove.hypers(), ()
     if how == "evolution":
-        settings = evolution.Config(num_pairs=4)
-        learner = evolution.make(
-            settings, inner, GRID, curriculum=uniform(GRID.sample_level), **learned
-        )
+        learner = meta_lpg.by_evolution(evolution.Config(num_pairs=4), config, world)
         return learner, evolution.Hypers(agent=lpg.Hypers()), ()
-    critic = networks.readout(GRID.observation_space(), None, 1)
-    settings, levels = gradient.Config(num_agents=4), uniform(GRID.sample_level)
-    learner = gradient.make(settings, inner, critic, curriculum=levels, **learned)
+    learner = meta_lpg.by_gradient(gradient.Config(num_agents=4), config, world)
     return learner, gradient.Hypers(agent=lpg.Hypers(), regularizer=lpg.Regularizer()), ()
 
 

@@ -10,6 +10,7 @@ import pytest
 from envs import maze
 from purejaxrl.algorithm import Task
 from purejaxrl.meta import evolution, gradient
+from purejaxrl.meta.worlds import World
 from purejaxrl.parts import networks
 from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.running import chunk
@@ -97,21 +98,20 @@ def test_it_resumes_shares_arrays_is_evaluated_and_freezes_a_diverged_member(nam
 def test_it_fits_a_meta_learner_or_says_what_it_lacks(name, outer):
     inner, hypers, level = ALGORITHMS[name]()
     env = env_of(name)
-    parts = {
+    levels, lifetime = uniform(lambda key: level), lambda key: jnp.int32(3)
+    world = World("levels", inner, env, levels, lifetime)
+    theta = {
         "init_theta": lambda key: jnp.float32(-6.0),
         "insert": lambda theta, hypers: hypers.replace(learning_rate=jnp.exp(theta)),
-        "curriculum": uniform(lambda key: level),
-        "sample_lifetime": lambda key: jnp.int32(3),
     }
     if outer == "evolution":
-        learner = evolution.make(evolution.Config(num_pairs=2), inner, env, **parts)
+        learner = evolution.make(evolution.Config(num_pairs=2), world, **theta)
         settings = evolution.Hypers(agent=hypers)
     else:
         space = env.observation_space(env.default_params)
         torso = None if networks.num_rows(space) else networks.MLP((4,))
-        make = lambda: gradient.make(  # noqa: E731
-            gradient.Config(num_agents=2), inner, networks.readout(space, torso, 1), **parts
-        )
+        world = world._replace(critic=networks.readout(space, torso, 1))
+        make = lambda: gradient.make(gradient.Config(num_agents=2), world, **theta)  # noqa: E731
         if inner.log_prob is None:
             with pytest.raises(ValueError, match="inner: .* a meta-gradient needs its `log_prob`"):
                 make()

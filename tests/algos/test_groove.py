@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algos import a2c, groove, lpg, plr
+from algos import a2c, groove, lpg, meta_lpg, plr
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.meta import gradient
 from purejaxrl.meta.assessment import Assessment
+from purejaxrl.meta.worlds import World
 from purejaxrl.parts import networks
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
@@ -47,29 +48,35 @@ def scores_of_lives(inner, theta, insert, hypers, num_lives=300):
     antagonist = a2c.make(a2c.Config(num_envs=8, num_steps=10), ENV)
     learner = gradient.make(
         gradient.Config(num_agents=num_agents, num_updates=20),
-        inner,
-        networks.readout(ENV.observation_space(), None, 1),
+        World(
+            "levels",
+            inner,
+            ENV,
+            replay(ENV.sample_level, algorithmic_regret, 1000),
+            sample_lifetime=lambda key: jnp.int32(60),
+            critic=networks.readout(ENV.observation_space(), None, 1),
+            assessment=Assessment(antagonist, num_episodes=32, slots=50),
+        ),
         init_theta=lambda key: theta,
         insert=insert,
-        curriculum=replay(ENV.sample_level, algorithmic_regret, 1000),
-        sample_lifetime=lambda key: jnp.int32(60),
-        assessment=Assessment(ENV, antagonist, num_episodes=32, slots=50),
     )
     hypers = hypers.replace(
         curriculum=Replay(replay_prob=0.0), antagonist=a2c.Hypers(learning_rate=0.1)
     )
     state, hypers, step = start(learner, hypers)
-    full = state.agents.state.task.horizon * 0 + 60  # none is cut short
-    task = state.agents.state.task._replace(horizon=full)
-    state = state._replace(
-        agents=state.agents._replace(
-            state=state.agents.state._replace(task=task),
-            antagonist=state.agents.antagonist._replace(task=task),
-        )
+    world = state.worlds[0]
+    agents = world.agents
+    full = agents.state.task.horizon * 0 + 60  # none is cut short
+    task = agents.state.task._replace(horizon=full)
+    agents = agents._replace(
+        state=agents.state._replace(task=task),
+        antagonist=agents.antagonist._replace(task=task),
+        whole=agents.whole | True,
     )
+    state = state._replace(worlds=(world._replace(agents=agents),))
     for _ in range(3 * num_lives // num_agents):
         state, _ = step(state, hypers, ())
-    buffer = state.curriculum
+    buffer = state.worlds[0].curriculum
     assert buffer.filled.sum() == num_lives
     kept = np.flatnonzero(buffer.filled)
     return jax.tree.map(lambda x: x[kept], buffer.levels), np.array(buffer.score[kept])
@@ -131,7 +138,7 @@ def test_agent_and_antagonist_have_the_same_level_and_as_many_interactions():
     state, hypers, step = start(learner)
     for _ in range(12):
         state, _ = step(state, hypers, ())
-        agents = state.agents
+        agents = state.worlds[0].agents
         np.testing.assert_array_equal(agents.state.step, agents.antagonist.step)
         assert_equal(agents.state.task, agents.antagonist.task)
     antagonist = a2c.make(a2c.Config(num_envs=4, num_steps=6), ENV)
@@ -155,13 +162,13 @@ def test_exactly_the_levels_of_agents_are_in_use(score):
     learner = make(score=score)
     hypers = groove.hypers(curriculum=Replay(replay_prob=0.7))
     state, hypers, step = start(learner, hypers)
-    has_antagonists = bool(jax.tree.leaves(state.agents.antagonist))
+    has_antagonists = bool(jax.tree.leaves(state.worlds[0].agents.antagonist))
     assert has_antagonists == (score in (squared_regret, algorithmic_regret))
     visits, replayed = 0, 0
     for _ in range(20):
         state, metrics = step(state, hypers, ())
         visits += int(metrics["lives_ended"])
-        buffer, agents = state.curriculum, state.agents
+        buffer, agents = state.worlds[0].curriculum, state.worlds[0].agents
         slots = np.array(agents.slot)
         used = slots[slots >= 0]
         assert len(set(used)) == len(used)
@@ -184,8 +191,8 @@ def test_every_life_that_ends_is_scored():
     hypers = groove.hypers(curriculum=Replay(replay_prob=0.0))
     state, hypers, step = start(learner, hypers)
     state, metrics = step(state, hypers, ())
-    assert metrics["lives_ended"] == 8 and state.curriculum.filled.sum() == 8
-    expected = np.mean(state.curriculum.score[state.curriculum.filled])
+    assert metrics["lives_ended"] == 8 and state.worlds[0].curriculum.filled.sum() == 8
+    expected = np.mean(state.worlds[0].curriculum.score[state.worlds[0].curriculum.filled])
     np.testing.assert_allclose(metrics["score"], expected, rtol=1e-5)
 
 
@@ -199,7 +206,7 @@ def test_resumed_equals_uninterrupted(tmp_path):
     whole = run(learner, who, 8, options(tmp_path / "whole"), horizon=8)
     run(learner, who, 4, options(tmp_path / "parts"), horizon=8)
     parts = run(learner, who, 8, options(tmp_path / "parts", resume=True), horizon=8)
-    assert whole.state.curriculum.filled.any()
+    assert whole.state.worlds[0].curriculum.filled.any()
     assert_equal(whole.state, parts.state)
 
 
@@ -211,11 +218,12 @@ def test_the_curriculum_does_not_depend_on_the_number_of_devices(tmp_path):
         run(learner, who, 6, options(tmp_path / str(n)), devices=jax.devices()[:n]).member(0)
         for n in (1, 2)
     )
-    assert one.curriculum.filled.sum() >= 8 and (one.agents.slot >= 0).any()
-    assert_equal(one.agents.slot, two.agents.slot)
+    assert one.worlds[0].curriculum.filled.sum() >= 8 and (one.worlds[0].agents.slot >= 0).any()
+    assert_equal(one.worlds[0].agents.slot, two.worlds[0].agents.slot)
+    here, there = one.worlds[0].curriculum, two.worlds[0].curriculum
     for field in ("levels", "fingerprint", "last_visit", "filled", "in_use", "clock"):
-        assert_equal(getattr(one.curriculum, field), getattr(two.curriculum, field))
-    np.testing.assert_allclose(one.curriculum.score, two.curriculum.score, atol=1e-4)
+        assert_equal(getattr(here, field), getattr(there, field))
+    np.testing.assert_allclose(here.score, there.score, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -232,15 +240,15 @@ def test_antagonists_without_hyperparameters_are_refused():
 
 
 def compose(curriculum, assessment):
-    return gradient.make(
-        CONFIG, lpg.make(AGENT, ENV), None, init_theta=None, insert=None,
-        sample_lifetime=None, curriculum=curriculum, assessment=assessment,
-    )  # fmt: skip
+    lifetime = lambda key: jnp.int32(1)  # noqa: E731
+    parts = {"curriculum": curriculum, "assessment": assessment}
+    world = meta_lpg.world(AGENT, ENV, lifetime, **parts)
+    return meta_lpg.by_gradient(CONFIG, AGENT, world)
 
 
 def test_a_curriculum_with_a_score_needs_an_assessment_and_no_other_has_one():
     scored = replay(ENV.sample_level, algorithmic_regret)
-    for curriculum, assessment in ((scored, None), (uniform(None), Assessment(ENV))):
+    for curriculum, assessment in ((scored, None), (uniform(ENV.sample_level), Assessment())):
         with pytest.raises(ValueError, match="assessment: there must be one"):
             compose(curriculum, assessment)
 
@@ -249,8 +257,8 @@ def test_a_curriculum_that_does_not_fit_is_refused():
     scored = replay(ENV.sample_level, algorithmic_regret)
     without = "algorithmic_regret is not valid; it reads antagonist_returns, .* without antagonists"
     with pytest.raises(ValueError, match=without):
-        compose(scored, Assessment(ENV))
+        compose(scored, Assessment())
     with pytest.raises(ValueError, match="curriculum: algos.plr.curriculum .* it explores"):
-        compose(plr.curriculum(ENV.sample_level), Assessment(ENV))
+        compose(plr.curriculum(ENV.sample_level), Assessment())
     with pytest.raises(ValueError, match="capacity: 7 is not valid; .* >= 8"):
-        compose(replay(ENV.sample_level, positive_value_loss, 7), Assessment(ENV))
+        compose(replay(ENV.sample_level, positive_value_loss, 7), Assessment())

@@ -14,8 +14,9 @@ from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Task, make_train
 
 SMALL = lpg.Config(
-    num_envs=4, num_steps=6, num_predictions=3, rule_width=8, rule_embedding=4, optimizer="sgd"
-)
+    num_envs=4, num_steps=6, num_predictions=3, rule_width=8, rule_embedding=4, optimizer="sgd",
+    normalize_reward=False,
+)  # fmt: skip
 GAMMA, RATE = 0.9, 2.0
 ENV = GridWorld(LEVELS["small"].sample)
 LEVEL = ENV.default_params.replace(max_steps_in_episode=jnp.int32(4))  # cut within a rollout

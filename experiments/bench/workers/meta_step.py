@@ -23,15 +23,14 @@ import time
 import jax
 import jax.numpy as jnp
 
-from algos import groove, lpg, ta_lpg
+from algos import groove, lpg, meta_lpg, ta_lpg
 from envs import gridworld_levels
 from envs.gridworld import GridWorld
 from purejaxrl.meta import evolution, gradient
-from purejaxrl.parts import networks
 from purejaxrl.running import chunk
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.ued.buffer import NOT_KEPT, Visits
-from purejaxrl.ued.curriculum import Replay, replay, uniform
+from purejaxrl.ued.curriculum import Replay, replay
 from purejaxrl.ued.scores import algorithmic_regret
 
 META_STEPS = 4
@@ -48,15 +47,8 @@ def planned_mb(compiled) -> float:
 
 
 def lpg_learner(config: lpg.Config, settings: gradient.Config):
-    learner = gradient.make(
-        settings,
-        lpg.make(config, ENV),
-        networks.readout(ENV.observation_space(), None, 1),
-        init_theta=lambda key: lpg.init_rule(key, config),
-        insert=lpg.with_rule,
-        curriculum=uniform(LEVELS.sample),
-        sample_lifetime=LEVELS.sample_lifetime,
-    )
+    world = meta_lpg.world(config, ENV, LEVELS.sample_lifetime)
+    learner = meta_lpg.by_gradient(settings, config, world)
     return learner, gradient.Hypers(agent=lpg.Hypers(), regularizer=lpg.Regularizer())
 
 
@@ -68,15 +60,9 @@ def groove_learner(config: lpg.Config, settings: gradient.Config, capacity: int)
 
 def evolution_learner(envs: int, steps: int, width: int, candidates: int):
     config = ta_lpg.Config(num_envs=envs, num_steps=steps, rule_width=width)
-    learner = evolution.make(
-        evolution.Config(candidates // 2),
-        ta_lpg.make(config, ENV),
-        ENV,
-        init_theta=lambda key: ta_lpg.init_rule(key, config),
-        insert=ta_lpg.with_rule,
-        curriculum=uniform(LEVELS.sample),
-        sample_lifetime=gridworld_levels.LEVELS["all_vrandlife"].sample_lifetime,
-    )
+    sample_lifetime = gridworld_levels.LEVELS["all_vrandlife"].sample_lifetime
+    world = meta_lpg.world(config, ENV, sample_lifetime)
+    learner = meta_lpg.by_evolution(evolution.Config(candidates // 2), config, world)
     return learner, evolution.Hypers(agent=lpg.Hypers())
 
 

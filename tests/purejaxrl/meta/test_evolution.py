@@ -16,6 +16,7 @@ from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.meta import evolution
+from purejaxrl.meta.worlds import World
 from purejaxrl.ued.curriculum import uniform
 from tests.algos.probes import Params, Probe
 from tests.helpers import planned_memory
@@ -66,6 +67,10 @@ def lifetime(key):
     return jax.random.randint(key, (), 1, 30)
 
 
+def life_of(length):
+    return lambda key: jnp.int32(length)
+
+
 def descent(config, hypers, theta):
     """The strategy with plain gradient descent, so that its step is its gradient."""
     return Open_ES(
@@ -78,16 +83,12 @@ def descent(config, hypers, theta):
 
 
 def make(worth=quadratic, config=CONFIG, **options):
+    lives = {"curriculum": uniform(level), "sample_lifetime": lifetime}
+    lives |= {name: options.pop(name) for name in options.keys() & lives}
     return evolution.make(
         config,
-        by_hand(worth),
-        ENV,
-        **{
-            "init_theta": lambda key: jnp.zeros(DIMS),
-            "insert": lambda theta, hypers: theta,
-            "curriculum": uniform(level),
-            "sample_lifetime": lifetime,
-        }
+        World("hand", by_hand(worth), ENV, **lives),
+        **{"init_theta": lambda key: jnp.zeros(DIMS), "insert": lambda theta, hypers: theta}
         | options,
     )
 
@@ -100,7 +101,8 @@ def generation(learner, hypers=HYPERS, seed=0):
 
 def candidates_of(state, config=CONFIG, hypers=HYPERS):
     """Draw again what the generation drew from its key."""
-    ask_key, _, level_key, life_key, _, _ = jax.random.split(state.key, 6)
+    ask_key, _, _, world_key = jax.random.split(state.key, 4)
+    level_key, life_key, *_ = jax.random.split(world_key, 5)
     es = descent(config, hypers, state.params)
     drawn, _ = es.ask(ask_key, state.strategy, es.default_params)
     split = lambda key: jax.random.split(key, config.num_pairs)  # noqa: E731
@@ -150,7 +152,7 @@ def test_the_gradient_estimate_is_unbiased_on_a_quadratic():
 
 def test_both_candidates_of_a_pair_see_the_same_level_and_randomness():
     """If the candidates of a pair are equal, so is their fitness, to the last bit."""
-    env = GridWorld(LEVELS["small"].sample)
+    env, levels = GridWorld(LEVELS["small"].sample), uniform(LEVELS["small"].sample)
     seen = []
 
     def record(fitness):
@@ -158,12 +160,12 @@ def test_both_candidates_of_a_pair_see_the_same_level_and_randomness():
         return evolution.rank_within_pair(fitness)
 
     learner = evolution.make(
-        CONFIG, a2c.make(a2c.Config(num_envs=4, num_steps=5), env), env,
+        CONFIG,
+        World("small", a2c.make(a2c.Config(num_envs=4, num_steps=5), env), env, levels, lifetime),
         init_theta=lambda key: jnp.float32(0.1),
         insert=lambda theta, hypers: hypers.replace(learning_rate=jnp.abs(theta)),
-        curriculum=uniform(LEVELS["small"].sample), sample_lifetime=lifetime,
         shape=record,
-    )  # fmt: skip
+    )
     hypers = evolution.Hypers(agent=a2c.Hypers(), std=1e-12)
     state = learner.init(jax.random.key(0), hypers, None)
 
@@ -261,11 +263,10 @@ def test_memory_grows_with_a_group_and_not_with_the_generation():
     def memory(num_pairs, group):
         learner = evolution.make(
             evolution.Config(num_pairs=num_pairs, group=group),
-            lpo.make(agent, env), env,
-            init_theta=lambda key: lpo.init_drift(key, agent), insert=lpo.with_drift,
-            curriculum=uniform(lambda key: params),
-            sample_lifetime=lambda key: jnp.int32(5),
-        )  # fmt: skip
+            World("cart", lpo.make(agent, env), env, uniform(lambda key: params), life_of(5)),
+            init_theta=lambda key: lpo.init_drift(key, agent),
+            insert=lpo.with_drift,
+        )
         return planned_memory(learner, evolution.Hypers(agent=lpo.Hypers()))
 
     few, many, twice, eight = memory(2, 2), memory(32, 2), memory(32, 4), memory(32, 8)
@@ -278,14 +279,13 @@ def test_the_same_code_tunes_ppo():
     """PPO's learning rate rises when it starts too low."""
     env = Probe(lambda state, action: jnp.where(action == (state.cue > 0), 1, -1))
     config = ppo.Config(num_envs=8, num_steps=8, num_epochs=1, num_minibatches=2, hidden=(8,))
+    levels = uniform(lambda key: Params(length=2, max_steps_in_episode=2))
     learner = evolution.make(
         evolution.Config(num_pairs=8, group=8, num_episodes=32),
-        ppo.make(config, env), env,
+        World("probe", ppo.make(config, env), env, levels, life_of(10)),
         init_theta=lambda key: jnp.log(1e-3),
         insert=lambda theta, hypers: hypers.replace(learning_rate=jnp.exp(theta)),
-        curriculum=uniform(lambda key: Params(length=2, max_steps_in_episode=2)),
-        sample_lifetime=lambda key: jnp.int32(10),
-    )  # fmt: skip
+    )
     hypers = evolution.Hypers(agent=ppo.Hypers(), learning_rate=0.2, std=0.5)
     state, step, returns = learner.init(jax.random.key(0), hypers, None), jax.jit(learner.learn), []
     for _ in range(30):

@@ -30,7 +30,7 @@ def test_levels_are_replayed_by_the_mean_score_of_a_pair():
     for _ in range(8):
         before = state.params
         state, metrics = step(state, hypers, ())
-        buffer = state.curriculum
+        buffer = state.curricula[0]
         kept = buffer.filled & (buffer.last_visit == buffer.clock)
         lengths = buffer.levels.length + before.sum()  # θ + σε and θ - σε cancel out
         np.testing.assert_allclose(buffer.score[kept], lengths[kept], rtol=1e-4)
@@ -64,7 +64,7 @@ def test_resumed_equals_uninterrupted_on_any_number_of_devices(tmp_path):
     resume = options(tmp_path / "parts", resume=True)
     parts = run(learner, who, 6, resume, devices=jax.devices()[:2])
     assert_equal(whole.state.params, parts.state.params)
-    one, other = whole.state.curriculum, parts.state.curriculum
+    one, other = whole.state.curricula[0], parts.state.curricula[0]
     for field in ("levels", "fingerprint", "last_visit", "filled", "in_use", "clock"):
         assert_equal(getattr(one, field), getattr(other, field))
     np.testing.assert_allclose(one.score, other.score, rtol=1e-6)

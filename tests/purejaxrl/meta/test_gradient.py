@@ -14,7 +14,16 @@ from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.ued.curriculum import uniform
 from tests.algos.probes import Params, Probe
 from tests.helpers import assert_equal, planned_memory
-from tests.purejaxrl.meta.small import ENV, HYPERS, INNER, first_gradient, make
+from tests.purejaxrl.meta.small import (
+    ENV,
+    HYPERS,
+    INNER,
+    agents_of,
+    first_gradient,
+    make,
+    with_agents,
+    world,
+)
 
 
 def test_the_meta_gradient_is_finite_where_nothing_can_be_learned():
@@ -24,9 +33,9 @@ def test_the_meta_gradient_is_finite_where_nothing_can_be_learned():
     learner = make()
     state = learner.init(jax.random.key(0), HYPERS, None)
     state = state._replace(params=jax.tree.map(jnp.zeros_like, state.params))
-    agents = state.agents
+    agents = agents_of(state)
     task = agents.state.task._replace(env_params=jax.tree.map(lambda x: jnp.stack([x, x]), level))
-    state = state._replace(agents=agents._replace(state=agents.state._replace(task=task)))
+    state = with_agents(state, agents._replace(state=agents.state._replace(task=task)))
     after, metrics = jax.jit(learner.learn)(state, HYPERS, ())
     assert metrics["unsound"] == 0
     assert all(jnp.isfinite(x).all() for x in jax.tree.leaves((after.params, after.opt_state)))
@@ -39,12 +48,12 @@ def test_an_agent_does_not_depend_on_its_neighbours():
     step = jax.jit(learner.learn)
     together, _ = step(state, hypers, ())
     order = jnp.array([2, 0, 3, 1])
-    shuffled = state._replace(agents=jax.tree.map(lambda x: x[order], state.agents))
+    shuffled = with_agents(state, jax.tree.map(lambda x: x[order], agents_of(state)))
     apart, _ = step(shuffled, hypers, ())
     # A new agent differs only by the new θ, whose gradient is summed in another order.
     for a, b in zip(
-        jax.tree.leaves(together.agents.state.params),
-        jax.tree.leaves(apart.agents.state.params),
+        jax.tree.leaves(agents_of(together).state.params),
+        jax.tree.leaves(agents_of(apart).state.params),
         strict=True,
     ):
         np.testing.assert_allclose(a[order], b, rtol=1e-5, atol=1e-7)
@@ -76,25 +85,23 @@ def test_with_rematerialisation_memory_hardly_grows_with_k():
 def test_a_diverging_agent_cannot_poison_the_rule():
     learner = make(num_agents=4)
     state = learner.init(jax.random.key(0), HYPERS, None)
-    params = jax.tree.map(lambda x: x.at[2].set(jnp.nan), state.agents.state.params)
-    ill = state._replace(
-        agents=state.agents._replace(state=state.agents.state._replace(params=params))
-    )
+    params = jax.tree.map(lambda x: x.at[2].set(jnp.nan), agents_of(state).state.params)
+    agents = agents_of(state)
+    ill = with_agents(state, agents._replace(state=agents.state._replace(params=params)))
     step = jax.jit(learner.learn)
     after, metrics = step(ill, HYPERS, ())
     assert metrics["unsound"] == 1
-    assert all(
-        jnp.isfinite(x).all() for x in jax.tree.leaves((after.params, after.agents.state.params))
-    )
+    params = after.params, agents_of(after).state.params
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(params))
     assert (first_gradient(after)["params"]["state"] != 0).any()
-    assert after.agents.state.step[2] == 0  # it was replaced
+    assert agents_of(after).state.step[2] == 0  # it was replaced
 
 
 def with_nan_agents(state):
     """The same meta-learner, with agents whose parameters are all NaN."""
-    agents = state.agents
+    agents = agents_of(state)
     params = jax.tree.map(lambda x: jnp.nan * x, agents.state.params)
-    return state._replace(agents=agents._replace(state=agents.state._replace(params=params)))
+    return with_agents(state, agents._replace(state=agents.state._replace(params=params)))
 
 
 def test_a_learner_survives_one_step_without_a_sound_agent_but_not_several_in_a_row():
@@ -121,24 +128,24 @@ def test_the_critic_of_the_meta_objective_learns():
     state = learner.init(jax.random.key(0), HYPERS, None)
     step, explained = jax.jit(learner.learn), []
     for _ in range(5):
-        before = state.agents.critic.params
+        before = agents_of(state).critic.params
         state, metrics = step(state, HYPERS, ())
         explained.append(metrics["explained_variance"])
-        assert (state.agents.critic.params["params"]["rows"] != before["params"]["rows"]).any()
+        assert (agents_of(state).critic.params["params"]["rows"] != before["params"]["rows"]).any()
 
 
 def test_lives_end_after_their_updates_and_first_lives_are_staggered():
     learner = make(num_agents=4, lifetime=7)  # not a multiple of K
     state = learner.init(jax.random.key(0), HYPERS, None)
-    assert state.agents.state.task.horizon.tolist() == [2, 4, 6, 7]
+    assert agents_of(state).state.task.horizon.tolist() == [2, 4, 6, 7]
     # `env_steps` counts one more rollout, of the meta-objective
     step, ages, ended, updates = jax.jit(learner.learn), [], [], []
     for _ in range(8):
         state, metrics = step(state, HYPERS, ())
-        ages.append(state.agents.state.step.tolist())
+        ages.append(agents_of(state).state.step.tolist())
         ended.append(int(metrics["lives_ended"]))
         updates.append(int(metrics["env_steps"]) // INNER.config.batch_size - 4)
-        assert (state.agents.state.step < state.agents.state.task.horizon).all()
+        assert (agents_of(state).state.step < agents_of(state).state.task.horizon).all()
     assert ages[0] == [0, 2, 2, 2] and ages[2] == [4, 2, 0, 6]
     assert ages[3] == [6, 4, 2, 0]  # the seventh update ended it, the eighth was not made
     assert step._cache_size() == 1  # a meta-step never compiles again
@@ -202,12 +209,15 @@ def test_the_same_code_tunes_ppo():
     start = Tuned(jnp.log(1e-3), jnp.float32(0.0), jnp.float32(2.0))
     learner = gradient.make(
         gradient.Config(num_agents=4, num_updates=3),
-        ppo.make(config, env),
-        networks.readout(env.observation_space(), networks.MLP((8,)), 1),
+        world(
+            ppo.make(config, env),
+            env,
+            lifetime=30,
+            critic=networks.readout(env.observation_space(), networks.MLP((8,)), 1),
+            curriculum=uniform(lambda key: Params(length=2, max_steps_in_episode=2)),
+        ),
         init_theta=lambda key: jax.tree.map(jnp.float32, start),
         insert=tune,
-        curriculum=uniform(lambda key: Params(length=2, max_steps_in_episode=2)),
-        sample_lifetime=lambda key: jnp.int32(30),
     )
     hypers = gradient.Hypers(agent=ppo.Hypers(learning_rate_end=1.0), learning_rate=0.05)
     state = learner.init(jax.random.key(0), hypers, None)

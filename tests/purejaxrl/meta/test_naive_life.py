@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from purejaxrl.parts.returns import generalized_advantage
-from tests.purejaxrl.meta.small import AGENT, HYPERS, INNER, first_gradient, make
+from tests.purejaxrl.meta.small import (
+    AGENT,
+    HYPERS,
+    INNER,
+    agents_of,
+    first_gradient,
+    make,
+    with_agents,
+)
 
 
 def dot(a, b):
@@ -16,33 +24,42 @@ def dot(a, b):
 class NaiveLife:
     """Two updates and a meta-loss as plain loops over the recorded experience of a life at θ.
 
-    What the rule reads, the actions and the advantages are the recorded ones, whatever θ is.
+    Observations, actions, rewards and advantages are the recorded ones, whatever θ is. What the
+    rule reads of the policy and the predictions follows from θ.
     """
 
     def __init__(self, agent, theta):
         hypers = HYPERS.agent.replace(rule=theta)
-        state, self.seen, self.inputs = agent.state, [], []
+        state, self.seen = agent.state, []
         self.start = jax.tree.map(jnp.asarray, state.params)
         for _ in range(2):
-            params = state.params
             state, experience = INNER.collect(state, hypers)
-            seen = experience.transitions
-            probs = jax.nn.softmax(self.logits(params.actor, seen.obs))
-            self.inputs.append(
-                (
-                    jnp.take_along_axis(probs, seen.action[..., None], -1)[..., 0],
-                    jax.nn.softmax(self.logits(params.predictor, seen.obs)),
-                    jax.nn.softmax(self.logits(params.predictor, seen.final_obs)),
-                )
-            )
-            self.seen.append(seen)
+            self.seen.append(experience.transitions)
             state, _ = INNER.learn(state, hypers, experience)
         _, experience = INNER.collect(state, hypers)
-        self.fresh = seen = experience.transitions
-        zero = jnp.zeros(seen.reward.shape)
-        self.advantage = generalized_advantage(
-            seen.reward, zero, zero, seen.terminated, seen.truncated, 0.99, 0.95
-        )
+        self.fresh = experience.transitions
+        self.advantage = self.normalized_advantages()[-1]
+
+    def normalized_advantages(self):
+        """Advantages of every rollout without a critic, divided by their running scale."""
+        running, square, found = np.zeros(AGENT.num_envs), 1.0, []
+        mean, var, count = 0.0, 1.0, 1e-4
+        for seen in [*self.seen, self.fresh]:
+            zero, done, returns = jnp.zeros(seen.reward.shape), seen.terminated | seen.truncated, []
+            for reward, ends in zip(seen.reward, done, strict=True):
+                running = 0.99 * running + reward
+                returns.append(running)
+                running = np.where(ends, 0.0, running)
+            new, total = np.ravel(returns), count + np.size(returns)
+            second = (count * (var + mean**2) + (new**2).sum()) / total
+            mean = (count * mean + new.sum()) / total
+            var, count = second - mean**2, total
+            advantage = generalized_advantage(
+                seen.reward, zero, zero, seen.terminated, seen.truncated, 0.99, 0.95
+            )
+            square = 0.9 * square + 0.1 * (advantage**2).mean() / (var + 1e-8)
+            found.append(advantage / np.sqrt((var + 1e-8) * max(square, 0.01)))
+        return found
 
     @staticmethod
     def logits(params, obs):
@@ -50,14 +67,18 @@ class NaiveLife:
         one_hot = jax.nn.one_hot(obs.row, len(table["rows"]))
         return one_hot @ table["rows"] + obs.time[..., None] * table["time"]
 
-    def rule(self, theta, seen, inputs):
+    def rule(self, theta, params, seen):
         """π̂ and ŷ, one step after the other from the end."""
         p = theta["params"]
-        prob, y, next_y = inputs
+        probs = jax.nn.softmax(self.logits(params.actor, seen.obs))
+        prob = jnp.take_along_axis(probs, seen.action[..., None], -1)[..., 0]
+        y = jax.nn.softmax(self.logits(params.predictor, seen.obs))
+        next_y = jax.nn.softmax(self.logits(params.predictor, seen.final_obs))
+        next_y = jnp.where(seen.terminated[..., None], 0.0, next_y)
 
         def embed(y):
             layers = p["Dense_0"], p["Dense_1"]
-            hidden = jnp.maximum(y @ layers[0]["kernel"] + layers[0]["bias"], 0)
+            hidden = jax.nn.relu(y @ layers[0]["kernel"] + layers[0]["bias"])
             return (hidden @ layers[1]["kernel"] + layers[1]["bias"])[:, 0]
 
         width = AGENT.rule_width
@@ -85,10 +106,10 @@ class NaiveLife:
         y = jax.nn.softmax(self.logits(params.predictor, seen.obs))
         return (0.5 * (y * jnp.log(y / y_hat)).sum(-1) - log_prob * pi_hat).mean()
 
-    def meta_loss(self, theta):
-        params, penalty, c = self.start, 0.0, HYPERS.regularizer
-        for seen, inputs in zip(self.seen, self.inputs, strict=True):
-            pi_hat, y_hat = self.rule(theta, seen, inputs)
+    def meta_loss(self, theta, c=HYPERS.regularizer):
+        params, penalty = self.start, 0.0
+        for seen in self.seen:
+            pi_hat, y_hat = self.rule(theta, params, seen)
             grads = jax.grad(self.agent_loss)(params, seen, pi_hat, y_hat)
             params = jax.tree.map(lambda p, g: p - HYPERS.agent.learning_rate * g, params, grads)
             penalty += c.pi_hat * (pi_hat**2).mean() / 2
@@ -107,11 +128,11 @@ def life():
     with jax.enable_x64(True):
         learner = make(num_agents=1)
         hypers = HYPERS.replace(critic_learning_rate=0.0, max_grad_norm=jnp.inf)
-        state = learner.init(jax.random.key(5), hypers, None)
+        state = learner.init(jax.random.key(15), hypers, None)
         double = lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x  # noqa: E731
         is_float = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
         noise = np.random.default_rng(0)
-        agents = state.agents
+        agents = agents_of(state)
         params = jax.tree.map(
             lambda x: jnp.asarray(noise.normal(size=x.shape)) if is_float(x) else x,
             agents.state.params,
@@ -136,9 +157,10 @@ def life():
             ),
             critic=jax.tree.map(double, agents.critic),
         )
-        theta = jax.tree.map(double, state.params)
-        state = state._replace(
-            params=theta, agents=agents, opt_state=jax.tree.map(double, state.opt_state)
+        # Without biases the embedding of a masked y(s') would lie on the kink of its units.
+        theta = jax.tree.map(lambda x: double(x) + 0.1 * noise.normal(size=x.shape), state.params)
+        state = with_agents(state, agents)._replace(
+            params=theta, opt_state=jax.tree.map(double, state.opt_state)
         )
         agent = jax.tree.map(lambda x: x[0], agents)
         naive = NaiveLife(agent, theta)
@@ -159,6 +181,15 @@ def test_the_meta_gradient_equals_the_naive_one(life):
         theirs = jax.jit(jax.grad(naive.meta_loss))(theta)
         for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-12)
+
+
+def test_the_return_has_a_gradient_by_the_target_of_the_prediction(life):
+    """By way of the next update's prediction, which the rule reads; without any regulariser."""
+    theta, naive, _, _ = life
+    with jax.enable_x64(True):
+        none = jax.tree.map(lambda x: 0.0 * x, HYPERS.regularizer)
+        grads = jax.jit(jax.grad(naive.meta_loss))(theta, none)
+        assert abs(grads["params"]["Dense_3"]["kernel"]).max() > 1e-6
 
 
 @pytest.mark.parametrize("seed", range(3))

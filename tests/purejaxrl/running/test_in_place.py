@@ -14,6 +14,7 @@ from algos import a2c
 from purejaxrl.algorithm import Task
 from purejaxrl.meta import gradient
 from purejaxrl.meta.lifetime import train_and_play
+from purejaxrl.meta.worlds import World
 from purejaxrl.parts import networks
 from purejaxrl.running import chunk
 from purejaxrl.running.population import populate, seeds
@@ -74,14 +75,19 @@ def test_lives_of_different_lengths_do_not_copy_it(group):
 
 @pytest.mark.parametrize("group", [1, 8])
 def test_a_meta_step_does_not_copy_it(group):
+    world = World(
+        "cart",
+        LEARNER,
+        ENV,
+        uniform(lambda key: ENV_PARAMS),
+        sample_lifetime=lambda key: jnp.int32(3),
+        critic=networks.readout(ENV.observation_space(ENV_PARAMS), networks.MLP((4,)), 1),
+    )
     learner = gradient.make(
         gradient.Config(num_agents=8, num_updates=2, group=group),
-        LEARNER,
-        networks.readout(ENV.observation_space(ENV_PARAMS), networks.MLP((4,)), 1),
+        world,
         init_theta=lambda key: jnp.float32(-6.0),
         insert=lambda theta, hypers: hypers.replace(learning_rate=jnp.exp(theta)),
-        curriculum=uniform(lambda key: ENV_PARAMS),
-        sample_lifetime=lambda key: jnp.int32(3),
     )
     hypers = gradient.Hypers(agent=a2c.Hypers())
     state = jax.eval_shape(lambda: learner.init(jax.random.key(0), hypers, Task((), jnp.int32(8))))

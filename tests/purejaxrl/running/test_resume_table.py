@@ -17,6 +17,7 @@ from envs.gridworld_levels import LEVELS
 from envs.maze import Maze
 from purejaxrl.meta import evolution, gradient
 from purejaxrl.meta.assessment import Assessment
+from purejaxrl.meta.worlds import World
 from purejaxrl.parts import networks
 from purejaxrl.parts.wrappers import FlattenObservation, Wrapper
 from purejaxrl.running import record
@@ -86,15 +87,20 @@ def meta(
     *, curriculum=None, insert=lpg.with_rule, length=6, agent=RULE, env=GRID, hypers=None,
     features=1, assessment=None, **config
 ):  # fmt: skip
+    world = World(
+        "levels",
+        lpg.make(agent, env),
+        env,
+        curriculum or uniform(GRID.sample_level),
+        sample_lifetime=functools.partial(life, length=length),
+        critic=networks.readout(GRID.observation_space(), None, features),
+        assessment=assessment,
+    )
     learner = gradient.make(
         gradient.Config(num_agents=4, **config),
-        lpg.make(agent, env),
-        networks.readout(GRID.observation_space(), None, features),
+        world,
         init_theta=functools.partial(lpg.init_rule, config=agent),
         insert=insert,
-        curriculum=curriculum or uniform(GRID.sample_level),
-        assessment=assessment,
-        sample_lifetime=functools.partial(life, length=length),
     )
     return identity(learner, hypers or gradient.Hypers(agent=lpg.Hypers()))
 
@@ -103,20 +109,15 @@ def scored(priority=buffer.by_rank, antagonist=None, **settings):
     """A meta-gradient whose levels are replayed by a score."""
     rival = antagonist and a2c.make(a2c.Config(**SIZES, optimizer=antagonist), GRID)
     levels = replay(GRID.sample_level, scores.l1_value_loss, priority=priority)
-    return meta(curriculum=levels, assessment=Assessment(GRID, rival, **settings))
+    return meta(curriculum=levels, assessment=Assessment(rival, **settings))
 
 
 def evolved(*, length=6, sample_level=GRID.sample_level, std=0.1, config=None, **parts):
     parts = {"init_theta": functools.partial(lpg.init_rule, config=RULE)} | parts
-    learner = evolution.make(
-        evolution.Config(num_pairs=4, **config or {}),
-        lpg.make(RULE, GRID),
-        GRID,
-        insert=lpg.with_rule,
-        curriculum=uniform(sample_level),
-        sample_lifetime=functools.partial(life, length=length),
-        **parts,
-    )
+    lifetime = functools.partial(life, length=length)
+    world = World("levels", lpg.make(RULE, GRID), GRID, uniform(sample_level), lifetime)
+    settings = evolution.Config(num_pairs=4, **config or {})
+    learner = evolution.make(settings, world, insert=lpg.with_rule, **parts)
     return identity(learner, evolution.Hypers(agent=lpg.Hypers(), std=std))
 
 
