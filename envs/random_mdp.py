@@ -10,7 +10,6 @@ Observations are the state's index, for tables, or random features of the state,
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ from gymnax.environments import spaces
 
 from envs import tabular
 from envs.distributions import log_uniform, log_uniform_int
-from envs.random_mdp_kinds import KINDS, MIN_STATES, Kind
+from envs.random_mdp_kinds import KINDS, MIN_STATES, draw
 from purejaxrl.parts.wrappers import Restarting
 from purejaxrl.validation import is_count, require, require_count, require_known
 
@@ -87,28 +86,31 @@ class RandomMDP(Restarting):
     def sample_level(self, key: jax.Array) -> Level:
         """Draw a level of one of the kinds."""
         kind_key, level_key = jax.random.split(key)
-        draws = [partial(self._sample_kind, KINDS[name]) for name in self.kinds]
-        return jax.lax.switch(jax.random.randint(kind_key, (), 0, len(draws)), draws, level_key)
+        return self.sample_kind(level_key, jax.random.randint(kind_key, (), 0, len(self.kinds)))
 
-    def _sample_kind(self, kind: Kind, key: jax.Array) -> Level:
+    def sample_kind(self, key: jax.Array, kind: jax.Array) -> Level:
+        """Draw a level of the kind with this index in `kinds`, int32 `[]`."""
         problem_key, size_key, scale_key, noise_key, features_key, limit_key = jax.random.split(
             key, 6
         )
-        shape = self.num_states, self.num_actions
-        size = log_uniform_int(size_key, max(MIN_STATES, shape[0] // 4), shape[0])
-        problem = kind.draw(problem_key, shape, size)
+        size = log_uniform_int(size_key, max(MIN_STATES, self.num_states // 4), self.num_states)
+        draws = draw(problem_key, self.num_states, self.num_actions, size)
+        kinds = [KINDS[name] for name in self.kinds]
+        problem = jax.lax.switch(kind, [each.make for each in kinds], draws)
+
         scale = log_uniform(scale_key, *REWARD_SCALE)
         noise = 0.3 * jax.random.bernoulli(noise_key, 0.3)  # 30 % of the levels are noisy
-        features = jax.random.normal(features_key, (shape[0], self.features))
+        features = jax.random.normal(features_key, (self.num_states, self.features))
+        least, most = jnp.array([each.limit for each in kinds])[kind]
         return Level(
-            successors=problem.successors,
-            first_prob=problem.first_prob,
+            successors=problem.moves.successors,
+            first_prob=problem.moves.first_prob,
             reward=scale * problem.reward,
             terminate_prob=problem.terminate_prob,
-            reward_std=scale * jnp.maximum(noise, problem.reward_std),
+            reward_std=scale * jnp.maximum(noise, problem.noise),
             num_starts=problem.num_starts,
             features=features if self.features else None,
-            max_steps_in_episode=log_uniform_int(limit_key, *kind.limit),
+            max_steps_in_episode=log_uniform_int(limit_key, least, most),
         )
 
     def optimal_return(self, params: Level) -> jax.Array:
