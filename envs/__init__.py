@@ -11,7 +11,17 @@ from typing import Any
 
 import gymnax
 
-from envs import bandit, chain, gridworld, gridworld_levels, maze, maze_levels, rendering, tabular
+from envs import (
+    bandit,
+    chain,
+    gridworld,
+    gridworld_levels,
+    maze,
+    maze_levels,
+    random_mdp,
+    rendering,
+    tabular,
+)
 from purejaxrl.validation import require_known
 
 
@@ -55,6 +65,8 @@ FAMILIES: dict[str, dict[str, Factory]] = {
         "chain-long-noisy": chain.long_noisy,
         "chain-distracted": chain.distracted,
         "garnet": tabular.Garnet,
+        "random-mdp": random_mdp.RandomMDP,
+        "random-mdp-features": partial(random_mdp.RandomMDP, features=8),
     },
     "Bandits": {
         "bandit-bernoulli": bandit.BernoulliBandit,

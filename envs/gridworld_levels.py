@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs.distributions import log_uniform, log_uniform_int
 from envs.gridworld import Extent, Level
 from envs.maze import held_out
 
@@ -28,7 +29,7 @@ class Levels(NamedTuple):
 
     def sample_lifetime(self, key: jax.Array) -> jax.Array:
         """Draw the length of an agent's life on such a level: int32, in updates."""
-        return _log_uniform_int(key, *self.lifetime)
+        return log_uniform_int(key, *self.lifetime)
 
 
 def from_text(
@@ -125,15 +126,6 @@ def check(level: Level) -> Level:
     if level.max_steps_in_episode < 1:
         raise ValueError(f"max_steps_in_episode: {level.max_steps_in_episode} is not >= 1")
     return level
-
-
-def _log_uniform(key: jax.Array, low: float, high: float, shape=()) -> jax.Array:
-    return jnp.exp(jax.random.uniform(key, shape, minval=jnp.log(low), maxval=jnp.log(high)))
-
-
-def _log_uniform_int(key: jax.Array, low: int, high: int) -> jax.Array:
-    """Draw an integer from low to high, both included, with a uniform logarithm."""
-    return jnp.clip(jnp.floor(_log_uniform(key, low, high + 1)), low, high).astype(jnp.int32)
 
 
 def _distinct_free_cells(key: jax.Array, walls: jax.Array, count: int) -> jax.Array:
@@ -282,9 +274,9 @@ def _with_objects(
         object_type=jnp.arange(num_types),
         object_exists=jnp.arange(num_types) < count,
         reward=jax.random.uniform(reward_key, (num_types,), minval=low, maxval=1.0),
-        terminate_prob=_log_uniform(terminate_key, 0.01, 1.0, (num_types,)),
-        respawn_prob=_log_uniform(respawn_key, 0.001, 0.1, (num_types,)),
-        max_steps_in_episode=_log_uniform_int(steps_key, *max_steps),
+        terminate_prob=log_uniform(terminate_key, 0.01, 1.0, (num_types,)),
+        respawn_prob=log_uniform(respawn_key, 0.001, 0.1, (num_types,)),
+        max_steps_in_episode=log_uniform_int(steps_key, *max_steps),
     )
 
 

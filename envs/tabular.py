@@ -34,7 +34,7 @@ class Level:
     reward: jax.Array  # float32 [S, A], means
     reward_std: jax.Array  # float32, standard deviation of the Gaussian noise on every reward
     start_prob: jax.Array  # float32 [S]
-    terminate_prob: jax.Array  # float32, per step
+    terminate_prob: jax.Array  # float32, per step; or [S, A], by state and action
     max_steps_in_episode: jax.Array  # int32
 
 
@@ -122,19 +122,20 @@ class Garnet(environment.Environment):
             )
         require(bool(np.isfinite(values.reward).all()), values, "reward", "finite")
         require(0 <= values.reward_std < math.inf, values, "reward_std", "a finite number >= 0")
-        require(0 <= values.terminate_prob <= 1, values, "terminate_prob", "in [0, 1]")
+        shape, rates = values.terminate_prob.shape, values.terminate_prob
+        if shape not in ((), shapes["reward"]):
+            raise ValueError(
+                f"Level.terminate_prob: shape {shape} is not valid; it must be () or "
+                f"{shapes['reward']}"
+            )
+        valid = bool(((rates >= 0) & (rates <= 1)).all())
+        require(valid, values, "terminate_prob", "in [0, 1]")
         require(values.max_steps_in_episode >= 1, values, "max_steps_in_episode", "at least 1")
         return level
 
     def optimal_return(self, params: Level) -> jax.Array:
         """Return the expected undiscounted return of the best policy over time, float32."""
-        value = jax.lax.fori_loop(
-            0,
-            params.max_steps_in_episode,
-            lambda _, value: action_values(params, value, 1.0).max(-1),
-            jnp.zeros(self.num_states),
-        )
-        return _matmul(params.start_prob, value)
+        return optimal_return(params)
 
     def reset_env(self, key: jax.Array, params: Level) -> tuple[jax.Array, TabularState]:
         """Draw the first state."""
@@ -149,7 +150,8 @@ class Garnet(environment.Environment):
         reward = params.reward[state.index, action] + noise
         probs = params.transition[state.index, action]
         index = jax.random.choice(index_key, self.num_states, p=probs)
-        terminated = jax.random.bernoulli(end_key, params.terminate_prob)
+        terminate_prob = _by_state_and_action(params)[state.index, action]
+        terminated = jax.random.bernoulli(end_key, terminate_prob)
 
         state = TabularState(index, state.time + 1)
         obs, state = self._apply_transition_gradient_policy(self.observe(state, params), state)
@@ -192,6 +194,20 @@ class Solution(NamedTuple):
 
     value: jax.Array  # float32, expected return from a state
     policy: jax.Array  # int32, the best action
+
+
+def optimal_return(level: Level) -> jax.Array:
+    """Return the expected undiscounted return of the best policy over time, float32.
+
+    Only rewards up to the level's time limit count.
+    """
+    value = jax.lax.fori_loop(
+        0,
+        level.max_steps_in_episode,
+        lambda _, value: action_values(level, value, 1.0).max(-1),
+        jnp.zeros(level.reward.shape[0]),
+    )
+    return _matmul(level.start_prob, value)
 
 
 def solve(level: Level, gamma: jax.Array | float) -> Solution:
@@ -259,7 +275,8 @@ def evaluate(level: Level, policy: jax.Array, gamma: jax.Array | float) -> jax.A
         gamma: discount.
     """
     states = jnp.arange(policy.shape[0])
-    matrix = gamma * (1 - level.terminate_prob) * level.transition[states, policy]
+    goes_on = 1 - _by_state_and_action(level)[states, policy]
+    matrix = gamma * goes_on[:, None] * level.transition[states, policy]
 
     def double(_: int, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         value, matrix = sums
@@ -272,6 +289,10 @@ def evaluate(level: Level, policy: jax.Array, gamma: jax.Array | float) -> jax.A
 def action_values(level: Level, value: jax.Array, gamma: jax.Array | float) -> jax.Array:
     """Expected return of every action if `value` `[S]` follows it: float32 `[S, A]`."""
     return level.reward + gamma * (1 - level.terminate_prob) * _matmul(level.transition, value)
+
+
+def _by_state_and_action(level: Level) -> jax.Array:
+    return jnp.broadcast_to(level.terminate_prob, level.reward.shape)
 
 
 def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -16,6 +16,9 @@ TINY = Garnet(num_states=3, num_actions=2, branching=2)
 SMALL = Garnet(num_states=6, num_actions=4, branching=3, reward_std=0.5)
 MANY = Garnet(num_states=20, num_actions=4, branching=3)
 
+ENDS = ((0.0, 0.9), (0.2, 0.0), (0.0, 0.4))
+"""Probabilities that a step ends the episode, by state and action."""
+
 sample_tiny = jax.jit(TINY.sample_level)
 optimal_return_tiny = jax.jit(TINY.optimal_return)
 sample_small = jax.jit(SMALL.sample_level)
@@ -26,7 +29,10 @@ evaluate = jax.jit(tabular.evaluate)
 
 
 def with_rates(params, terminate_prob=0.0, reward_std=0.0):
-    rates = {"terminate_prob": jnp.float32(terminate_prob), "reward_std": jnp.float32(reward_std)}
+    rates = {
+        "terminate_prob": jnp.asarray(terminate_prob, jnp.float32),
+        "reward_std": jnp.float32(reward_std),
+    }
     return params.replace(**rates)
 
 
@@ -51,7 +57,8 @@ def linear_solve(params, policy, gamma):
     """Value of a stationary policy, in float64."""
     mdp = in_numpy(params)
     states = np.arange(len(policy))
-    matrix = gamma * (1 - mdp.terminate_prob) * mdp.transition[states, policy]
+    ends = np.broadcast_to(mdp.terminate_prob, mdp.reward.shape)[states, policy]
+    matrix = gamma * (1 - ends)[:, None] * mdp.transition[states, policy]
     return np.linalg.solve(np.eye(len(policy)) - matrix, mdp.reward[states, policy])
 
 
@@ -59,7 +66,7 @@ def linear_solve(params, policy, gamma):
 @given(
     seed=st.integers(0, 2**31 - 1),
     gamma=st.sampled_from([0.0, 0.5, 0.9, 0.99, 0.999]),
-    terminate=st.sampled_from([0.0, 0.1]),
+    terminate=st.sampled_from([0.0, 0.1, ENDS]),
 )
 def test_no_deterministic_policy_beats_the_discounted_optimum(seed, gamma, terminate):
     params = with_rates(sample_tiny(jax.random.key(seed)), terminate)
@@ -73,7 +80,7 @@ def test_no_deterministic_policy_beats_the_discounted_optimum(seed, gamma, termi
 
 
 @settings(max_examples=5, deadline=None)
-@given(seed=st.integers(0, 2**31 - 1), terminate=st.sampled_from([0.0, 0.3]))
+@given(seed=st.integers(0, 2**31 - 1), terminate=st.sampled_from([0.3, ENDS]))
 def test_no_time_dependent_policy_beats_the_optimum_of_an_episode(seed, terminate):
     params = with_rates(sample_tiny(jax.random.key(seed)), terminate)
     params = params.replace(max_steps_in_episode=jnp.int32(3))
@@ -85,7 +92,8 @@ def test_no_time_dependent_policy_beats_the_optimum_of_an_episode(seed, terminat
         for actions in policy:
             rows = np.arange(3), np.array(actions)
             total += at @ mdp.reward[rows]
-            at = (1 - mdp.terminate_prob) * at @ mdp.transition[rows]
+            goes_on = 1 - np.broadcast_to(mdp.terminate_prob, (3, 2))[rows]
+            at = (at * goes_on) @ mdp.transition[rows]
         return total
 
     decisions = list(itertools.product([0, 1], repeat=3))
@@ -180,7 +188,7 @@ def test_a_garnet_has_distinct_successors_and_spacings_as_probabilities(branchin
 
 
 def test_steps_follow_the_levels_probabilities():
-    params = with_rates(sample_tiny(jax.random.key(5)), terminate_prob=0.2, reward_std=0.3)
+    params = with_rates(sample_tiny(jax.random.key(5)), terminate_prob=ENDS, reward_std=0.3)
 
     @jax.jit
     @jax.vmap
@@ -200,7 +208,7 @@ def test_steps_follow_the_levels_probabilities():
     assert stats.chisquare(counts[possible], probs[possible] / probs.sum() * num).pvalue > 1e-4
     noise = (np.asarray(reward) - float(params.reward[2, 1])) / 0.3
     assert stats.kstest(noise, stats.norm.cdf).pvalue > 1e-4
-    assert stats.binomtest(int(terminated.sum()), num, 0.2).pvalue > 1e-4
+    assert stats.binomtest(int(terminated.sum()), num, ENDS[2][1]).pvalue > 1e-4
     assert abs(np.corrcoef(noise, terminated)[0, 1]) < 4 / np.sqrt(num)
 
 
@@ -260,6 +268,7 @@ def test_settings_that_are_not_valid(settings, message):
         ("start_prob", lambda x: -x, r"Level.start_prob: .* >= 0 and sum to 1"),
         ("reward_std", lambda x: x - 1, r"Level.reward_std: .* a finite number >= 0"),
         ("terminate_prob", lambda x: x + 2, r"Level.terminate_prob: .* in \[0, 1\]"),
+        ("terminate_prob", lambda x: np.full(3, x), r"terminate_prob: shape \(3,\) .* \(3, 2\)"),
         ("max_steps_in_episode", lambda x: x * 0, r"Level.max_steps_in_episode: .* at least 1"),
     ],
 )
