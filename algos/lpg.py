@@ -2,8 +2,8 @@
 
 A *rule*, a recurrent network that runs backwards in time, reads an agent's experience and outputs
 how its policy and its categorical prediction y should change. What y means is for the rule to
-discover. This file has the rule, and the agent that learns by it. The rule is a leaf of `Hypers`;
-`purejaxrl.meta.gradient` learns it.
+discover. This file has the agent that learns by a rule, `lpg_rule.py` has the rule. The rule is a
+leaf of `Hypers`; `meta_lpg.py` learns it.
 
 An update minimises −log π(a|s) π̂ + α KL(y(s) ‖ ŷ), averaged over the experience; π̂ and ŷ are the
 rule's outputs. The gradient of that loss does not pass through the rule, but a meta-gradient does,
@@ -24,10 +24,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from algos.lpg_rule import Rule, RuleInputs, Target
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
-from purejaxrl.parts.gru import GRUWeights, gru
 from purejaxrl.parts.normalize import RewardScale, scale_rewards
 from purejaxrl.parts.optimizers import optimizer
 from purejaxrl.parts.rollout import Experience, Interaction, Transition, collect
@@ -90,73 +90,6 @@ class Hypers(struct.PyTreeNode):
     """α, weight of the prediction's update."""
 
 
-class RuleInputs(NamedTuple):
-    """What a rule reads: float32 `[num_steps, num_envs]`; predictions `[..., num_predictions]`."""
-
-    reward: jax.Array
-    terminated: jax.Array  # 1 where the episode ended, 0 where it was cut
-    done: jax.Array  # bool: terminated or truncated; the recurrent state is reset
-    gamma: jax.Array  # []
-    prob: jax.Array  # π(a|s)
-    prediction: jax.Array  # y(s), a distribution
-    next_prediction: jax.Array  # y(s'), of the true next observation; 0 where terminated
-    age: jax.Array = 0.0  # [] n/N, the fraction of the agent's updates done; TA-LPG reads it
-    horizon: jax.Array = 1.0  # [] N, length of the agent's life in updates; TA-LPG reads it
-
-
-class Target(NamedTuple):
-    """A rule's outputs: the targets of an agent's update."""
-
-    pi: jax.Array  # π̂ `[num_steps, num_envs]`, weight of log π(a|s)
-    log_y: jax.Array  # log ŷ `[num_steps, num_envs, num_predictions]`
-
-
-class Rule(nn.Module):
-    """The learned algorithm: `RuleInputs` to a `Target`, by a GRU that runs backwards in time."""
-
-    width: int
-    embedding: int
-    num_predictions: int
-
-    @nn.compact
-    def __call__(self, x: RuleInputs) -> Target:  # noqa: D102
-        embed = nn.Sequential([nn.Dense(self.embedding), nn.relu, nn.Dense(1)])
-        broadcast = lambda scalar: jnp.broadcast_to(scalar, x.reward.shape)  # noqa: E731
-        features = [
-            x.reward,
-            x.terminated,
-            broadcast(x.gamma),
-            x.prob,
-            embed(x.prediction)[..., 0],
-            embed(x.next_prediction)[..., 0],
-            *map(broadcast, self.extra_inputs(x)),
-        ]
-        features = jnp.stack(features, axis=-1)
-        weights = GRUWeights(
-            inputs=self.param(
-                "inputs", nn.initializers.lecun_normal(), (features.shape[-1], 3 * self.width)
-            ),
-            inputs_bias=self.param("inputs_bias", nn.initializers.zeros, (3 * self.width,)),
-            state=self.param("state", _recurrent, (self.width, 3 * self.width)),
-            state_bias=self.param("state_bias", nn.initializers.zeros, (self.width,)),
-        )
-        backward = lambda tree: jax.tree.map(lambda x: x[::-1], tree)  # noqa: E731
-        states = backward(gru(weights, *backward((features, x.done))))
-        pi = nn.Dense(1)(states)[..., 0]
-        return Target(pi, jax.nn.log_softmax(nn.Dense(self.num_predictions)(states)))
-
-    def extra_inputs(self, x: RuleInputs) -> tuple[jax.Array, ...]:
-        """Return what a fork's rule also reads, scalars or `[num_steps, num_envs]`: nothing."""
-        return ()
-
-
-def _recurrent(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """Draw orthogonal weights for each gate."""
-    width = shape[0]
-    init = networks.orthogonal(1.0)
-    return jnp.concatenate([init(k, (width, width)) for k in jax.random.split(key, 3)], axis=1)
-
-
 def init_rule(key: jax.Array, config: Config) -> Any:
     """Draw the parameters of an untrained rule."""
     one, y = jnp.zeros((1, 1)), jnp.zeros((1, 1, config.num_predictions))
@@ -194,6 +127,53 @@ class State(NamedTuple):
     step: jax.Array  # int32, updates done
 
 
+class Networks(NamedTuple):
+    """An agent's networks: flax modules."""
+
+    actor: nn.Module  # observations to logits [..., num_actions]
+    predictor: nn.Module  # observations to logits [..., num_predictions]
+
+    def policy(self, params: Params, obs: Any) -> Any:
+        """Return π(·|obs), a distrax distribution."""
+        return networks.categorical(self.actor.apply(params.actor, obs))
+
+    def log_prediction(self, params: Params, obs: Any) -> jax.Array:
+        """Return log y(obs), `[..., num_predictions]`."""
+        return jax.nn.log_softmax(self.predictor.apply(params.predictor, obs))
+
+
+def make_networks(config: Config, env: Any, torso: nn.Module | None = None) -> Networks:
+    """Make an agent's networks; arguments and errors as of `make`."""
+    space = env.observation_space(env.default_params)
+    features = torsos.torso_for(config, env, torso)
+    num_actions = networks.num_actions(env.action_space(env.default_params))
+    actor = networks.readout(space, features, num_actions, 0.01)
+    return Networks(actor, networks.readout(space, features, config.num_predictions))
+
+
+def read(
+    nets: Networks, state: State, hypers: Hypers, seen: Transition
+) -> tuple[State, RuleInputs]:
+    """Make the rule's inputs from experience, and advance the scale of its rewards."""
+    reward, terminated = seen.reward, seen.terminated.astype(jnp.float32)
+    done = seen.terminated | seen.truncated
+    if state.reward_scale is not None:
+        scale, reward = scale_rewards(state.reward_scale, reward, done, hypers.gamma)
+        state = state._replace(reward_scale=scale)
+    next_prediction = jnp.exp(nets.log_prediction(state.params, seen.final_obs))
+    return state, RuleInputs(
+        reward=reward,
+        terminated=terminated,
+        done=done,
+        gamma=jnp.asarray(hypers.gamma),
+        prob=nets.policy(state.params, seen.obs).prob(seen.action),
+        prediction=jnp.exp(nets.log_prediction(state.params, seen.obs)),
+        next_prediction=next_prediction * (1 - terminated)[..., None],
+        age=state.step / state.task.horizon,
+        horizon=state.task.horizon.astype(jnp.float32),
+    )
+
+
 def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     """Compute KL(p ‖ q) over the last axis."""
     return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
@@ -214,18 +194,8 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
             does `init`, if the parameters in `hypers.rule` are not those of the config's rule.
     """
     reads_hypers = rule is None
-    space = env.observation_space(env.default_params)
-    features = torsos.torso_for(config, env, torso)
-    num_actions = networks.num_actions(env.action_space(env.default_params))
-    actor = networks.readout(space, features, num_actions, 0.01)
-    predictor = networks.readout(space, features, config.num_predictions)
+    nets = make_networks(config, env, torso)
     rule = rule or config.make_rule()
-
-    def policy_of(params: Params, obs: Any):
-        return networks.categorical(actor.apply(params.actor, obs))
-
-    def log_prediction(params: Params, obs: Any) -> jax.Array:
-        return jax.nn.log_softmax(predictor.apply(params.predictor, obs))
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         if reads_hypers:
@@ -233,7 +203,7 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
         actor_key, predictor_key, env_key, key = jax.random.split(key, 4)
         interaction = Interaction.start(env_key, env, task.env_params, config.num_envs)
         obs = interaction.obs
-        params = Params(actor.init(actor_key, obs), predictor.init(predictor_key, obs))
+        params = Params(nets.actor.init(actor_key, obs), nets.predictor.init(predictor_key, obs))
         return State(
             params=params,
             opt_state=optimizer(config.optimizer, hypers.learning_rate).init(params),
@@ -246,7 +216,7 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
 
     def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
         def explore(memory, obs, first, key):
-            return memory, policy_of(state.params, obs).sample(seed=key), ()
+            return memory, nets.policy(state.params, obs).sample(seed=key), ()
 
         key, rollout_key = jax.random.split(state.key)
         interaction, experience = collect(
@@ -255,29 +225,10 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
         )  # fmt: skip
         return state._replace(interaction=interaction, key=key), experience
 
-    def read(state: State, hypers: Hypers, seen: Transition) -> tuple[State, RuleInputs]:
-        params, reward = state.params, seen.reward
-        terminated, done = seen.terminated.astype(jnp.float32), seen.terminated | seen.truncated
-        if state.reward_scale is not None:
-            scale, reward = scale_rewards(state.reward_scale, reward, done, hypers.gamma)
-            state = state._replace(reward_scale=scale)
-        next_prediction = jnp.exp(log_prediction(params, seen.final_obs))
-        return state, RuleInputs(
-            reward=reward,
-            terminated=terminated,
-            done=done,
-            gamma=jnp.asarray(hypers.gamma),
-            prob=policy_of(params, seen.obs).prob(seen.action),
-            prediction=jnp.exp(log_prediction(params, seen.obs)),
-            next_prediction=next_prediction * (1 - terminated)[..., None],
-            age=state.step / state.task.horizon,
-            horizon=state.task.horizon.astype(jnp.float32),
-        )
-
     def loss(
         params: Params, target: Target, seen: Transition, hypers: Hypers
     ) -> tuple[jax.Array, Metrics]:
-        pi, log_y = policy_of(params, seen.obs), log_prediction(params, seen.obs)
+        pi, log_y = nets.policy(params, seen.obs), nets.log_prediction(params, seen.obs)
         metrics = {
             "policy_loss": -(pi.log_prob(seen.action) * target.pi).mean(),
             "prediction_loss": kl_divergence(log_y, target.log_y).mean(),
@@ -286,7 +237,7 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
         return total, metrics
 
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
-        state, inputs = read(state, hypers, experience.transitions)
+        state, inputs = read(nets, state, hypers, experience.transitions)
         target = rule.apply(hypers.rule, inputs)
         grads, metrics = jax.grad(loss, has_aux=True)(
             state.params, target, experience.transitions, hypers
@@ -304,13 +255,13 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
 
     def log_prob(state: State, experience: Experience) -> tuple[jax.Array, Metrics]:
         seen = experience.transitions
-        pi, log_y = policy_of(state.params, seen.obs), log_prediction(state.params, seen.obs)
+        pi, log_y = nets.policy(state.params, seen.obs), nets.log_prediction(state.params, seen.obs)
         y_entropy = -(jnp.exp(log_y) * log_y).sum(-1).mean()
         entropies = {"entropy": pi.entropy().mean(), "prediction_entropy": y_entropy}
         return pi.log_prob(seen.action), entropies
 
     def act(policy: Any, memory, obs, first, key, greedy: bool):
-        pi = networks.categorical(actor.apply(policy, obs))
+        pi = networks.categorical(nets.actor.apply(policy, obs))
         return (pi.mode() if greedy else pi.sample(seed=key)), memory
 
     def vital(state: State, metrics: Metrics):

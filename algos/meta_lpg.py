@@ -36,14 +36,16 @@ def world(
 
     Args:
         agent: static settings of the agents and of the rule; TA-LPG's for a rule that reads time.
-        env: gymnax environment with levels and discrete actions.
+        env: gymnax environment with discrete actions; without a `curriculum`, it has levels.
         sample_lifetime: draws the length of a life.
         name: of the world.
         parts: other fields of `World`.
     """
     space = env.observation_space(env.default_params)
     critic = networks.readout(space, torsos.torso_for(agent, env), 1)
-    found = {"curriculum": uniform(env.sample_level), "critic": critic} | parts
+    if "curriculum" not in parts:
+        parts["curriculum"] = uniform(env.sample_level)
+    found = {"critic": critic} | parts
     return World(name, lpg.make(agent, env), env, sample_lifetime=sample_lifetime, **found)
 
 

@@ -81,7 +81,13 @@ class Program(NamedTuple):
             for one, own in zip(carry, self.own, strict=True)
         ]
         metrics = self.gather([metrics for _, metrics in done])
-        return [one for one, _ in done], {name: x[:, :length] for name, x in metrics.items()}
+        return [self._place_empty(one) for one, _ in done], {name: x[:, :length] for name, x in metrics.items()}
+
+    def _place_empty(self, carry: Carry) -> Carry:
+        """Shard arrays without elements as the program takes them: it returns them replicated."""
+        shardings = self.chunk.input_shardings[0][2]
+        place = lambda x, sharding: x if x.size else jax.device_put(x, sharding)  # noqa: E731
+        return jax.tree.map(place, carry, shardings)
 
     def evaluate(self, update: int, carry: Sequence[Carry]) -> tuple[list[Carry], Metrics]:
         """Evaluate every member's policy, all on the same episodes, and keep the best ones.

@@ -1,0 +1,106 @@
+"""Rules made by hand inside LPG's interface: what a learned rule could be, and its teachers.
+
+A hand-made rule is a function of `RuleInputs`, as a learned one is. `lpg.make(config, env, rule)`
+trains agents by it, and `distillation.py` regresses a network on it.
+
+`ActorCritic` writes a value into the prediction y. Its m categories stand for m values, evenly
+spaced on a symmetric logarithmic scale (Hafner et al. 2023, arXiv 2301.04104): z₁ … zₘ, and
+V(y) = symexp(Σ yᵢ zᵢ). A masked y(s'), which is zero, has the value 0.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from algos.lpg_rule import RuleInputs, Target
+from purejaxrl.parts.returns import generalized_advantage
+from purejaxrl.validation import hyper
+
+
+def symlog(x: jax.Array) -> jax.Array:
+    """Compute sign(x) log(1 + |x|)."""
+    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
+
+
+def symexp(x: jax.Array) -> jax.Array:
+    """Invert `symlog`."""
+    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
+
+
+class Settings(struct.PyTreeNode):
+    """What `ActorCritic` can be tuned, swept or evolved over. Traced."""
+
+    gae_lambda: float = hyper(0.95, at_least=0, at_most=1)
+    """Decay of the eligibility trace."""
+    target_width: float = hyper(0.75, above=0)
+    """Standard deviation of the target ŷ, in spacings of the values."""
+    entropy_coef: float = hyper(0.0, at_least=0)
+    """Weight of the policy's entropy at the start of life."""
+    entropy_decay: float = hyper(0.0, at_least=0, at_most=1)
+    """Fraction of that weight that is gone at the end of life; it falls linearly."""
+    negative: float = hyper(1.0, at_least=0)
+    """Weight of negative advantages; that of positive ones is 1."""
+    prob_power: float = hyper(0.0, at_least=0)
+    """Negative advantages are weighted by π(a|s) to this power, which spares rare actions."""
+
+
+@dataclass(frozen=True)
+class ActorCritic:
+    """Advantage actor-critic, with its value in y.
+
+    π̂ is the symlog of the generalised advantage, and an entropy bonus in REINFORCE's form,
+    -β log π(a|s). ŷ is a Gaussian around the symlog of the λ-return: KL(y ‖ ŷ) averages the
+    logarithms of the targets of a state, and the mean of such Gaussians is a Gaussian around the
+    mean of the returns.
+    """
+
+    largest: float = 25.0
+    """The values are in [-largest, largest], in units of the rewards that the rule reads."""
+
+    def values(self, num_predictions: int) -> jax.Array:
+        """Return z, the values on the logarithmic scale: float32 `[num_predictions]`."""
+        limit = symlog(jnp.float32(self.largest))
+        return jnp.linspace(-limit, limit, num_predictions)
+
+    def value(self, prediction: jax.Array) -> jax.Array:
+        """Return V(y) of predictions `[..., num_predictions]`."""
+        return symexp((prediction * self.values(prediction.shape[-1])).sum(-1))
+
+    def apply(self, settings: Settings, x: RuleInputs) -> Target:
+        """Compute π̂ and ŷ."""
+        value, next_value = self.value(x.prediction), self.value(x.next_prediction)
+        terminated = x.terminated > 0
+        advantage = generalized_advantage(
+            x.reward, value, next_value, terminated, x.done & ~terminated,
+            x.gamma, settings.gae_lambda,
+        )  # fmt: skip
+        z = self.values(x.prediction.shape[-1])
+        distance = (z - symlog(advantage + value)[..., None]) / (z[1] - z[0])
+        log_y = jax.nn.log_softmax(-0.5 * (distance / settings.target_width) ** 2)
+        weight = settings.negative * x.prob**settings.prob_power
+        pi = symlog(advantage) * jnp.where(advantage < 0, weight, 1.0)
+        beta = settings.entropy_coef * (1 - settings.entropy_decay * x.age)
+        return Target(pi - beta * jnp.log(jnp.maximum(x.prob, 1e-8)), log_y)
+
+
+@dataclass(frozen=True)
+class Reinforce:
+    """REINFORCE within the rollout (Williams 1992): no baseline and no bootstrap.
+
+    π̂ is the discounted return to go until the episode or the rollout ends; ŷ is y, so that the
+    prediction stays as it is.
+    """
+
+    def apply(self, _: None, x: RuleInputs) -> Target:
+        """Compute π̂ and ŷ."""
+
+        def step(after: jax.Array, inputs: tuple[jax.Array, jax.Array]):
+            reward, done = inputs
+            after = reward + x.gamma * jnp.where(done, 0.0, after)
+            return after, after
+
+        start = jnp.zeros_like(x.reward[0])
+        _, returns = jax.lax.scan(step, start, (x.reward, x.done), reverse=True)
+        return Target(returns, jnp.log(jnp.maximum(x.prediction, 1e-30)))

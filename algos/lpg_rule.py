@@ -1,0 +1,77 @@
+"""LPG's rule: the network that reads an agent's experience, and what it reads and outputs."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from purejaxrl.parts import networks
+from purejaxrl.parts.gru import GRUWeights, gru
+
+
+class RuleInputs(NamedTuple):
+    """What a rule reads: float32 `[num_steps, num_envs]`; predictions `[..., num_predictions]`."""
+
+    reward: jax.Array
+    terminated: jax.Array  # 1 where the episode ended, 0 where it was cut
+    done: jax.Array  # bool: terminated or truncated; the recurrent state is reset
+    gamma: jax.Array  # []
+    prob: jax.Array  # π(a|s)
+    prediction: jax.Array  # y(s), a distribution
+    next_prediction: jax.Array  # y(s'), of the true next observation; 0 where terminated
+    age: jax.Array = 0.0  # [] n/N, the fraction of the agent's updates done; TA-LPG reads it
+    horizon: jax.Array = 1.0  # [] N, length of the agent's life in updates; TA-LPG reads it
+
+
+class Target(NamedTuple):
+    """A rule's outputs: the targets of an agent's update."""
+
+    pi: jax.Array  # π̂ `[num_steps, num_envs]`, weight of log π(a|s)
+    log_y: jax.Array  # log ŷ `[num_steps, num_envs, num_predictions]`
+
+
+class Rule(nn.Module):
+    """The learned algorithm: `RuleInputs` to a `Target`, by a GRU that runs backwards in time."""
+
+    width: int
+    embedding: int
+    num_predictions: int
+
+    @nn.compact
+    def __call__(self, x: RuleInputs) -> Target:  # noqa: D102
+        embed = nn.Sequential([nn.Dense(self.embedding), nn.relu, nn.Dense(1)])
+        broadcast = lambda scalar: jnp.broadcast_to(scalar, x.reward.shape)  # noqa: E731
+        features = [
+            x.reward,
+            x.terminated,
+            broadcast(x.gamma),
+            x.prob,
+            embed(x.prediction)[..., 0],
+            embed(x.next_prediction)[..., 0],
+            *map(broadcast, self.extra_inputs(x)),
+        ]
+        features = jnp.stack(features, axis=-1)
+        weights = GRUWeights(
+            inputs=self.param(
+                "inputs", nn.initializers.lecun_normal(), (features.shape[-1], 3 * self.width)
+            ),
+            inputs_bias=self.param("inputs_bias", nn.initializers.zeros, (3 * self.width,)),
+            state=self.param("state", _recurrent, (self.width, 3 * self.width)),
+            state_bias=self.param("state_bias", nn.initializers.zeros, (self.width,)),
+        )
+        backward = lambda tree: jax.tree.map(lambda x: x[::-1], tree)  # noqa: E731
+        states = backward(gru(weights, *backward((features, x.done))))
+        pi = nn.Dense(1)(states)[..., 0]
+        return Target(pi, jax.nn.log_softmax(nn.Dense(self.num_predictions)(states)))
+
+    def extra_inputs(self, x: RuleInputs) -> tuple[jax.Array, ...]:
+        """Return what a fork's rule also reads, scalars or `[num_steps, num_envs]`: nothing."""
+        return ()
+
+
+def _recurrent(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Draw orthogonal weights for each gate."""
+    width = shape[0]
+    init = networks.orthogonal(1.0)
+    return jnp.concatenate([init(k, (width, width)) for k in jax.random.split(key, 3)], axis=1)

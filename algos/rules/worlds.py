@@ -1,0 +1,109 @@
+"""The worlds that general rules are learned in, and the environments that are kept for tests.
+
+A rule learned on one kind of problem fails on others. So rules are learned in several worlds at
+once, with tables and with networks, and with step sizes, discounts and lengths of life that are
+drawn anew for every life. Whole families are never trained on: see `HELD_OUT`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from algos import lpg, meta_lpg
+from purejaxrl.meta.worlds import World
+from purejaxrl.parts.wrappers import for_network
+from purejaxrl.ued.curriculum import uniform
+
+HELD_OUT = (
+    "classic control", "MinAtar", "mazes", "Garnets", "long chains", "contextual bandits",
+    "DeepSea", "DiscountingChain", "MemoryChain", "UmbrellaChain", "FourRooms",
+)  # fmt: skip
+"""Families of environments that no world belongs to."""
+
+MakeEnv = Callable[[str], tuple[Any, Any]]
+"""`(name) -> (environment, env_params)`, as `envs.make`."""
+
+
+@dataclass(frozen=True)
+class WorldSettings:
+    """How agents live in an environment. Ranges are `(least, most)`, and drawn log-uniformly."""
+
+    env: str
+    """The name of the environment; it is the world's."""
+    rates: tuple[float, float]
+    """Step sizes."""
+    lives: tuple[int, int] = (50, 300)
+    """Lengths of a life, in updates."""
+    share: int = 1
+    """Share of the agents."""
+
+
+TABLE_RATES, NETWORK_RATES = (0.01, 0.2), (5e-4, 1e-2)
+TRAINING = (
+    WorldSettings("gridworld-all_shortlife", TABLE_RATES, share=2),
+    WorldSettings("random-mdp", TABLE_RATES, share=2),
+    WorldSettings("random-mdp-features", NETWORK_RATES, share=2),
+    WorldSettings("chain-short", TABLE_RATES),
+    WorldSettings("Catch-bsuite", NETWORK_RATES),
+)
+"""The worlds of the shipped rules."""
+
+HORIZONS = (20.0, 200.0)
+"""Least and greatest effective horizon 1 / (1 - γ) of an agent; log-uniform."""
+
+
+def log_uniform(key: jax.Array, least: float, most: float) -> jax.Array:
+    """Draw a number in `[least, most)` whose logarithm is uniform: float32 []."""
+    return jnp.exp(jax.random.uniform(key, (), minval=jnp.log(least), maxval=jnp.log(most)))
+
+
+def vary(rates: tuple[float, float], key: jax.Array, hypers: lpg.Hypers) -> lpg.Hypers:
+    """Draw the step size and the discount of one life."""
+    rate_key, gamma_key = jax.random.split(key)
+    return hypers.replace(
+        learning_rate=log_uniform(rate_key, *rates),
+        gamma=1 - 1 / log_uniform(gamma_key, *HORIZONS),
+    )
+
+
+def sample_life(lives: tuple[int, int], key: jax.Array) -> jax.Array:
+    """Draw the length of a life: int32 []."""
+    return log_uniform(key, *lives).astype(jnp.int32)
+
+
+def _same_level(env_params: Any, key: jax.Array) -> Any:
+    return env_params
+
+
+def make_worlds(
+    agent: lpg.Config, make_env: MakeEnv, settings: Sequence[WorldSettings] = TRAINING
+) -> list[World]:
+    """Make worlds of agents that learn by one rule.
+
+    Args:
+        agent: static settings of the agents and of the rule; networks only where observations do
+            not index a table.
+        make_env: makes environments by name.
+        settings: of the worlds.
+    """
+    worlds = []
+    for one in settings:
+        env, env_params = make_env(one.env)
+        env = for_network(env, tables=True)
+        sample_level = getattr(env, "sample_level", partial(_same_level, env_params))
+        worlds.append(
+            meta_lpg.world(
+                agent,
+                env,
+                partial(sample_life, one.lives),
+                one.env,
+                curriculum=uniform(sample_level),
+                vary=partial(vary, one.rates),
+                share=one.share,
+            )
+        )
+    return worlds
