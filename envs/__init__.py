@@ -18,6 +18,7 @@ from envs import (
     gridworld_levels,
     maze,
     maze_levels,
+    random_control,
     random_mdp,
     rendering,
     tabular,
@@ -67,6 +68,10 @@ FAMILIES: dict[str, dict[str, Factory]] = {
         "garnet": tabular.Garnet,
         "random-mdp": random_mdp.RandomMDP,
         "random-mdp-features": partial(random_mdp.RandomMDP, features=8),
+    },
+    "Random control": {
+        "random-hold": random_control.Hold,
+        "random-reach": random_control.Reach,
     },
     "Bandits": {
         "bandit-bernoulli": bandit.BernoulliBandit,
