@@ -22,6 +22,7 @@ from envs import (
     random_mdp,
     rendering,
     tabular,
+    variants,
 )
 from purejaxrl.validation import require_known
 
@@ -72,6 +73,8 @@ FAMILIES: dict[str, dict[str, Factory]] = {
     "Random control": {
         "random-hold": random_control.Hold,
         "random-reach": random_control.Reach,
+        "CartPole-variants": variants.CartPoleVariants,
+        "Acrobot-variants": variants.AcrobotVariants,
     },
     "Bandits": {
         "bandit-bernoulli": bandit.BernoulliBandit,
