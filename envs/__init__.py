@@ -18,9 +18,11 @@ from envs import (
     gridworld_levels,
     maze,
     maze_levels,
+    random_control,
     random_mdp,
     rendering,
     tabular,
+    variants,
 )
 from purejaxrl.validation import require_known
 
@@ -67,6 +69,12 @@ FAMILIES: dict[str, dict[str, Factory]] = {
         "garnet": tabular.Garnet,
         "random-mdp": random_mdp.RandomMDP,
         "random-mdp-features": partial(random_mdp.RandomMDP, features=8),
+    },
+    "Random control": {
+        "random-hold": random_control.Hold,
+        "random-reach": random_control.Reach,
+        "CartPole-variants": variants.CartPoleVariants,
+        "Acrobot-variants": variants.AcrobotVariants,
     },
     "Bandits": {
         "bandit-bernoulli": bandit.BernoulliBandit,

@@ -52,6 +52,7 @@ class Level:
     reward: jax.Array  # float32 [num_types]
     terminate_prob: jax.Array  # float32 [num_types]
     respawn_prob: jax.Array  # float32 [num_types], per step
+    offset: jax.Array  # float32, added to the reward of every step
     max_steps_in_episode: jax.Array  # int32
 
 
@@ -212,7 +213,7 @@ class GridWorld(Restarting):
         cell = move(params.walls, state.cell, action)
         collected = state.object_present & (state.object_cell == cell)
         kind = params.object_type
-        reward = jnp.sum(collected * params.reward[kind])
+        reward = params.offset + jnp.sum(collected * params.reward[kind])
         terminated = ends[0] < jnp.sum(collected * params.terminate_prob[kind])
 
         absent = params.object_exists & ~state.object_present

@@ -5,13 +5,14 @@ objects are on distinct free cells, drawn for every sampled level, also of the h
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.distributions import log_uniform, log_uniform_int
+from envs.distributions import log_uniform, log_uniform_int, sample_scaled
 from envs.gridworld import Extent, Level
 from envs.maze import held_out
 
@@ -81,6 +82,7 @@ def from_text(
         reward=_padded(reward, extent.num_types),
         terminate_prob=_padded(terminate_prob, extent.num_types),
         respawn_prob=_padded(respawn_prob, extent.num_types),
+        offset=np.float32(0),
         max_steps_in_episode=np.int32(max_steps),
     )
     return jax.tree.map(jnp.asarray, check(level))
@@ -123,6 +125,8 @@ def check(level: Level) -> Level:
         if values.shape != (num_types,) or bad.any():
             valid = "finite" if field == "reward" else "in [0, 1]"
             raise ValueError(f"{field}: {values} is not valid; {num_types} numbers, each {valid}")
+    if not np.isfinite(level.offset):
+        raise ValueError(f"offset: {level.offset} is not valid; it must be finite")
     if level.max_steps_in_episode < 1:
         raise ValueError(f"max_steps_in_episode: {level.max_steps_in_episode} is not >= 1")
     return level
@@ -168,6 +172,7 @@ class Handcrafted(NamedTuple):
             reward=jnp.asarray(_padded(self.reward, num_types)),
             terminate_prob=jnp.asarray(_padded(self.terminate_prob, num_types)),
             respawn_prob=jnp.asarray(_padded(self.respawn_prob, num_types)),
+            offset=jnp.float32(0),
             max_steps_in_episode=jnp.int32(self.max_steps),
         )
 
@@ -276,6 +281,7 @@ def _with_objects(
         reward=jax.random.uniform(reward_key, (num_types,), minval=low, maxval=1.0),
         terminate_prob=log_uniform(terminate_key, 0.01, 1.0, (num_types,)),
         respawn_prob=log_uniform(respawn_key, 0.001, 0.1, (num_types,)),
+        offset=jnp.float32(0),
         max_steps_in_episode=log_uniform_int(steps_key, *max_steps),
     )
 
@@ -331,6 +337,7 @@ LEVELS: dict[str, Levels] = {
     "all_shortlife": Levels(_ALL.extent, _ALL.sample, (250, 250)),
     "all_randlife": Levels(_ALL.extent, _ALL.sample, (50, 250)),
     "all_vrandlife": Levels(_ALL.extent, _ALL.sample, (10, 250)),
+    "all_scaled": Levels(_ALL.extent, partial(sample_scaled, _ALL.sample), (250, 250)),
     "rand_all": Levels(_ALL.extent, _ALL.sample, (25_000, 25_000), moving=True),
     "mazes": Levels(Extent(13, 3, 3), _mazes, (2500, 2500)),
 }

@@ -69,6 +69,6 @@ def _backup(level: Level, gamma: float | jax.Array):
             on_arrival = on_arrival.at[:, cell].set(
                 jnp.where(level.object_exists[i], collected, on_arrival[:, cell])
             )
-        return on_arrival[:, arrived].swapaxes(0, 1).reshape(len(MOVES), -1)
+        return level.offset + on_arrival[:, arrived].swapaxes(0, 1).reshape(len(MOVES), -1)
 
     return backup

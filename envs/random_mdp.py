@@ -1,4 +1,4 @@
-"""Random finite MDPs of several kinds, on which learning rules meet many problems.
+"""Random finite MDPs of several kinds, which set a learning rule many different problems.
 
 Every level is of one kind of `KINDS`. A kind decides what is asked of an agent: to survive, to
 reach a goal, to find rare rewards, and so on. What else is drawn is common to all kinds: the number

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from envs.distributions import sample_scaled
 from envs.gridworld import OBSERVATIONS, Extent, GridWorld, MovingGridWorld, Tabular, table_row
 from envs.gridworld_levels import LEVELS, Random, check, from_text
 
@@ -71,6 +72,38 @@ def test_a_small_grid_keeps_room_for_all_objects():
     assert (~drawn.walls).sum((1, 2)).min() == 6
     for i in range(100):
         check(jax.tree.map(lambda x, i=i: x[i], drawn))
+
+
+def test_scaled_levels_are_levels_with_another_scale_and_an_offset():
+    sample = LEVELS["sparse"].sample
+
+    @jax.jit
+    @jax.vmap
+    def draw(key):
+        return sample(jax.random.split(key, 3)[0]), sample_scaled(sample, key)
+
+    plain, scaled = draw(jax.random.split(jax.random.key(0), 2000))
+    scale = np.asarray(scaled.reward / plain.reward)
+    np.testing.assert_allclose(scale[:, 0], scale[:, 1], rtol=1e-5)
+    np.testing.assert_allclose([scale.min(), scale.max()], [0.1, 2.0], rtol=0.01)
+    share = np.asarray(scaled.offset) / scale[:, 0]
+    np.testing.assert_allclose([share.min(), share.max()], [-0.1, 0.1], rtol=0.01)
+    assert not plain.offset.any()
+    same = scaled.replace(reward=plain.reward, offset=plain.offset)
+    assert jax.tree.all(jax.tree.map(lambda x, y: (x == y).all(), same, plain))
+
+
+def test_an_offset_is_added_to_every_reward_and_changes_nothing_else():
+    plain = level("A0.. .... .... ....", reward=(2, -1), terminate_prob=(1, 0), max_steps=3)
+    offset = plain.replace(offset=jnp.float32(-0.5))
+    env = GridWorld(lambda key: plain)
+    for actions, rewards in (([STAY, STAY, STAY], [0, 0, 0]), ([STAY, RIGHT], [0, 2])):
+        before, after = play(env, plain, actions), play(env, offset, actions)
+        assert [reward for _, reward, *_ in before] == rewards
+        assert [reward for _, reward, *_ in after] == [reward - 0.5 for reward in rewards]
+        assert [step[2:] for step in before] == [step[2:] for step in after]
+    assert after[-1][2:] == (True, False)
+    assert play(env, offset, [STAY, STAY, STAY])[-1][2:] == (False, True)
 
 
 def test_distributions_cover_their_ranges():

@@ -40,16 +40,17 @@ def expectimax(params, gamma, time, cell, present):
             }
             if chance:
                 total += chance * expectimax(params, gamma, time + 1, arrived, after)
-        best = max(best, reward + gamma * survive * total)
+        best = max(best, float(params.offset) + reward + gamma * survive * total)
     return best
 
 
-@pytest.mark.parametrize("gamma", [1.0, 0.8])
+@pytest.mark.parametrize(("gamma", "offset"), [(1.0, 0.0), (0.8, 0.0), (1.0, -0.4), (0.8, 0.7)])
 @pytest.mark.parametrize("text", ["A0 10", "0#. A#1 .0.", "0A0 #1# ..."])
-def test_solution_equals_expectimax(text, gamma):
+def test_solution_equals_expectimax(text, gamma, offset):
     params = level(
         text, (1, -0.6), (0.3, 0.1), (0.25, 0.6), max_steps=4, extent=Extent(3, 3, 2)
     )  # fmt: skip
+    params = params.replace(offset=jnp.float32(offset))
     exists = frozenset(i for i in range(3) if params.object_exists[i])
     expected = expectimax(jax.device_get(params), gamma, 0, int(params.start), exists)
     assert float(jit_solve(params, gamma).optimal_return) == pytest.approx(expected, abs=1e-5)
@@ -61,6 +62,10 @@ def test_solution_of_levels_that_one_can_solve_by_hand():
     assert float(jit_solve(once, 0.9).optimal_return) == pytest.approx(0.9**2)
     late = once.replace(max_steps_in_episode=jnp.int32(2))
     assert float(jit_solve(late).optimal_return) == 0
+    hurried = once.replace(offset=jnp.float32(-0.25))  # three steps to the object
+    assert float(jit_solve(hurried).optimal_return) == pytest.approx(1 - 3 * 0.25)
+    lingering = once.replace(offset=jnp.float32(0.25))  # ten steps, the last one on the object
+    assert float(jit_solve(lingering).optimal_return) == pytest.approx(1 + 10 * 0.25)
     forever = level("A0.. .... .... ....", respawn_prob=(1, 0), max_steps=9)
     assert float(jit_solve(forever).optimal_return) == pytest.approx(5)  # every other step
 
@@ -68,6 +73,7 @@ def test_solution_of_levels_that_one_can_solve_by_hand():
 def test_the_solution_obeys_bellmans_equation_in_the_environment():
     """The value of a state is the best mean of reward plus next value, over simulated steps."""
     params = level("A0.. .1.. .... ..0.", (1, -0.6), (0.3, 0.1), (0.25, 0.6), max_steps=6)
+    params = params.replace(offset=jnp.float32(0.2))
     env = GridWorld(lambda key: params)
     values = [
         np.asarray(jit_solve(params.replace(max_steps_in_episode=jnp.int32(left))).value)
