@@ -22,7 +22,8 @@ HELD_OUT = (
     "classic control", "MinAtar", "mazes", "Garnets", "long chains", "contextual bandits",
     "DeepSea", "DiscountingChain", "MemoryChain", "UmbrellaChain", "FourRooms",
 )  # fmt: skip
-"""Families of environments that no world belongs to."""
+"""Families of environments that no world belongs to. Some worlds resemble them: `random-reach` has
+the hill of MountainCar, and a kind of random MDP is a bandit."""
 
 MakeEnv = Callable[[str], tuple[Any, Any]]
 """`(name) -> (environment, env_params)`, as `envs.make`."""
@@ -45,10 +46,13 @@ class WorldSettings:
 TABLE_RATES, NETWORK_RATES = (0.01, 0.2), (5e-4, 1e-2)
 TRAINING = (
     WorldSettings("gridworld-all_shortlife", TABLE_RATES, share=2),
-    WorldSettings("random-mdp", TABLE_RATES, share=2),
-    WorldSettings("random-mdp-features", NETWORK_RATES, share=2),
+    WorldSettings("gridworld-all_scaled", TABLE_RATES),
     WorldSettings("chain-short", TABLE_RATES),
+    WorldSettings("random-mdp", TABLE_RATES, share=2),
+    WorldSettings("random-mdp-features", NETWORK_RATES, share=3),
     WorldSettings("Catch-bsuite", NETWORK_RATES),
+    WorldSettings("random-hold", NETWORK_RATES),
+    WorldSettings("random-reach", NETWORK_RATES),
 )
 """The worlds of the shipped rules."""
 

@@ -81,7 +81,8 @@ class Program(NamedTuple):
             for one, own in zip(carry, self.own, strict=True)
         ]
         metrics = self.gather([metrics for _, metrics in done])
-        return [self._place_empty(one) for one, _ in done], {name: x[:, :length] for name, x in metrics.items()}
+        carry = [self._place_empty(one) for one, _ in done]
+        return carry, {name: x[:, :length] for name, x in metrics.items()}
 
     def _place_empty(self, carry: Carry) -> Carry:
         """Shard arrays without elements as the program takes them: it returns them replicated."""
