@@ -2,7 +2,7 @@
 
 They read the scores that `compare` returns: a row for each environment, contender, rule and agent.
 A contender may have several rules that were learned alike. Every rule meets every agent (its seed
-and level), so intervals resample whole rules and whole agents.
+and level), so both count in the intervals (`stats.interval`).
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from purejaxrl.running.commandline import say
 from purejaxrl.running.logs import console
-from purejaxrl.study.stats import Estimate, crossed_interval
+from purejaxrl.study.stats import PROBABILITY, UNBOUNDED, Bounds, Estimate, interval
 
 LEAST_OPTIMUM = 1e-3
 """Levels with a smaller optimum are left out of fractions of the optimum."""
@@ -43,7 +43,7 @@ def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
         other = scores[(scores["env"] == env) & (scores["contender"] == baseline)]
         if len(other) and name != baseline:
             wins = chance_to_win(by_agent(part), by_agent(other), bool(part["own_level"].all()))
-            row[f"P(better than {baseline})"] = describe(wins)
+            row[f"P(better than {baseline})"] = describe(wins, PROBABILITY)
         row["agents"] = int(np.isfinite(part["score"]).sum())
         rows.append(row | {"diverged": int((~part["alive"]).sum())})
     return pd.DataFrame(rows)
@@ -69,16 +69,16 @@ def chance_to_win(x: np.ndarray, y: np.ndarray, by_level: bool) -> np.ndarray:
     return 0.5 * (1 + np.sign(difference))
 
 
-def describe(scores: np.ndarray) -> str:
-    """Write the mean of scores with its crossed interval, or "none" without scores."""
-    found = estimate(scores)
+def describe(scores: np.ndarray, bounds: Bounds = UNBOUNDED) -> str:
+    """Write the mean of scores with its interval, or "none" without scores."""
+    found = estimate(scores, bounds)
     return str(found) if found else "none"
 
 
-def estimate(scores: np.ndarray) -> Estimate | None:
+def estimate(scores: np.ndarray, bounds: Bounds = UNBOUNDED) -> Estimate | None:
     """Estimate the mean of the scores that are there; None without scores."""
     present = np.isfinite(scores)
-    return crossed_interval(scores, present=present) if present.any() else None
+    return interval(scores, present=present, bounds=bounds) if present.any() else None
 
 
 def show(table: pd.DataFrame) -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from purejaxrl.study import tables
-from purejaxrl.study.stats import crossed_interval, probability_of_improvement
+from purejaxrl.study.stats import PROBABILITY, interval, probability_of_improvement
 
 
 def scores_of(own_level=False, optimum=np.nan, env="here", **contenders):
@@ -31,8 +31,15 @@ def table_of(scores, baseline="A2C"):
 def test_means_have_intervals_for_other_rules_and_other_agents():
     scores = np.random.default_rng(0).normal(size=(20, 3)) + np.arange(3)
     table = table_of(scores_of(LPG=scores, A2C=scores[:, 0]))
-    assert table.loc["LPG", "return"] == str(crossed_interval(scores))
+    assert table.loc["LPG", "return"] == str(interval(scores))
     assert table["rules"].tolist() == [3, 1] and table["agents"].tolist() == [60, 20]
+
+
+def test_agents_of_three_rules_are_not_taken_for_independent_ones():
+    """The rules differ and their agents are alike: there are three scores, not 48."""
+    rule = np.array([0.0, 1.0, 5.0])
+    table = table_of(scores_of(LPG=rule * np.ones((16, 3)), A2C=np.zeros(16)))
+    assert table.loc["LPG", "return"] == str(interval(rule))
 
 
 def test_agents_that_diverged_are_left_out_and_counted():
@@ -68,9 +75,9 @@ def test_where_only_seeds_differ_any_agent_is_compared_with_any_other():
     ours, theirs = rng.normal(0.5, 1, 12), rng.normal(size=12)
     wins = tables.chance_to_win(ours[:, None], theirs[:, None], by_level=False)
     expected = probability_of_improvement(ours, theirs)
-    found = crossed_interval(wins)
+    found = interval(wins, bounds=PROBABILITY)
     assert found.value == pytest.approx(expected.value)
-    np.testing.assert_allclose(found, expected, atol=0.04)
+    np.testing.assert_allclose(found, expected)
     table = table_of(scores_of(LPG=ours, A2C=theirs))
     assert table.loc["LPG", "P(better than A2C)"] == str(found)
 
