@@ -23,6 +23,9 @@ LEAST_OPTIMUM = 1e-3
 def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Tabulate mean scores, also as fractions of the optimum, and the chance to beat a contender.
 
+    `return` is the mean return of training in the last part of life, by sampled actions, and
+    `greedy` that of the final policy's most likely actions.
+
     Where every agent has its own level, contenders are compared level by level; otherwise, any
     agent with any other. Agents that diverged or finished no episode are left out of the means;
     `agents` says how many are in, and `diverged` how many of the others diverged.
@@ -36,6 +39,8 @@ def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
         row = {"env": env, "contender": name, "rules": part["rule"].nunique()}
         row["tuned to"] = " / ".join(part["hyperparameters"].unique())
         row |= {"tried": part["tried"].max(), "return": describe(by_agent(part))}
+        if part["greedy"].notna().any():
+            row["greedy"] = describe(by_agent(part, "greedy"))
         if part["optimum"].notna().any():
             solvable = part[part["optimum"] > LEAST_OPTIMUM]
             ratio = solvable.assign(score=solvable["score"] / solvable["optimum"])
@@ -49,9 +54,9 @@ def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def by_agent(scores: pd.DataFrame) -> np.ndarray:
+def by_agent(scores: pd.DataFrame, column: str = "score") -> np.ndarray:
     """Return one contender's scores as `[num_agents, num_rules]`; NaN: there is none."""
-    return scores.pivot(index="agent", columns="rule", values="score").to_numpy()
+    return scores.pivot(index="agent", columns="rule", values=column).to_numpy()
 
 
 def chance_to_win(x: np.ndarray, y: np.ndarray, by_level: bool) -> np.ndarray:

@@ -8,7 +8,7 @@ from purejaxrl.study import tables
 from purejaxrl.study.stats import PROBABILITY, interval, probability_of_improvement
 
 
-def scores_of(own_level=False, optimum=np.nan, env="here", **contenders):
+def scores_of(own_level=False, optimum=np.nan, env="here", greedy=np.nan, **contenders):
     """Scores `[num_agents, num_rules]` by contender, as `compare` returns them."""
     parts = []
     for name, scores in contenders.items():
@@ -17,7 +17,7 @@ def scores_of(own_level=False, optimum=np.nan, env="here", **contenders):
         agent, rule = np.indices(scores.shape)
         parts.append(pd.DataFrame({
             "env": env, "contender": name, "rule": rule.ravel(), "agent": agent.ravel(),
-            "score": scores.ravel(), "alive": np.isfinite(scores.ravel()),
+            "score": scores.ravel(), "greedy": greedy, "alive": np.isfinite(scores.ravel()),
             "optimum": np.broadcast_to(optimum, len(scores))[agent.ravel()],
             "own_level": own_level, "hyperparameters": "rate=1", "tried": 3,
         }))  # fmt: skip
@@ -87,6 +87,12 @@ def test_ties_count_half_and_missing_scores_not_at_all():
     wins = tables.chance_to_win(x, y, by_level=True)
     np.testing.assert_array_equal(wins[:, 0, 0], [0.5, 0.0, np.nan])
     assert tables.estimate(wins).value == 0.25
+
+
+def test_greedy_scores_are_shown_beside_the_others_where_there_are_any():
+    table = table_of(scores_of(greedy=[2.0, 4.0], LPG=[1.0, 2.0]))
+    assert table.loc["LPG", "greedy"] == str(interval([2.0, 4.0]))
+    assert "greedy" not in table_of(scores_of(LPG=[1.0, 2.0]))
 
 
 def test_the_baseline_is_not_compared_with_itself_nor_across_environments():
