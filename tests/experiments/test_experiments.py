@@ -29,7 +29,7 @@ COMMANDS = {
     "--on-levels.tuning-rounds 0 --on-levels.greedy-episodes 0",
     "horizon_generalisation": "--rules lpg --horizons 2 4 --num-levels 4 --num-episodes 2",
     "lpg_meta_test": "--env gridworld-small --num-agents 4 --num-tuning 2 --num-updates 6 "
-    "--num-envs 4 --tuning-rounds 1 --greedy-episodes 2",
+    "--num-envs 4 --tuning-rounds 0 --greedy-episodes 2",
     "lpg_meta_train": f"{LPG} --learner.num-agents 4 --meta-steps 3",
     "lpo_meta_train": f"{CLIP} --drift ta_lpo",
     "maze": f"{MAZE} --curriculum dr,plr,accel",
