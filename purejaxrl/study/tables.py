@@ -67,11 +67,12 @@ def chance_to_win(x: np.ndarray, y: np.ndarray, by_level: bool) -> np.ndarray:
         by_level: compare the agents of one index, which have the same level; otherwise all pairs.
 
     Returns:
-        `[num_agents, rules of x, rules of y]`, or `[agents of x, rules of x, agents of y, rules of
+        `[num_agents, rules of x, rules of y]`, or `[agents of x, agents of y, rules of x, rules of
         y]`; NaN: one of the scores is NaN.
     """
-    difference = x[:, :, None] - y[:, None, :] if by_level else np.subtract.outer(x, y)
-    return 0.5 * (1 + np.sign(difference))
+    if not by_level:
+        x, y = x[:, None], y[None, :]
+    return 0.5 * (1 + np.sign(x[..., :, None] - y[..., None, :]))
 
 
 def describe(scores: np.ndarray, bounds: Bounds = UNBOUNDED) -> str:
