@@ -28,6 +28,18 @@ from purejaxrl.study.stats import (
 from purejaxrl.study.tables import by_agent, chance_to_win, print_table
 
 
+def with_random(scores: pd.DataFrame, problem: Problem, num_episodes: int = 64) -> pd.DataFrame:
+    """Add the column `random`: the mean return of random actions on every agent's level.
+
+    Args:
+        scores: what `compare` returns, of one problem.
+        problem: the problem.
+        num_episodes: as of `random_scores`.
+    """
+    random = random_scores(problem, scores["agent"].max() + 1, num_episodes)
+    return scores.assign(random=random[scores["agent"]])
+
+
 def random_scores(problem: Problem, num_agents: int, num_episodes: int = 64) -> np.ndarray:
     """Return the mean return of uniformly random actions, on the level of every test agent.
 
@@ -60,8 +72,7 @@ def normalise(scores: pd.DataFrame, reference: Sequence[str]) -> pd.DataFrame:
     much as a random policy. To leave it out would favour contenders that diverge.
 
     Args:
-        scores: what `compare` returns, of several environments, with a column `random` of
-            `random_scores`.
+        scores: what `compare` and `with_random` return, of several environments.
         reference: names of contenders; the first one that an environment has is its reference.
 
     Returns:
@@ -176,7 +187,7 @@ def draw(table: pd.DataFrame, means: pd.DataFrame, path: Path) -> None:
     left.spines[["top", "right"]].set_visible(False)
     left.set_yticks(range(len(names)), names)
     left.invert_yaxis()
-    right.imshow(means, aspect="auto", cmap="RdBu", vmin=-1, vmax=3)
+    right.imshow(means, aspect="auto", cmap="RdBu", vmin=0, vmax=2)
     for (i, j), mean in np.ndenumerate(means.to_numpy()):
         right.text(j, i, f"{mean:.2f}", ha="center", va="center", fontsize=7)
     right.set_xticks(range(means.shape[1]), means.columns, rotation=60, ha="right", fontsize=8)

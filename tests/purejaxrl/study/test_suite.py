@@ -96,6 +96,8 @@ def test_random_scores_are_those_of_uniformly_random_actions(own_level):
     assert found.shape == (3,)
     np.testing.assert_allclose(found, 2.0, atol=4 / np.sqrt(400))  # four standard errors
     assert len(set(found)) == (3 if own_level else 1)
+    scores = suite.with_random(pd.DataFrame({"agent": [2, 0, 2]}), problem, num_episodes=400)
+    assert scores["random"].tolist() == found[[2, 0, 2]].tolist()
 
 
 def test_the_report_writes_what_it_promises(tmp_path, capsys):
