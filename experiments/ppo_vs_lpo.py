@@ -101,7 +101,7 @@ def build(name: str, settings: Settings) -> tuple[Problem, list[Contender]]:
     ]
     found += [
         of_rule(
-            drift, env, label_of(folder), **tuned, learning_rate_end=0.0, **asdict(settings.agent)
+            drift, env, label_of(folder), **tuned, **asdict(settings.agent), learning_rate_end=0.0
         )
         for folder in settings.drifts
         for drift in load_rules(folder)
