@@ -38,7 +38,7 @@ Mutate = Callable[[jax.Array, Any], Any]
 
 def hypers(agent: Any) -> Hypers:
     """Return ACCEL's default hyperparameters around the agent's; it replays more than PLR."""
-    replay = Replay(replay_prob=0.8, temperature=0.3, staleness=0.3, min_fill=0.5)
+    replay = Replay(replay_prob=0.8, temperature=0.3, staleness=0.3, min_draws=4.0)
     return Hypers(agent, replay)
 
 

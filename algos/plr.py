@@ -33,8 +33,12 @@ from purejaxrl.ued.student import Hypers
 
 
 def hypers(agent: Any) -> Hypers:
-    """Return PLR's default hyperparameters around the agent's."""
-    replay = Replay(replay_prob=0.5, temperature=0.3, staleness=0.3, min_fill=0.5)
+    """Return PLR's default hyperparameters around the agent's.
+
+    The published code replays from 2,000 levels on, half of its buffer: 63 updates of 30,000. In
+    shorter runs that costs too many gradients, so here replay begins with four draws of levels.
+    """
+    replay = Replay(replay_prob=0.5, temperature=0.3, staleness=0.3, min_draws=4.0)
     return Hypers(agent, replay)
 
 
@@ -64,7 +68,7 @@ def replay_or_explore(
 ) -> Draw:
     """Flip one coin for all levels: replay `count` of the buffer, or draw as many new ones."""
     coin_key, draw_key, new_key = jax.random.split(key, 3)
-    learns = decide_replay(coin_key, buffer, hypers) & (buffer.filled.sum() >= count)
+    learns = decide_replay(coin_key, buffer, hypers, count) & (buffer.filled.sum() >= count)
     chances = buffers.probabilities(buffer, hypers.temperature, hypers.staleness)
     known = recall_levels(buffer, buffers.draw(draw_key, chances, count))
     new = sample_new(new_key, sample_level, count)

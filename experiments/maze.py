@@ -34,7 +34,7 @@ from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.running.evaluate import Evaluator, evaluate
 from purejaxrl.running.logs import console
 from purejaxrl.running.runner import RunOptions
-from purejaxrl.study.stats import interval
+from purejaxrl.study.stats import PROBABILITY, interval
 from purejaxrl.ued import student
 from purejaxrl.ued.curriculum import Curriculum, SampleLevel, uniform
 from purejaxrl.ued.scores import SCORES
@@ -227,8 +227,9 @@ def report(outcome: Outcome) -> pd.DataFrame:
         return frame
     table = Table("maze", "solve rate", title=f"held-out mazes, {ATTEMPTS} attempts each")
     for name in frame:
-        table.add_row(name, str(interval(frame[name].to_numpy())))
-    table.add_row("mean", str(interval(frame.mean(axis=1).to_numpy())), style="bold")
+        table.add_row(name, str(interval(frame[name].to_numpy(), bounds=PROBABILITY)))
+    overall = interval(frame.mean(axis=1).to_numpy(), bounds=PROBABILITY)
+    table.add_row("mean", str(overall), style="bold")
     console.print(table)
 
     figure = matplotlib.figure.Figure(figsize=(8, 3.5), layout="constrained")

@@ -186,7 +186,7 @@ def tabulate_rules(rules: dict[str, LearnedRule], settings: Settings) -> pd.Data
             for what, values in found.items():
                 for age, value in zip(ages[what], values.T, strict=True):
                     about = {"rule": name, "horizon": horizon, "what": what, "age": age}
-                    rows.append(about | interval(value, num_resamples=500)._asdict())
+                    rows.append(about | interval(value)._asdict())
     return pd.DataFrame(rows)
 
 

@@ -1,8 +1,9 @@
 r"""PPO against DPO, LPO and TA-LPO: does a learned clip carry over to other environments?
 
-All have the same settings except for the drift; the step size and the entropy bonus of each are
-tuned on other agents. For LPO and TA-LPO, name shipped drifts, files, or folders of `.npz` files;
-the drifts of a folder are one contender. Killed and started again, it continues.
+All have the same settings except for the drift, and all anneal their step size to 0. The step size
+and the entropy bonus of each are tuned on other agents. For LPO and TA-LPO, name shipped drifts,
+files, or folders of `.npz` files; the drifts of a folder are one contender. Killed and started
+again, it continues.
 
 python experiments/ppo_vs_lpo.py --drifts lpo ta_lpo
 python experiments/ppo_vs_lpo.py --drifts results/lpo_meta_train results/ta_lpo_meta_train \
@@ -56,8 +57,10 @@ class Settings:
     """Step sizes to try."""
     tune: Tune = "all"
     """What is tuned: the step size alone, or also the entropy bonus."""
-    max_widenings: int = 2
-    """How often a grid may be widened, where the best value is at its edge."""
+    tuning_rounds: int = 2
+    """How often more values are tried, around the best one so far."""
+    greedy_episodes: int = 16
+    """Episodes that each final policy plays by its most likely actions; 0 for none."""
     agent: ppo.Config = ppo.Config(num_envs=16, num_steps=64, activation="tanh")
     """Static settings of the agents; drifts keep their own."""
     out: Path = Path("results/ppo_vs_lpo")
@@ -97,7 +100,9 @@ def build(name: str, settings: Settings) -> tuple[Problem, list[Contender]]:
         )
     ]
     found += [
-        of_rule(drift, env, label_of(folder), **tuned, **asdict(settings.agent))
+        of_rule(
+            drift, env, label_of(folder), **tuned, **asdict(settings.agent), learning_rate_end=0.0
+        )
         for folder in settings.drifts
         for drift in load_rules(folder)
     ]
@@ -106,7 +111,10 @@ def build(name: str, settings: Settings) -> tuple[Problem, list[Contender]]:
 
 def main(settings: Settings) -> None:
     num_updates = updates_for(settings.total_steps, settings.agent.batch_size)
-    scale = Scale(settings.seeds, settings.num_tuning, num_updates, settings.max_widenings)
+    scale = Scale(
+        settings.seeds, settings.num_tuning, num_updates,
+        settings.tuning_rounds, settings.greedy_episodes,
+    )  # fmt: skip
     found = []
     for problem, contenders in prepare(settings.envs, partial(build, settings=settings)):
         scores, metrics = compare(contenders, problem, scale, settings.out)

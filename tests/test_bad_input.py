@@ -71,7 +71,7 @@ COMMANDS = [
     ("horizon_generalisation", "--rules lpg --out {file}/x", NO_FOLDER),
     ("lpg_meta_test", "--rule lpo", r"'gridworld-all_shortlife' is not valid: observation_space"),
     ("lpg_meta_test", "--tune nothing", r"invalid choice 'nothing'"),
-    ("lpg_meta_test", "--max-widenings -1", r"Settings.max_widenings: -1 is not valid"),
+    ("lpg_meta_test", "--tuning-rounds -1", r"Settings.tuning_rounds: -1 is not valid"),
     ("lpg_meta_test", "--rule gpl", r"unknown rule 'gpl'"),
     ("lpg_meta_test", "--rule none.npz", r"rule: none.npz does not exist"),
     ("lpg_meta_test", "--rule {damaged}", r"rule: .* is not valid: damaged"),

@@ -16,9 +16,12 @@ Tune = Literal["all", "step-size"]
 
 SECOND: Mapping[str, Sequence[float]] = {
     "prediction_coef": (0.25, 0.5, 1.0),
-    "entropy_coef": (0.003, 0.01, 0.03),
+    "entropy_coef": (0.0, 1e-3, 1e-2),
 }
 """Values to try of the second hyperparameter: the first of these that a contender has."""
+
+CONSTANT = {"learning_rate_end": 1.0}
+"""Agents of a comparison keep their step size: some contenders have no annealing."""
 
 TABLE_RATES = (0.01, 0.03, 0.1, 0.3)
 NETWORK_RATES = (1e-4, 3e-4, 1e-3, 3e-3)
@@ -59,12 +62,13 @@ def of_rule(
         env: gymnax 1.x environment.
         name: what tables call it; the rule's name by default.
         tune, rates: as of `grid_of`.
-        settings: of `rule.agent`.
+        settings: of `rule.agent`; step sizes are constant by default.
 
     Raises:
         ValueError: as `rule.agent`.
     """
-    algorithm, hypers = rule.agent(env, **settings)
+    has_annealing = hasattr(rule.kind.algorithm.Hypers, "learning_rate_end")
+    algorithm, hypers = rule.agent(env, **(CONSTANT if has_annealing else {}) | settings)
     grid = grid_of(env, hypers, tune, rates)
     return Contender(name or rule.name, algorithm, hypers, grid, rule.shared)
 
@@ -87,6 +91,7 @@ def baselines(env: Any, agent: Any, tune: Tune = "all") -> list[Contender]:
         learner = a2c.make(a2c.Config(**same), env)
         found.append(Contender("A2C", learner, hypers, grid_of(env, hypers, tune)))
     if not reads_table(env):
+        hypers = ppo.Hypers(**CONSTANT)
         learner = ppo.make(ppo.Config(**same), env)
-        found.append(Contender("PPO", learner, ppo.Hypers(), grid_of(env, ppo.Hypers(), tune)))
+        found.append(Contender("PPO", learner, hypers, grid_of(env, hypers, tune)))
     return found

@@ -28,7 +28,7 @@ import pandas as pd
 from processes import WORKERS, console, error_in, without_cache, write_table
 
 from purejaxrl.launch import command
-from purejaxrl.study.stats import interval
+from purejaxrl.study.stats import bootstrap_interval
 from purejaxrl.validation import require, require_count, require_known
 
 CASES = ("ppo", "ppo_make_train", "lpg", "groove", "evolution")
@@ -135,7 +135,7 @@ def summarize(pairs: pd.DataFrame) -> dict[str, float | str]:
         equally many steps (all of them, where the versions train alike).
     """
     before, after = (pairs[f"{v}_env_steps"] / pairs[f"{v}_seconds"] for v in ("before", "after"))
-    estimate = interval((after / before).to_numpy(), statistic=np.median, num_resamples=20_000)
+    estimate = bootstrap_interval((after / before).to_numpy(), np.median, num_resamples=20_000)
     same = int((pairs["before_env_steps"] == pairs["after_env_steps"]).sum())
     return {
         "ratio": round(estimate.value, 4),

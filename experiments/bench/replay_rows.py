@@ -29,7 +29,7 @@ from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.launch import command
 from purejaxrl.running import chunk
 from purejaxrl.running.population import populate, seeds
-from purejaxrl.study.stats import interval
+from purejaxrl.study.stats import bootstrap_interval
 from purejaxrl.validation import require_count
 
 ENV, ENV_PARAMS = envs.make("CartPole-v1")
@@ -133,7 +133,7 @@ def main(settings: Settings) -> None:
     for pair in range(settings.pairs):
         for i in (0, 1) if pair % 2 == 0 else (1, 0):
             seconds[pair, i] = (few, many)[i].seconds_per_update()
-    ratio = interval(seconds[:, 1] / seconds[:, 0], statistic=np.median, num_resamples=20_000)
+    ratio = bootstrap_interval(seconds[:, 1] / seconds[:, 0], np.median, num_resamples=20_000)
     megabytes = [round(timed.program.num_bytes / 2**20, 1) for timed in (few, many)]
     row = {
         "members": settings.members,

@@ -125,10 +125,51 @@ def evaluate(
     Raises:
         ValueError: if `num_episodes` or `max_steps` is not an integer >= 1.
     """
+    require_fit("algorithm", algorithm, "evaluation", "act")
+
+    def act(memory: Any, obs: Any, first: jax.Array, key: jax.Array):
+        return algorithm.act(policy, memory, obs, first, key, greedy)
+
+    memory = algorithm.memory(num_episodes)
+    return _play(env, key, env_params, act, memory, num_episodes, max_steps)
+
+
+def play_at_random(
+    env: Any, key: jax.Array, env_params: Any, *, num_episodes: int, max_steps: int = 10_000
+) -> Evaluation:
+    """Play episodes with uniformly random actions: the least that a policy should reach.
+
+    Args:
+        env, key, env_params, num_episodes, max_steps: see `evaluate`.
+
+    Raises:
+        ValueError: as `evaluate`.
+    """
+    space = env.action_space(env_params)
+
+    def act(memory: Any, obs: Any, first: jax.Array, key: jax.Array):
+        return jax.vmap(space.sample)(jax.random.split(key, num_episodes)), memory
+
+    return _play(env, key, env_params, act, (), num_episodes, max_steps)
+
+
+def _play(
+    env: Any,
+    key: jax.Array,
+    env_params: Any,
+    act: Callable[[Any, Any, jax.Array, jax.Array], tuple[jax.Array, Any]],
+    memory: Any,
+    num_episodes: int,
+    max_steps: int,
+) -> Evaluation:
+    """Play one episode in each of `num_episodes` environments.
+
+    `act` is `(memory, obs, first, key) -> (action, memory)`; the other arguments are those of
+    `evaluate`.
+    """
     for name, value in (("num_episodes", num_episodes), ("max_steps", max_steps)):
         if not is_count(value):
             raise ValueError(f"evaluate: {name}: {value!r} is not valid; it must be {COUNT}")
-    require_fit("algorithm", algorithm, "evaluation", "act")
     reset_key, key = jax.random.split(key)
     obs, env_state = reset(reset_key, env, env_params, num_episodes)
 
@@ -146,7 +187,7 @@ def evaluate(
 
     def step(play: Play) -> Play:
         key, act_key, env_key = jax.random.split(play.key, 3)
-        action, memory = algorithm.act(policy, play.memory, play.obs, play.first, act_key, greedy)
+        action, memory = act(play.memory, play.obs, play.first, act_key)
         obs, env_state, reward, terminated, truncated, _ = jax.vmap(
             env.step, in_axes=(0, 0, 0, None)
         )(jax.random.split(env_key, num_episodes), play.env_state, action, env_params)
@@ -164,7 +205,6 @@ def evaluate(
         jnp.zeros(num_episodes, bool),
     )
     first = jnp.ones(num_episodes, bool)
-    memory = algorithm.memory(num_episodes)
     play = Play(key, env_state, obs, first, memory, jnp.int32(0), nothing)
     return jax.lax.while_loop(is_unfinished, step, play).result
 

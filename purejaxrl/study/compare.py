@@ -19,6 +19,7 @@ import pandas as pd
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.running import record
 from purejaxrl.running.commandline import say
+from purejaxrl.running.evaluate import Evaluator, on_episodes
 from purejaxrl.running.population import Population, Rows, name_of, populate, seeds
 from purejaxrl.running.runner import Result, RunOptions, run
 from purejaxrl.study import stats
@@ -60,13 +61,16 @@ class Scale:
     """Other agents, which are trained with every combination of hyperparameters to try."""
     num_updates: int
     """Length of a life."""
-    max_widenings: int = 2
-    """How often a grid may be widened, where the best value is at its edge."""
+    tuning_rounds: int = 2
+    """How often more values are tried, around the best one so far."""
+    greedy_episodes: int = 16
+    """Episodes that each final policy plays by its most likely actions; 0 for none."""
 
     def __post_init__(self):
         require_count(self, "num_agents", "num_tuning", "num_updates")
-        valid = self.max_widenings == 0 or is_count(self.max_widenings)
-        require(valid, self, "max_widenings", "an integer >= 0")
+        for name in ("tuning_rounds", "greedy_episodes"):
+            value = getattr(self, name)
+            require(value == 0 or is_count(value), self, name, "an integer >= 0")
 
 
 class Problem(NamedTuple):
@@ -97,13 +101,20 @@ class Tested(NamedTuple):
 
 
 def require_equal_budgets(contenders: Sequence[Contender]) -> None:
-    """Raise a ValueError unless all contenders try equally many combinations."""
-    counts = [(one.name, len(combinations(one.grid))) for one in contenders]
-    if len({count for _, count in counts}) > 1:
-        told = ", ".join(f"{name}: {count}" for name, count in counts)
+    """Raise a ValueError unless all contenders try equally many combinations.
+
+    Grids must be of one size, and tune as many fields: each of them gets new values in every round.
+    """
+    tuned = [[field for field, values in one.grid.items() if len(values) > 1] for one in contenders]
+    sizes = [len(combinations(one.grid)) for one in contenders]
+    if len({(size, len(fields)) for size, fields in zip(sizes, tuned, strict=True)}) > 1:
+        told = ", ".join(
+            f"{one.name}: {size} ({', '.join(fields) or 'nothing to tune'})"
+            for one, size, fields in zip(contenders, sizes, tuned, strict=True)
+        )
         raise ValueError(
-            f"contenders: grids of {told} combinations of hyperparameters are not valid; all must "
-            "be of one size"
+            f"contenders: grids of these numbers of combinations are not valid: {told}; all must "
+            "be of one size and tune as many fields"
         )
 
 
@@ -160,6 +171,7 @@ def compare(
             "rule": rule,
             "agent": np.arange(scale.num_agents),
             "score": score_members(tested.result),
+            "greedy": greedy_scores(tested.result),
             "alive": tested.result.alive,
             "optimum": np.nan if best is None else best,
             "own_level": hasattr(problem.env, "sample_level"),
@@ -183,11 +195,14 @@ def tune_and_test(contender: Contender, problem: Problem, scale: Scale, out: Pat
         return score_members(result).reshape(len(tuning), len(choices))
 
     choice, num_tried = tune(
-        contender.name, contender.grid, contender.hypers, try_all, scale.max_widenings
+        contender.name, contender.grid, contender.hypers, try_all, scale.tuning_rounds
     )
     say(f"{contender.name}: {scale.num_agents} agents, {name_of(choice) or 'as it is'}")
     population = members(contender, seeds(scale.num_agents) * Rows([choice]), problem)
-    result = train(contender.algorithm, population, updates, out / "test")
+    evaluator = None
+    if scale.greedy_episodes and contender.algorithm.act:
+        evaluator = on_episodes(problem.env, num_episodes=scale.greedy_episodes, greedy=True)
+    result = train(contender.algorithm, population, updates, out / "test", evaluator)
     return Tested(result, choice, num_tried)
 
 
@@ -203,15 +218,35 @@ def members(contender: Contender, rows: Rows, problem: Problem) -> Population:
 
 
 def score_members(result: Result) -> np.ndarray:
-    """Score every member of a run: its mean return in the last fifth of its life.
+    """Score every member of a run: its mean return in training, in the last fifth of its life.
+
+    These are returns of sampled actions; `greedy_scores` are those of the most likely ones.
 
     Returns:
         Scores `[num_members]`; NaN: the member diverged, or finished no episode.
     """
-    return stats.final_scores(result.scores, fraction=LAST_PART)
+    return stats.final_scores(result.metrics, fraction=LAST_PART)
 
 
-def train(algorithm: Algorithm, population: Population, num_updates: int, out: Path) -> Result:
+def greedy_scores(result: Result) -> np.ndarray:
+    """Return the mean return of every member's final policy, by its most likely actions.
+
+    Returns:
+        Scores `[num_members]`; NaN: the member diverged, finished no episode, or no final policy
+        was evaluated.
+    """
+    if result.evaluations.empty:
+        return np.full(result.population.size, np.nan)
+    return stats.final_scores(result.evaluations)
+
+
+def train(
+    algorithm: Algorithm,
+    population: Population,
+    num_updates: int,
+    out: Path,
+    evaluator: Evaluator | None = None,
+) -> Result:
     """Train a contender, or continue the same run where it was stopped.
 
     If another process trains it, this one waits, and then reads what the other has trained.
@@ -221,17 +256,20 @@ def train(algorithm: Algorithm, population: Population, num_updates: int, out: P
         out: the folder's beginning. The run is in `OUT-DIGEST`, whose 12 hexadecimal digits stand
             for the algorithm, the members with their hyperparameters and levels, and the number of
             updates. So a comparison never reads the scores of another contender.
+        evaluator: evaluates the final policies; without one, they are not.
 
     Raises:
         ValueError, CheckpointError, Stopped: as `run`.
     """
-    identity = f"{record.digest(algorithm, population)} {num_updates}"
+    how = f" {evaluator.name}" if evaluator else ""
+    identity = f"{record.digest(algorithm, population)} {num_updates}{how}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    options = RunOptions(str(out.with_name(f"{out.name}-{digest}")), resume=True)
+    folder = str(out.with_name(f"{out.name}-{digest}"))
+    options = RunOptions(folder, resume=True, eval_every=num_updates)
     waiting = False
     while True:
         try:
-            return run(algorithm, population, num_updates, options)
+            return run(algorithm, population, num_updates, options, evaluator=evaluator)
         except record.InUse:
             if not waiting:
                 say(f"{options.out} is being trained by another process; waiting for it to end")

@@ -111,7 +111,7 @@ def tabulate(scores: pd.DataFrame) -> pd.DataFrame:
     """Tabulate mean scores by contender and horizon, and the gain over the first contender.
 
     Scores are fractions of the optimum where that is known. Intervals are for other rules and
-    other levels.
+    other levels (`stats.interval`).
     """
     if scores["optimum"].notna().all():
         scores = scores[scores["optimum"] > tables.LEAST_OPTIMUM]
@@ -122,7 +122,8 @@ def tabulate(scores: pd.DataFrame) -> pd.DataFrame:
     }
     first, rows = scores["contender"].iloc[0], []
     for (name, horizon), found in by_name.items():
-        gain = found[:, :, None] - by_name[first, horizon][:, None, :]
+        others = by_name[first, horizon]
+        gain = found - found if name == first else found[:, :, None] - others[:, None, :]
         row = {"contender": name, "horizon": horizon}
         for prefix, values in (("", found), ("gain_", gain)):
             estimate = tables.estimate(values)

@@ -27,7 +27,7 @@ def curves(
         num_points: along the curve; updates are binned.
 
     Returns:
-        Columns `*by`, `env_steps`, `mean`, `low`, `high` (95 % bootstrap over members), `members`.
+        Columns `*by`, `env_steps`, `mean`, `low`, `high` (95 %, over members), `members`.
     """
     last = frame["update"].max()
     edges = np.unique(np.linspace(0, last, num_points + 1).astype(int))
@@ -43,7 +43,7 @@ def curves(
     binned["score"] = binned["total"] / binned["count"]
     rows = []
     for group, part in binned.groupby([*by, "bin"], dropna=False):
-        estimate = interval(part["score"].to_numpy(), num_resamples=500)
+        estimate = interval(part["score"].to_numpy())
         rows.append((*group[:-1], part["env_steps"].max(), *estimate, len(part)))
     numbers = ["env_steps", "mean", "low", "high", "members"]
     return pd.DataFrame(rows, columns=[*by, *numbers]).astype(dict.fromkeys(numbers, float))
@@ -59,7 +59,8 @@ def learning_curves(
 ) -> pd.DataFrame:
     """Draw the mean learning curve of every group, with its 95 % interval over members.
 
-    Two columns to group by make small multiples: a panel for each value of the first.
+    Two columns to group by make small multiples: a panel for each value of the first. The interval
+    of two members is wide: the axis ends one range of the means above and below them.
 
     Writes the picture to `path` and the curve's data beside it as CSV; returns the data.
     """
@@ -69,7 +70,12 @@ def learning_curves(
     data.to_csv(path.with_suffix(".csv"), index=False, float_format="%.6g")
 
     panel_by, line_by = (by[:1], by[1:]) if len(by) == 2 else ((), by)
-    panels = _groups(data, panel_by)
+    lowest, highest = data["mean"].min(), data["mean"].max()
+    room = highest - lowest
+    drawn = data.assign(
+        low=data["low"].clip(lower=lowest - room), high=data["high"].clip(upper=highest + room)
+    )
+    panels = _groups(drawn, panel_by)
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
     figure = matplotlib.figure.Figure(

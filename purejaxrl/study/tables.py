@@ -2,7 +2,7 @@
 
 They read the scores that `compare` returns: a row for each environment, contender, rule and agent.
 A contender may have several rules that were learned alike. Every rule meets every agent (its seed
-and level), so intervals resample whole rules and whole agents.
+and level), so both count in the intervals (`stats.interval`).
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from purejaxrl.running.commandline import say
 from purejaxrl.running.logs import console
-from purejaxrl.study.stats import Estimate, crossed_interval
+from purejaxrl.study.stats import PROBABILITY, UNBOUNDED, Bounds, Estimate, interval
 
 LEAST_OPTIMUM = 1e-3
 """Levels with a smaller optimum are left out of fractions of the optimum."""
@@ -22,6 +22,9 @@ LEAST_OPTIMUM = 1e-3
 
 def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Tabulate mean scores, also as fractions of the optimum, and the chance to beat a contender.
+
+    `return` is the mean return of training in the last part of life, by sampled actions, and
+    `greedy` that of the final policy's most likely actions.
 
     Where every agent has its own level, contenders are compared level by level; otherwise, any
     agent with any other. Agents that diverged or finished no episode are left out of the means;
@@ -36,6 +39,8 @@ def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
         row = {"env": env, "contender": name, "rules": part["rule"].nunique()}
         row["tuned to"] = " / ".join(part["hyperparameters"].unique())
         row |= {"tried": part["tried"].max(), "return": describe(by_agent(part))}
+        if part["greedy"].notna().any():
+            row["greedy"] = describe(by_agent(part, "greedy"))
         if part["optimum"].notna().any():
             solvable = part[part["optimum"] > LEAST_OPTIMUM]
             ratio = solvable.assign(score=solvable["score"] / solvable["optimum"])
@@ -43,15 +48,15 @@ def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
         other = scores[(scores["env"] == env) & (scores["contender"] == baseline)]
         if len(other) and name != baseline:
             wins = chance_to_win(by_agent(part), by_agent(other), bool(part["own_level"].all()))
-            row[f"P(better than {baseline})"] = describe(wins)
+            row[f"P(better than {baseline})"] = describe(wins, PROBABILITY)
         row["agents"] = int(np.isfinite(part["score"]).sum())
         rows.append(row | {"diverged": int((~part["alive"]).sum())})
     return pd.DataFrame(rows)
 
 
-def by_agent(scores: pd.DataFrame) -> np.ndarray:
+def by_agent(scores: pd.DataFrame, column: str = "score") -> np.ndarray:
     """Return one contender's scores as `[num_agents, num_rules]`; NaN: there is none."""
-    return scores.pivot(index="agent", columns="rule", values="score").to_numpy()
+    return scores.pivot(index="agent", columns="rule", values=column).to_numpy()
 
 
 def chance_to_win(x: np.ndarray, y: np.ndarray, by_level: bool) -> np.ndarray:
@@ -62,23 +67,24 @@ def chance_to_win(x: np.ndarray, y: np.ndarray, by_level: bool) -> np.ndarray:
         by_level: compare the agents of one index, which have the same level; otherwise all pairs.
 
     Returns:
-        `[num_agents, rules of x, rules of y]`, or `[agents of x, rules of x, agents of y, rules of
+        `[num_agents, rules of x, rules of y]`, or `[agents of x, agents of y, rules of x, rules of
         y]`; NaN: one of the scores is NaN.
     """
-    difference = x[:, :, None] - y[:, None, :] if by_level else np.subtract.outer(x, y)
-    return 0.5 * (1 + np.sign(difference))
+    if not by_level:
+        x, y = x[:, None], y[None, :]
+    return 0.5 * (1 + np.sign(x[..., :, None] - y[..., None, :]))
 
 
-def describe(scores: np.ndarray) -> str:
-    """Write the mean of scores with its crossed interval, or "none" without scores."""
-    found = estimate(scores)
+def describe(scores: np.ndarray, bounds: Bounds = UNBOUNDED) -> str:
+    """Write the mean of scores with its interval, or "none" without scores."""
+    found = estimate(scores, bounds)
     return str(found) if found else "none"
 
 
-def estimate(scores: np.ndarray) -> Estimate | None:
+def estimate(scores: np.ndarray, bounds: Bounds = UNBOUNDED) -> Estimate | None:
     """Estimate the mean of the scores that are there; None without scores."""
     present = np.isfinite(scores)
-    return crossed_interval(scores, present=present) if present.any() else None
+    return interval(scores, present=present, bounds=bounds) if present.any() else None
 
 
 def show(table: pd.DataFrame) -> None:

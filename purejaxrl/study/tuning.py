@@ -1,8 +1,8 @@
 """Tuning: choose hyperparameters from a grid, by how well agents learn with each combination.
 
-Where the best value is the smallest or the largest of its grid, a better one may be outside: the
-grid gets one more value there, and the new combinations are tried as well, a bounded number of
-times.
+A better value may be between those of the grid, or outside of it where the best one is at its edge.
+So more values around the best one are tried, equally many for every contender (a pattern search;
+Hooke & Jeeves 1961).
 """
 
 import itertools
@@ -55,40 +55,46 @@ def check_grid(name: str, grid: Grid, hypers: Any) -> None:
             check_hypers(with_field(hypers, field, value))
 
 
-def tune(name: str, grid: Grid, hypers: Any, try_all: Try, max_widenings: int) -> Tuned:
+def tune(name: str, grid: Grid, hypers: Any, try_all: Try, num_rounds: int) -> Tuned:
     """Choose the combination with which agents learn best.
+
+    Every combination of the grid is tried first. In each round after that, every field gets two new
+    values around the best combination's (`around`). So contenders that tune as many fields, on
+    grids of one size, try equally many combinations, wherever their best values are.
 
     Args:
         name: what messages call the contender.
         grid: values to try. A field with a single value is not tuned.
         hypers: hyperparameters with the grid's fields; they say which values are valid.
         try_all: trains agents.
-        max_widenings: how often the grid may be widened.
+        num_rounds: rounds after the grid.
 
     Raises:
         ValueError: as `check_grid`.
     """
     check_grid(name, grid, hypers)
-    grid = {field: sorted(values) for field, values in grid.items()}
-    if len(combinations(grid)) == 1:
-        return Tuned(combinations(grid)[0], 1)
-    tried: dict[str, tuple[Choice, np.ndarray]] = {}
-    for widenings in range(max_widenings + 1):
-        new = [choice for choice in combinations(grid) if name_of(choice) not in tried]
-        scores = try_all(new)
-        tried |= {name_of(c): (c, column) for c, column in zip(new, scores.T, strict=True)}
-        choices, columns = zip(*tried.values(), strict=True)
-        best = choose(np.stack(columns, axis=1))
-        choice, sound = choices[best], np.isfinite(columns[best])
-        beyond = outside(grid, choice, hypers) if sound.any() else {}
-        if not beyond:
-            break
-        where = f"{name}: {name_of(choice)} is best, at the edge of the grid"
-        if widenings == max_widenings:
-            say(f"{where} after all widenings ({widenings}); a better value may be outside")
-            break
-        say(f"{where}; trying also {name_of(beyond)}")
-        grid = {field: sorted({*grid[field], beyond.get(field, choice[field])}) for field in grid}
+    known = {field: sorted(values) for field, values in grid.items()}
+    new = combinations(known)
+    if len(new) == 1:
+        return Tuned(new[0], 1)
+    tried: list[Choice] = []
+    scores = np.zeros((0, 0))
+    for i in range(num_rounds + 1):
+        found = try_all(new)
+        tried, scores = tried + new, np.hstack([scores, found]) if tried else found
+        best = choose(scores)
+        choice, sound = tried[best], np.isfinite(scores[:, best])
+        if i < num_rounds:
+            values = {field: around(known, field, choice[field], hypers) for field in known}
+            new = [choice | {field: value} for field in known for value in values[field]]
+            known = {field: sorted([*known[field], *values[field]]) for field in known}
+            say(f"{name}: {name_of(choice)} is best; trying {len(new)} values around it")
+    edges = [field for field in known if is_edge(known, field, choice[field], hypers)]
+    if edges:
+        say(
+            f"{name}: {name_of(choice)} is best, and {', '.join(edges)} is at the edge of what was "
+            "tried; a better value may be outside"
+        )
     if not sound.all():
         say(
             f"{name}: {(~sound).sum()} of {len(sound)} agents diverged or finished no episode even "
@@ -109,26 +115,54 @@ def choose(scores: np.ndarray) -> int:
     return int(np.where(failed == failed.min(), means, -np.inf).argmax())
 
 
-def outside(grid: Grid, choice: Choice, hypers: Any) -> Choice:
-    """Return the next value outside of the grid for every field whose choice is at an edge.
+def around(known: Grid, field: str, value: float, hypers: Any) -> list[float]:
+    """Return two new values of a field, one on either side of the best one.
 
-    Values above 0 continue as a geometric series, others as an arithmetic one. A field is left out
-    if its choice is inside the grid or its only value, or if the next value would not be valid.
+    Inside of the values that are known, they are in the middle between the best one and its
+    neighbours; at an edge, one of them is outside. If no value outside is valid, as below an
+    entropy bonus of 0, both are inside. A field with a single value has none.
 
     Args:
-        grid: sorted values of every field.
-        choice: one of its combinations.
-        hypers: hyperparameters with the grid's fields.
+        known: all values that were tried of every field, sorted.
+        field: the field.
+        value: the best one.
+        hypers: hyperparameters with the field; they say which values are valid.
     """
-    found = {}
-    for field, values in grid.items():
-        if len(values) == 1 or choice[field] not in (values[0], values[-1]):
-            continue
-        edge, inner = values[:2] if choice[field] == values[0] else values[:-3:-1]
-        value = edge * edge / inner if edge > 0 and inner > 0 else 2 * edge - inner
-        try:
-            check_hypers(with_field(hypers, field, value))
-        except ValueError:
-            continue
-        found[field] = value
-    return found
+    values = known[field]
+    if len(values) == 1:
+        return []
+    i = values.index(value)
+    sides = [j for j in (i - 1, i + 1) if 0 <= j < len(values)]
+    new = [between(value, values[j]) for j in sides]
+    if len(sides) == 1:
+        beyond = outside(value, values[sides[0]])
+        new.append(beyond if is_valid(hypers, field, beyond) else between(value, new[0]))
+    return new
+
+
+def is_edge(known: Grid, field: str, value: float, hypers: Any) -> bool:
+    """Whether a better value of a field may be outside of those that are known."""
+    values = known[field]
+    if len(values) == 1 or value not in (values[0], values[-1]):
+        return False
+    inner = values[1] if value == values[0] else values[-2]
+    return is_valid(hypers, field, outside(value, inner))
+
+
+def between(a: float, b: float) -> float:
+    """Return the geometric mean of values above 0, and the arithmetic mean of others."""
+    return float(np.sqrt(a * b)) if min(a, b) > 0 else (a + b) / 2
+
+
+def outside(edge: float, inner: float) -> float:
+    """Continue a series beyond its edge: geometric above 0, elsewhere arithmetic."""
+    return edge * edge / inner if min(edge, inner) > 0 else 2 * edge - inner
+
+
+def is_valid(hypers: Any, field: str, value: float) -> bool:
+    """Whether a value of a field is valid."""
+    try:
+        check_hypers(with_field(hypers, field, value))
+    except ValueError:
+        return False
+    return True

@@ -156,14 +156,27 @@ class Replay(struct.PyTreeNode):
     """β of the priorities; the lower, the greedier."""
     staleness: float = hyper(0.3, at_least=0, at_most=1)
     """ρ, weight of the time since a level's last visit."""
-    min_fill: float = hyper(0.0, at_least=0, at_most=1)
-    """Fraction of the buffer that must be filled before anything is replayed."""
+    min_draws: float = hyper(0.0, at_least=0)
+    """Levels that must be in the buffer before anything is replayed, in multiples of those that are
+    drawn at a time; a full buffer is always enough."""
 
 
-def decide_replay(key: jax.Array, buffer: Buffer, hypers: Replay, shape: tuple = ()) -> jax.Array:
-    """Decide at random where to replay a level and where to draw a new one: bool `[*shape]`."""
-    filled = buffer.filled.mean()
-    chance = jnp.where((filled > 0) & (filled >= hypers.min_fill), hypers.replay_prob, 0.0)
+def decide_replay(
+    key: jax.Array, buffer: Buffer, hypers: Replay, num_levels: int, shape: tuple = ()
+) -> jax.Array:
+    """Decide at random where to replay a level and where to draw a new one: bool `[*shape]`.
+
+    Args:
+        key: typed key.
+        buffer: the levels that can be replayed.
+        hypers: how levels are replayed.
+        num_levels: levels that are drawn at a time.
+        shape: of the decisions.
+    """
+    filled = buffer.filled.sum()
+    least = jnp.minimum(hypers.min_draws * num_levels, buffer.capacity)
+    enough = (filled > 0) & (filled >= least)
+    chance = jnp.where(enough, hypers.replay_prob, 0.0)
     return jax.random.uniform(key, shape) < chance
 
 
@@ -189,7 +202,7 @@ def replay(
 
     def sample(key: jax.Array, buffer: Buffer, hypers: Replay, wanted: jax.Array, play: Any):
         coin_key, draw_key, new_key = jax.random.split(key, 3)
-        replayed = wanted & decide_replay(coin_key, buffer, hypers, wanted.shape)
+        replayed = wanted & decide_replay(coin_key, buffer, hypers, wanted.size, wanted.shape)
         chances = buffers.probabilities(buffer, hypers.temperature, hypers.staleness, priority)
         drawn = buffers.draw(draw_key, chances, wanted.size)
         slot = jnp.where(replayed, drawn[jnp.cumsum(replayed) - 1], NOT_KEPT)

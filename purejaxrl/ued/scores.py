@@ -11,18 +11,20 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl.identity import part_name
+from purejaxrl.parts.returns import ValueEstimates
 
 
 class LevelOutcome(NamedTuple):
-    """How a student fared on a level. Returns are NaN where no episode finished.
+    """How a student fared on a level. What belongs to no finished episode is NaN.
 
-    A field is None where the learner does not provide it.
+    So a score uses `nanmean` and the like: the end of an unfinished episode, and with it what the
+    student earns there, is not known. A field is None where the learner does not provide it.
     """
 
     returns: jax.Array  # float32 [...], of the student's episodes
     best_return: jax.Array  # float32 [], the highest return that any student had on the level
-    advantage: jax.Array | None = None  # float32 [...], of the student's last experience on it
-    value: jax.Array | None = None  # float32 [...], the student's estimates on that experience
+    advantage: jax.Array | None = None  # float32 [T, ...], of the student's last steps on it
+    value: jax.Array | None = None  # float32 [T, ...], the student's estimates at those steps
     antagonist_returns: jax.Array | None = None  # float32 [...], of the antagonist's episodes
 
 
@@ -41,17 +43,17 @@ def algorithmic_regret(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
 
 def positive_value_loss(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
     """Average the positive part of the advantage (robust PLR, arXiv 2110.02439, eq. 5)."""
-    return jnp.maximum(outcome.advantage, 0.0).mean()
+    return jnp.nanmean(jnp.maximum(outcome.advantage, 0.0))
 
 
 def l1_value_loss(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
     """Average the magnitude of the advantage (PLR, arXiv 2010.03934, section 3.1)."""
-    return jnp.abs(outcome.advantage).mean()
+    return jnp.nanmean(jnp.abs(outcome.advantage))
 
 
 def max_monte_carlo(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
     """Average the gap between the highest known return and the value (robust PLR, section 4)."""
-    return (outcome.best_return - outcome.value).mean()
+    return jnp.nanmean(outcome.best_return - outcome.value)
 
 
 def learnability(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
@@ -64,6 +66,17 @@ def learnability(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
 def random(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
     """Draw a number in [0, 1): the baseline that other scores must beat."""
     return jax.random.uniform(key)
+
+
+def of_finished_episodes(estimates: ValueEstimates, done: jax.Array) -> ValueEstimates:
+    """Replace values and advantages by NaN at the steps of episodes that did not finish.
+
+    Args:
+        estimates: of a rollout, `[T, ...]`.
+        done: bool `[T, ...]`, terminated or truncated.
+    """
+    finished = jax.lax.cummax(done.astype(jnp.int8), axis=0, reverse=True) == 1
+    return jax.tree.map(lambda x: jnp.where(finished, x, jnp.nan), estimates)
 
 
 def episode_returns(reward: jax.Array, done: jax.Array) -> jax.Array:
@@ -123,8 +136,8 @@ def require_score(score: Score, learner: str, provided: Collection[str]) -> None
     tried = jax.jit(jax.vmap(lambda key: score(key, _random_outcome(key))))
     if not jnp.isfinite(tried(jax.random.split(key, NUM_TRIALS))).any():
         raise ValueError(
-            f"{name}; it must be finite, and is not on any of {NUM_TRIALS} random outcomes; the "
-            "return of an episode that did not finish is NaN"
+            f"{name}; it must be finite, and is not on any of {NUM_TRIALS} random outcomes; what "
+            "belongs to no finished episode is NaN"
         )
 
 
@@ -137,8 +150,9 @@ def _random_outcome(key: jax.Array) -> LevelOutcome:
     returns, antagonist_returns = (
         jnp.where(positive, jnp.abs(x), x).at[::3].set(jnp.nan) for x in numbers[:2]
     )
+    advantage, value = (x.at[-2:].set(jnp.nan) for x in numbers[2:])
     best_return = jnp.fmax(jnp.nanmax(returns), jnp.nanmax(antagonist_returns))
-    return LevelOutcome(returns, best_return, *numbers[2:], antagonist_returns)
+    return LevelOutcome(returns, best_return, advantage, value, antagonist_returns)
 
 
 SCORES = {

@@ -30,7 +30,12 @@ from purejaxrl.ued.curriculum import (
     check_curriculum_hypers,
     require_curriculum,
 )
-from purejaxrl.ued.scores import LevelOutcome, episode_returns, fields_read
+from purejaxrl.ued.scores import (
+    LevelOutcome,
+    episode_returns,
+    fields_read,
+    of_finished_episodes,
+)
 
 
 @struct.dataclass
@@ -241,12 +246,13 @@ def score_levels(
 ) -> Visits:
     """Score the levels by the agent's experience on them, before it learns."""
     seen, chosen = experience.transitions, draw.chosen
-    returns = episode_returns(seen.reward, seen.terminated | seen.truncated)
+    done = seen.terminated | seen.truncated
+    returns = episode_returns(seen.reward, done)
     best = jnp.fmax(chosen.best_return, jnp.nanmax(returns, axis=0))
     best = jnp.where(jnp.isfinite(best), best, 0.0)  # no episode has finished on the level yet
     outcomes = LevelOutcome(returns, best)
     if setup.agent.estimate:
-        found = setup.agent.estimate(agent, hypers, experience)
+        found = of_finished_episodes(setup.agent.estimate(agent, hypers, experience), done)
         outcomes = outcomes._replace(advantage=found.advantage, value=found.value)
     num_envs = setup.agent.num_envs
     score = jax.vmap(setup.curriculum.score, in_axes=(0, LevelOutcome(1, 0, 1, 1, 1)))

@@ -51,6 +51,23 @@ def test_step_sizes_are_for_tables_or_for_networks():
     assert clipped == [np.inf, 0.5]
 
 
+def test_a2c_and_ppo_may_do_without_an_entropy_bonus():
+    """A2C at 0.01 is a weaker baseline than A2C at 0 on grid-worlds."""
+    env = make("CartPole-v1")
+    for one in baselines(env, load_rule("lpg").config):
+        assert one.grid["entropy_coef"] == (0.0, 1e-3, 1e-2)
+
+
+def test_no_contender_anneals_its_step_size():
+    env = make("CartPole-v1")
+    found = [of_rule(load_rule(name), env) for name in ("lpg", "lpo", "ta_lpo")]
+    found += baselines(env, load_rule("lpg").config)
+    ends = {one.name: getattr(one.hypers, "learning_rate_end", None) for one in found}
+    assert ends == {"lpg": None, "lpo": 1.0, "ta_lpo": 1.0, "A2C": None, "PPO": 1.0}
+    annealed = of_rule(load_rule("lpo"), env, learning_rate_end=0.0)
+    assert annealed.hypers.learning_rate_end == 0.0
+
+
 def test_the_second_hyperparameter_is_the_loss_coefficient_that_a_contender_has():
     env = make("CartPole-v1")
     for name, second in (("lpg", "prediction_coef"), ("lpo", "entropy_coef")):

@@ -17,7 +17,7 @@ from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.ued import buffer as buffers
 from purejaxrl.ued import student as students
 from purejaxrl.ued.buffer import NOT_KEPT, Visits
-from purejaxrl.ued.scores import episode_returns
+from purejaxrl.ued.scores import episode_returns, max_monte_carlo
 from purejaxrl.ued.student import OwnLevel
 from tests.helpers import arrays, assert_equal
 
@@ -32,10 +32,6 @@ HORIZON = 40
 
 def mutate(key, level):
     return maze_levels.mutate(key, level, 3)
-
-
-def max_monte_carlo(key, outcome):
-    return (outcome.best_return - outcome.value).mean()
 
 
 CASES = {
@@ -70,11 +66,14 @@ def act(key, agent, levels, step):
 def judge(key, agent, experience, best_return):
     """The scores of the levels, and the highest returns now known."""
     seen = experience.transitions
-    returns = episode_returns(seen.reward, seen.terminated | seen.truncated)
+    done = seen.terminated | seen.truncated
+    returns = episode_returns(seen.reward, done)
     best = jnp.fmax(best_return, jnp.nanmax(returns, axis=0))
     best = jnp.where(jnp.isfinite(best), best, 0.0)
     value = AGENT.estimate(agent, AGENT_HYPERS, experience).value
-    return (best - value).mean(axis=0), best
+    steps = jnp.arange(done.shape[0])[:, None]
+    whole = steps <= jnp.where(done, steps, -1).max(axis=0)  # until the end of the last episode
+    return (whole * (best - value)).sum(axis=0) / whole.sum(axis=0), best
 
 
 @jax.jit
@@ -100,10 +99,11 @@ def naive_update(student, buffer, parents, replay, edits: bool):
     if edits:
         edit_key, choice_key = jax.random.split(choice_key)
     coin, slots, levels = choose(choice_key, buffer, replay)
+    least = min(replay.min_draws * NUM_ENVS, CAPACITY)
     deed, best = "explore", jnp.full(NUM_ENVS, -jnp.inf)
     if parents is not None:
         deed, levels = "edit", edit(edit_key, parents)
-    elif buffer.filled.sum() >= replay.min_fill * CAPACITY and coin < replay.replay_prob:
+    elif buffer.filled.sum() >= least and coin < replay.replay_prob:
         deed, levels = "replay", jax.tree.map(lambda x: x[slots], buffer.levels)
         best = buffer.best_return[slots]
     slots = slots if deed == "replay" else jnp.full(NUM_ENVS, NOT_KEPT)

@@ -98,8 +98,8 @@ def test_replayed_levels_come_from_the_buffer_and_new_ones_enter_it(replayed):
     assert 10 < learned < 50
 
 
-def test_nothing_is_replayed_before_the_buffer_is_filled_to_min_fill():
-    hypers = students.Hypers(HYPERS, Replay(replay_prob=1.0, min_fill=0.5))
+def test_nothing_is_replayed_before_the_buffer_holds_enough_draws():
+    hypers = students.Hypers(HYPERS, Replay(replay_prob=1.0, min_draws=2.0))
     _, found, _ = life(make_plr(), hypers, 6)
     assert [bool(m["learned"]) for m in found] == [False, False, True, True, True, True]
 
@@ -113,10 +113,13 @@ def test_levels_are_scored_before_the_student_learns():
         state, experience = algorithm.collect(algorithm.init(key, hypers, TASK), hypers)
         seen = experience._replace(extras=experience.extras.agent)
         found = AGENT.estimate(state.agent, HYPERS, seen)
-        return found, algorithm.learn(state, hypers, experience)[0]
+        done = seen.transitions.terminated | seen.transitions.truncated
+        return found.advantage, done, algorithm.learn(state, hypers, experience)[0]
 
-    found, after = estimate_and_learn(jax.random.key(3))
-    expected = np.clip(found.advantage, 0, None).mean(0)
+    advantage, done, after = estimate_and_learn(jax.random.key(3))
+    ends = [int(np.flatnonzero(x)[-1]) + 1 for x in done.T]
+    assert min(ends) < len(done)  # the rollout ends amid an episode, which does not count
+    expected = [np.clip(x[:end], 0, None).mean() for x, end in zip(advantage.T, ends, strict=True)]
     np.testing.assert_allclose(after.curriculum.score[:NUM_ENVS], expected, rtol=1e-5)
 
 

@@ -26,10 +26,10 @@ COMMANDS = {
     "groove_meta_train": f"{LPG} --learner.num-agents 8 --learner.capacity 16 --meta-steps 3",
     "groove_vs_lpg": "--curricula uniform regret --envs gridworld-small --meta-steps 2 --seeds 1 "
     "--on-levels.num-agents 4 --on-levels.num-tuning 2 --on-levels.num-updates 20 "
-    "--on-levels.max-widenings 0",
+    "--on-levels.tuning-rounds 0 --on-levels.greedy-episodes 0",
     "horizon_generalisation": "--rules lpg --horizons 2 4 --num-levels 4 --num-episodes 2",
     "lpg_meta_test": "--env gridworld-small --num-agents 4 --num-tuning 2 --num-updates 6 "
-    "--num-envs 4",
+    "--num-envs 4 --tuning-rounds 0 --greedy-episodes 2",
     "lpg_meta_train": f"{LPG} --learner.num-agents 4 --meta-steps 3",
     "lpo_meta_train": f"{CLIP} --drift ta_lpo",
     "maze": f"{MAZE} --curriculum dr,plr,accel",
@@ -37,7 +37,7 @@ COMMANDS = {
     "ppo": f"{PPO} --seeds 2 --env Breakout-MinAtar,Pendulum-v1,gridworld-small,inverted_pendulum",
     "ppo_rnn_memory": f"{PPO} --seeds 2",
     "ppo_vs_lpo": "--envs Catch-bsuite --total-steps 4096 --seeds 4 --num-tuning 1 "
-    "--tune step-size --max-widenings 0",
+    "--tune step-size --tuning-rounds 0 --greedy-episodes 0",
     "quickstart": f"{PPO} --seeds 2",
     "ta_lpg_meta_train": f"{LPG} --learner.num-pairs 4 --lifetimes all_shortlife --generations 2",
     "ta_lpg_vs_lpg": "--meta-steps 2 --generations 2 --seeds 1 --num-envs 2 --rule-width 4 "
@@ -74,7 +74,7 @@ def run_as_script(name: str, words: list[str], monkeypatch) -> None:
 QUICK = {  # the cheapest command of an experiment of every family
     "horizon_generalisation": "--rules lpg --horizons 2 --num-levels 2 --num-episodes 2",
     "lpg_meta_test": "--env gridworld-small --num-agents 4 --num-tuning 1 --num-updates 5 "
-    "--num-envs 2 --tune step-size --max-widenings 0",
+    "--num-envs 2 --tune step-size --tuning-rounds 0 --greedy-episodes 0",
     "lpg_meta_train": "--agent.num-envs 2 --agent.num-steps 4 --agent.rule-width 4 "
     "--learner.num-agents 2 --learner.num-updates 1 --meta-steps 2 --seeds 2",
     "lpo_meta_train": "--env Catch-bsuite --agent.num-envs 2 --agent.num-steps 8 --seeds 2 "

@@ -4,12 +4,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from algos import ppo, ppo_rnn
 from purejaxrl.algorithm import Task
 from purejaxrl.running import checkpoint
 from purejaxrl.running.checkpoint import CheckpointError
-from purejaxrl.running.evaluate import evaluate, evaluate_members, load_policy, save_policy
+from purejaxrl.running.evaluate import (
+    evaluate,
+    evaluate_members,
+    load_policy,
+    play_at_random,
+    save_policy,
+)
 from tests.algos.probes import Params, Probe
 from tests.helpers import ENV, ENV_PARAMS, PPO, population
 
@@ -36,6 +43,18 @@ def test_one_episode_per_environment_is_counted_and_no_more():
     )  # fmt: skip
     np.testing.assert_array_equal(cut.ret, 1 + 2)
     assert not cut.finished.any()
+
+
+def test_random_play_takes_all_actions_equally_often():
+    """An episode of 50 steps is paid 1 a step for one of two actions."""
+    env = Probe(lambda state, action: action)
+    params = Params(length=50, max_steps_in_episode=99)
+    played = play_at_random(env, jax.random.key(0), params, num_episodes=64)
+    assert played.finished.all() and played.ret.shape == (64,)
+    assert stats.binomtest(int(played.ret.sum()), 64 * 50, 0.5).pvalue > 1e-3
+    assert len(np.unique(played.ret)) > 5
+    with pytest.raises(ValueError, match="num_episodes: 0 is not valid"):
+        play_at_random(env, jax.random.key(0), params, num_episodes=0)
 
 
 def test_greedy_repeats_itself_and_sampling_does_not():

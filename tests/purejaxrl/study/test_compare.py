@@ -4,6 +4,7 @@ import dataclasses
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,10 +12,11 @@ import pytest
 from purejaxrl.running import record
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.study import compare
-from purejaxrl.study.compare import Scale
+from purejaxrl.study.compare import Problem, Scale
+from tests.algos.probes import Params, Probe
 from tests.purejaxrl.study.peak import LEVELS, ONE_LEVEL, Hypers, contender, make
 
-SCALE = Scale(num_agents=4, num_tuning=2, num_updates=10)
+SCALE = Scale(num_agents=4, num_tuning=2, num_updates=10, tuning_rounds=1)
 
 
 @pytest.fixture(autouse=True)
@@ -31,15 +33,13 @@ def by_name(frame):
 
 
 def test_each_contender_is_tuned_to_its_own_best_and_scored_on_common_levels(tmp_path):
-    contenders = [contender("low", 0.1), contender("middle", 1.0), contender("high", 1000.0)]
+    contenders = [contender("low", 0.1), contender("middle", 1.0), contender("high", 100.0)]
     scores, metrics = compare.compare(contenders, LEVELS, SCALE, tmp_path)
     found = by_name(scores)
     assert found["low"]["hyperparameters"].unique() == ["rate=0.1"]
     assert found["middle"]["hyperparameters"].unique() == ["rate=1"]
-    assert found["high"]["hyperparameters"].unique() == ["rate=1000"]  # widened twice
-    assert {name: part["tried"].iloc[0] for name, part in found.items()} == {
-        "low": 4, "middle": 3, "high": 5,
-    }  # fmt: skip
+    assert found["high"]["hyperparameters"].unique() == ["rate=100"]  # outside of its grid
+    assert set(scores["tried"]) == {3 + 2}
     for part in found.values():  # of the optimum, all but the bonus's (0.1)² is reached
         np.testing.assert_allclose(part["score"], part["optimum"] - 0.01, rtol=1e-5)
         np.testing.assert_array_equal(part["optimum"], found["low"]["optimum"])
@@ -52,21 +52,52 @@ def test_tuning_sees_neither_the_seeds_nor_the_levels_of_the_test(tmp_path, monk
     seen = []
     train = compare.train
 
-    def spy(algorithm, population, num_updates, out):
+    def spy(algorithm, population, num_updates, out, *more):
         seen.append((out.name, {row["seed"] for row in population.rows}, population.env_params))
-        return train(algorithm, population, num_updates, out)
+        return train(algorithm, population, num_updates, out, *more)
 
     monkeypatch.setattr(compare, "train", spy)
     compare.compare([contender("one", 1.0)], LEVELS, SCALE, tmp_path)
-    (tuning, tuned_on, its_levels), (test, tested_on, levels) = seen
-    assert (tuning, test) == ("tuning", "test")
+    *tunings, (test, tested_on, levels) = seen
+    assert test == "test" and {name for name, _, _ in tunings} == {"tuning"}
+    _, tuned_on, its_levels = tunings[0]
     assert tested_on == {0, 1, 2, 3} and not tuned_on & tested_on
     assert not set(its_levels.tolist()) & set(levels.tolist())
 
 
+def test_contenders_of_different_numbers_of_fields_are_refused():
+    """Each field gets two more values in every round, so the one would have more tries."""
+    one = contender("one", 1.0, {"rate": (0.1, 0.3, 1.0, 3.0)})
+    two = contender("two", 1.0, {"rate": (0.1, 1.0), "bonus": (0.1, 0.2)})
+    with pytest.raises(ValueError, match=r"one: 4 \(rate\), two: 4 \(rate, bonus\); all must"):
+        compare.require_equal_budgets([one, two])
+
+
+def test_final_policies_are_also_scored_by_their_most_likely_actions(tmp_path):
+    """The most likely action is paid 1; the returns in training are those of sampled ones."""
+    problem = Problem("one-step", Probe(lambda state, action: action), Params())
+
+    def act(policy, memory, obs, first, key, greedy):
+        actions = jnp.ones(4, jnp.int32) if greedy else jax.random.randint(key, (4,), 0, 2)
+        return actions, memory
+
+    def learn(state, hypers, experience):
+        metrics = {"return": 0.55, "episodes": jnp.int32(1), "env_steps": jnp.int32(1)}
+        return state, jax.tree.map(jnp.asarray, metrics)
+
+    one = contender("one", 1.0, {})
+    one = dataclasses.replace(one, algorithm=one.algorithm._replace(act=act, learn=learn))
+    scale = Scale(num_agents=2, num_tuning=1, num_updates=2, greedy_episodes=4)
+    scores, _ = compare.compare([one], problem, scale, tmp_path / "greedy")
+    assert (scores["greedy"] == 1.0).all() and np.allclose(scores["score"], 0.55)
+    without = dataclasses.replace(scale, greedy_episodes=0)
+    scores, _ = compare.compare([one], problem, without, tmp_path / "without")
+    assert scores["greedy"].isna().all() and np.allclose(scores["score"], 0.55)
+
+
 def test_agents_that_diverge_are_counted_and_do_not_decide(tmp_path):
     """At rate 10 the return is highest, but agents diverge."""
-    contenders = [contender("careful", 10.0, limit=2.0), contender("dead", 1.0, limit=0.01)]
+    contenders = [contender("careful", 10.0, limit=2.0), contender("dead", 1.0, limit=1e-9)]
     with pytest.warns(UserWarning, match="is frozen"):
         scores, _ = compare.compare(contenders, ONE_LEVEL, SCALE, tmp_path)
     found = by_name(scores)
@@ -120,7 +151,7 @@ def test_a_comparison_that_was_killed_continues(tmp_path, monkeypatch):
 
 def test_grids_of_different_sizes_are_refused(tmp_path):
     grid = {"rate": (0.1, 1.0), "bonus": (0.1, 0.2)}
-    with pytest.raises(ValueError, match="grids of small: 3, large: 4 combinations"):
+    with pytest.raises(ValueError, match=r"small: 3 \(rate\), large: 4 \(rate, bonus\); all"):
         compare.compare(
             [contender("small", 1), contender("large", 1, grid)], LEVELS, SCALE, tmp_path
         )
@@ -132,7 +163,8 @@ def test_grids_of_different_sizes_are_refused(tmp_path):
     [
         (dict(num_agents=0), "Scale.num_agents: 0 is not valid"),
         (dict(num_tuning=1.5), "Scale.num_tuning: 1.5 is not valid"),
-        (dict(max_widenings=-1), "Scale.max_widenings: -1 is not valid; .* >= 0"),
+        (dict(tuning_rounds=-1), "Scale.tuning_rounds: -1 is not valid; .* >= 0"),
+        (dict(greedy_episodes=0.5), "Scale.greedy_episodes: 0.5 is not valid; .* >= 0"),
     ],
 )
 def test_a_bad_scale_is_named(changes, message):

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from purejaxrl.study import horizons
 from tests.purejaxrl.study.peak import LEVELS, contender
@@ -66,6 +67,18 @@ def test_the_table_has_means_and_gains_over_the_first_contender():
     gains = table[["gain_value", "gain_low", "gain_high"]]
     assert gains.loc["b"].to_numpy().tolist() == [[2, 2, 2], [3, 3, 3]]  # level by level
     assert table.loc[("a", 5), "low"] < 10 < table.loc[("a", 5), "high"]
+
+
+def test_intervals_are_for_other_rules():
+    """The rules of `b` differ, and all levels are alike: the table knows three numbers, not 60."""
+    rule = np.array([1.0, 2.0, 6.0])
+    score = np.stack([np.zeros(3), rule])[:, None, :, None] * np.ones((2, 2, 3, 20))
+    table = horizons.tabulate(frame_of(score)).set_index(["contender", "horizon"])
+    margin = stats.t.ppf(0.975, 2) * rule.std(ddof=1) / np.sqrt(3)
+    for prefix in "", "gain_":
+        low, high = table.loc[("b", 50), [f"{prefix}low", f"{prefix}high"]]
+        np.testing.assert_allclose([low, high], [3 - margin, 3 + margin])
+    assert table.loc[("a", 50), ["gain_low", "gain_high"]].tolist() == [0, 0]
 
 
 def test_scores_are_fractions_of_the_optimum_without_lives_that_failed():

@@ -5,11 +5,15 @@ from scipy import stats as scipy_stats
 
 from purejaxrl.study.stats import (
     Estimate,
-    crossed_interval,
+    bootstrap_interval,
     final_scores,
     interval,
     iqm,
+    iqm_difference,
+    iqm_interval,
     probability_of_improvement,
+    suite_interval,
+    variance_parts,
 )
 
 
@@ -33,88 +37,145 @@ def test_iqm_ignores_outliers_and_pools_or_keeps_an_axis():
     np.testing.assert_allclose(iqm(scores), (3.0 + 5.0 + 5.0 + 7.0) / 4)
 
 
-@pytest.mark.parametrize("statistic", [np.mean, np.median, iqm])
-def test_interval_covers_the_centre_of_a_normal_as_often_as_it_says(statistic):
-    rng = np.random.default_rng(0)
-    found = [
-        interval(rng.normal(3.0, 2.0, size=30), statistic=statistic, num_resamples=300)
-        for _ in range(200)
-    ]
-    covered = np.mean([e.low <= 3.0 <= e.high for e in found])
-    assert 0.88 <= covered <= 0.99  # a percentile bootstrap of 30 covers a little less than 95 %
+def coverage(estimates, truth=0.0):
+    return np.mean([e.low <= truth <= e.high for e in estimates])
 
 
-def test_interval_of_the_mean_is_near_the_normal_one():
-    scores = np.random.default_rng(1).normal(size=400)
-    estimate = interval(scores, confidence=0.9)
-    half = 1.645 * scores.std(ddof=1) / 20
-    assert estimate.value == pytest.approx(scores.mean())
-    assert estimate.low == pytest.approx(scores.mean() - half, abs=0.15 * half)
-    assert estimate.high == pytest.approx(scores.mean() + half, abs=0.15 * half)
+SKEWED = np.exp(0.125)  # the mean of exp(x / 2) for a standard normal x
 
 
-def test_interval_is_repeatable_and_grows_with_confidence():
-    scores = np.random.default_rng(2).normal(size=20)
-    narrow, wide = interval(scores, confidence=0.5), interval(scores, confidence=0.99)
-    assert narrow == interval(scores, confidence=0.5)
-    assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
+@pytest.mark.parametrize("size", [3, 4, 8, 30])
+def test_an_interval_of_few_runs_covers_the_mean_as_often_as_it_says(size):
+    """A percentile bootstrap of four normal scores covers 0.80, of eight 0.88."""
+    scores = np.random.default_rng(size).normal(size=(1000, size))
+    assert 0.93 <= coverage(map(interval, scores)) <= 0.97
+    assert 0.89 <= coverage(map(interval, np.exp(scores / 2)), SKEWED) <= 0.97
 
 
-def test_interval_resamples_within_tasks():
-    # Each task has no spread of its own: only resampling across tasks would widen the interval.
-    estimate = interval(np.full(5, 0.0), np.full(3, 8.0))
-    assert estimate == Estimate(3.0, 3.0, 3.0)
+def test_the_interval_of_one_axis_is_the_t_interval():
+    scores = np.random.default_rng(1).normal(size=5)
+    expected = scipy_stats.ttest_1samp(scores, 0).confidence_interval(0.9)
+    np.testing.assert_allclose(interval(scores, confidence=0.9)[1:], expected)
+    np.testing.assert_allclose(interval(scores[:, None], confidence=0.9)[1:], expected)
 
 
-def test_interval_of_single_runs_is_a_point():
+def test_an_interval_ends_where_values_do():
+    assert interval([0.0, 1.0, 1.0], bounds=(0.0, 1.0)) == Estimate(2 / 3, 0.0, 1.0)
+
+
+def test_the_interval_of_a_single_run_is_a_point():
     assert interval([2.0]) == Estimate(2.0, 2.0, 2.0)
-    assert interval([2.0], [4.0]) == Estimate(3.0, 3.0, 3.0)
+    assert interval([[2.0]]) == Estimate(2.0, 2.0, 2.0)
 
 
-@pytest.mark.parametrize("samples", [([],), ([1.0, np.nan],), ([1.0, 2.0], [])])
-def test_interval_refuses_empty_samples_and_nan(samples):
-    with pytest.raises(ValueError, match=f"sample {len(samples) - 1}: .* is not valid"):
-        interval(*samples)
+@pytest.mark.parametrize("scores", [[], [1.0, np.nan], np.zeros((3, 0)), [[1.0, np.nan]]])
+def test_an_interval_refuses_no_scores_and_nan(scores):
+    with pytest.raises(ValueError, match="scores: .* is not valid"):
+        interval(scores)
 
 
-def test_crossed_interval_of_one_rule_is_the_interval_over_levels():
-    scores = np.random.default_rng(3).normal(size=50)
-    np.testing.assert_allclose(crossed_interval(scores[:, None]), interval(scores), atol=0.05)
-    assert crossed_interval(scores[:, None]).value == pytest.approx(scores.mean())
+@pytest.mark.parametrize("by_agent", [0.0, 1.0])
+@pytest.mark.parametrize("by_rule", [0.0, 1.0])
+@pytest.mark.parametrize("shape", [(16, 3), (16, 6), (64, 3)])
+def test_a_crossed_interval_covers_new_rules_and_new_agents(shape, by_rule, by_agent):
+    """All scores taken for independent runs cover 0.24 to 0.54 where rules differ."""
+    rng, found = np.random.default_rng(4), []
+    for _ in range(400):
+        rules, agents = rng.normal(size=shape[1]), rng.normal(size=(shape[0], 1))
+        found.append(interval(by_rule * rules + by_agent * agents + rng.normal(size=shape)))
+    assert coverage(found) >= 0.9
 
 
-def test_crossed_interval_covers_new_rules_and_new_levels():
-    # Scores are a level's part plus a rule's: an interval over levels alone would miss the rules'.
-    rng, found, alone = np.random.default_rng(4), [], []
-    for _ in range(200):
-        scores = rng.normal(size=(40, 1)) + rng.normal(size=(1, 20))
-        found.append(crossed_interval(scores, num_resamples=300))
-        alone.append(interval(scores.mean(axis=1), num_resamples=300))
-    assert 0.88 <= np.mean([e.low <= 0 <= e.high for e in found]) <= 0.99
-    assert np.mean([e.low <= 0 <= e.high for e in alone]) < 0.8
+def test_the_parts_of_the_variance_sum_up_to_that_of_the_mean():
+    """The variances that agents, rules and their interaction add to the mean are known."""
+    rng, total = np.random.default_rng(5), []
+    for _ in range(2000):
+        rules, agents = rng.normal(size=4), 2 * rng.normal(size=(5, 1))
+        parts = variance_parts([rules + agents + 3 * rng.normal(size=(5, 4))], 0)
+        total.append(sum((-1) ** (part.num_axes + 1) * part.variance for part in parts))
+    assert np.mean(total) == pytest.approx(1 / 4 + 4 / 5 + 9 / 20, rel=0.05)
 
 
-def test_crossed_interval_resamples_whole_entries():
-    # All of a rule's scores are alike: resampling single scores would give a narrow interval.
+def test_two_rules_say_hardly_anything_about_a_third():
     scores = np.broadcast_to([0.0, 1.0], (100, 2))
-    assert crossed_interval(scores) == Estimate(0.5, 0.0, 1.0)
-    assert crossed_interval(scores[:, :, None] * np.ones(3)) == Estimate(0.5, 0.0, 1.0)
+    expected = scipy_stats.t.ppf(0.975, 1) * 0.5
+    assert interval(scores).high == pytest.approx(0.5 + expected)
 
 
-def test_crossed_interval_leaves_out_what_is_not_there():
-    scores = np.array([[1.0, np.nan], [3.0, 4.0], [5.0, 8.0]])
-    found = crossed_interval(scores, present=np.isfinite(scores))
-    assert found.value == np.nanmean(scores) and 1.0 <= found.low < found.high <= 8.0
-    alone = np.array([[2.0, np.nan]])  # half of the resamples hold no score
-    assert crossed_interval(alone, present=np.isfinite(alone)) == Estimate(2.0, 2.0, 2.0)
-    with pytest.raises(ValueError, match="scores: .* is not valid"):
-        crossed_interval(scores, present=np.zeros(scores.shape, bool))
+def test_a_crossed_interval_leaves_out_what_is_not_there():
+    scores = np.array([[1.0, np.nan, np.nan], [3.0, 4.0, np.nan], [5.0, 8.0, np.nan]])
+    found = interval(scores, present=np.isfinite(scores))
+    assert found.value == np.nanmean(scores) and found.low < found.value < found.high
+    alone = np.array([[2.0, np.nan]])
+    assert interval(alone, present=np.isfinite(alone)) == Estimate(2.0, 2.0, 2.0)
+    whole = np.random.default_rng(6).normal(size=(8, 3))
+    padded = np.pad(whole, [(0, 2), (0, 1)], constant_values=np.nan)
+    np.testing.assert_allclose(interval(padded, present=np.isfinite(padded)), interval(whole))
 
 
-@pytest.mark.parametrize("scores", [np.zeros((3, 0)), np.array([[1.0, np.nan]])])
-def test_crossed_interval_refuses_no_scores_and_nan(scores):
-    with pytest.raises(ValueError, match="scores: .* is not valid"):
-        crossed_interval(scores)
+def test_a_suite_of_environments_is_fixed_and_its_rules_are_not():
+    """Environments differ without widening the interval; rules differ in all of them alike."""
+    level, rule = np.array([0.0, 50.0, 90.0])[:, None, None], np.array([-1.0, 0.0, 1.0])
+    suite = np.broadcast_to(level + rule, (3, 8, 3))
+    margin = scipy_stats.t.ppf(0.975, 2) / np.sqrt(3)
+    expected = (140 / 3, 140 / 3 - margin, 140 / 3 + margin)
+    np.testing.assert_allclose(suite_interval(suite, num_shared=1), expected)
+    constant = suite_interval(np.broadcast_to(level, (3, 8, 3)), num_shared=1)
+    np.testing.assert_allclose(constant, [140 / 3] * 3)
+
+
+def test_a_suite_of_one_rule_is_the_stratified_t_interval():
+    rng = np.random.default_rng(7)
+    suite = [rng.normal(size=size) for size in (4, 9)]
+    parts = np.array([x.var(ddof=1) / x.size / 4 for x in suite])
+    degrees = parts.sum() ** 2 / (parts**2 / [3, 8]).sum()  # Welch & Satterthwaite
+    margin = scipy_stats.t.ppf(0.975, degrees) * np.sqrt(parts.sum())
+    value = np.mean([x.mean() for x in suite])
+    np.testing.assert_allclose(suite_interval(suite), (value, value - margin, value + margin))
+
+
+def test_the_interval_of_an_iqm_covers_it_over_new_rules_and_new_agents():
+    rng, level = np.random.default_rng(8), np.linspace(-1, 1, 4)[:, None, None]
+
+    def draw(agents, rules):
+        return level + 0.5 * rng.normal(size=rules) + rng.normal(size=(4, agents, rules))
+
+    found = [iqm_interval(draw(8, 4)) for _ in range(300)]
+    assert coverage(found, truth=0.0) >= 0.9  # by symmetry
+    many = np.concatenate([draw(50, 1) for _ in range(4)], axis=1)
+    index = rng.integers(many.shape[1], size=(1000, 4, many.shape[1], 1))
+    resampled = iqm(np.take_along_axis(many[None], index, axis=2).reshape(1000, -1), axis=-1)
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    np.testing.assert_allclose(iqm_interval(many)[1:], [low, high], atol=0.1 * (high - low))
+
+
+def test_the_difference_of_iqms_is_paired_by_environment_and_agent():
+    rng = np.random.default_rng(9)
+    y = rng.normal(size=(5, 16, 1)) + 5 * rng.normal(size=(5, 1, 1))
+    found = iqm_difference(y + 1, y)
+    assert found == pytest.approx((1.0, 1.0, 1.0))
+    alone = iqm_difference(y + 1, rng.permuted(y, axis=1))
+    assert alone.value == pytest.approx(1.0) and alone.low < 1 < alone.high
+    with pytest.raises(ValueError, match=r"same environments and agents: \(5, 16\) and \(4, 16\)"):
+        iqm_difference(y, y[1:])
+
+
+def test_the_interval_of_a_difference_covers_it():
+    rng = np.random.default_rng(10)
+
+    def draw(rules):
+        return rng.normal(size=rules) + rng.normal(size=(3, 6, rules))
+
+    assert coverage(iqm_difference(draw(4), draw(3)) for _ in range(300)) >= 0.9
+
+
+def test_a_bootstrap_interval_is_near_the_normal_one_and_repeatable():
+    scores = np.random.default_rng(1).normal(size=400)
+    estimate = bootstrap_interval(scores, np.mean, confidence=0.9)
+    half = 1.645 * scores.std(ddof=1) / 20
+    expected = [scores.mean() - half, scores.mean() + half]
+    np.testing.assert_allclose(estimate[1:], expected, atol=0.15 * half)
+    assert estimate == bootstrap_interval(scores, np.mean, confidence=0.9)
 
 
 def test_estimate_reads_well():

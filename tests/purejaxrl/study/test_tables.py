@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from purejaxrl.study import tables
-from purejaxrl.study.stats import crossed_interval, probability_of_improvement
+from purejaxrl.study.stats import PROBABILITY, interval, probability_of_improvement
 
 
-def scores_of(own_level=False, optimum=np.nan, env="here", **contenders):
+def scores_of(own_level=False, optimum=np.nan, env="here", greedy=np.nan, **contenders):
     """Scores `[num_agents, num_rules]` by contender, as `compare` returns them."""
     parts = []
     for name, scores in contenders.items():
@@ -17,7 +17,7 @@ def scores_of(own_level=False, optimum=np.nan, env="here", **contenders):
         agent, rule = np.indices(scores.shape)
         parts.append(pd.DataFrame({
             "env": env, "contender": name, "rule": rule.ravel(), "agent": agent.ravel(),
-            "score": scores.ravel(), "alive": np.isfinite(scores.ravel()),
+            "score": scores.ravel(), "greedy": greedy, "alive": np.isfinite(scores.ravel()),
             "optimum": np.broadcast_to(optimum, len(scores))[agent.ravel()],
             "own_level": own_level, "hyperparameters": "rate=1", "tried": 3,
         }))  # fmt: skip
@@ -31,8 +31,15 @@ def table_of(scores, baseline="A2C"):
 def test_means_have_intervals_for_other_rules_and_other_agents():
     scores = np.random.default_rng(0).normal(size=(20, 3)) + np.arange(3)
     table = table_of(scores_of(LPG=scores, A2C=scores[:, 0]))
-    assert table.loc["LPG", "return"] == str(crossed_interval(scores))
+    assert table.loc["LPG", "return"] == str(interval(scores))
     assert table["rules"].tolist() == [3, 1] and table["agents"].tolist() == [60, 20]
+
+
+def test_agents_of_three_rules_are_not_taken_for_independent_ones():
+    """The rules differ and their agents are alike: there are three scores, not 48."""
+    rule = np.array([0.0, 1.0, 5.0])
+    table = table_of(scores_of(LPG=rule * np.ones((16, 3)), A2C=np.zeros(16)))
+    assert table.loc["LPG", "return"] == str(interval(rule))
 
 
 def test_agents_that_diverged_are_left_out_and_counted():
@@ -68,9 +75,9 @@ def test_where_only_seeds_differ_any_agent_is_compared_with_any_other():
     ours, theirs = rng.normal(0.5, 1, 12), rng.normal(size=12)
     wins = tables.chance_to_win(ours[:, None], theirs[:, None], by_level=False)
     expected = probability_of_improvement(ours, theirs)
-    found = crossed_interval(wins)
+    found = interval(wins, bounds=PROBABILITY)
     assert found.value == pytest.approx(expected.value)
-    np.testing.assert_allclose(found, expected, atol=0.04)
+    np.testing.assert_allclose(found, expected)
     table = table_of(scores_of(LPG=ours, A2C=theirs))
     assert table.loc["LPG", "P(better than A2C)"] == str(found)
 
@@ -80,6 +87,12 @@ def test_ties_count_half_and_missing_scores_not_at_all():
     wins = tables.chance_to_win(x, y, by_level=True)
     np.testing.assert_array_equal(wins[:, 0, 0], [0.5, 0.0, np.nan])
     assert tables.estimate(wins).value == 0.25
+
+
+def test_greedy_scores_are_shown_beside_the_others_where_there_are_any():
+    table = table_of(scores_of(greedy=[2.0, 4.0], LPG=[1.0, 2.0]))
+    assert table.loc["LPG", "greedy"] == str(interval([2.0, 4.0]))
+    assert "greedy" not in table_of(scores_of(LPG=[1.0, 2.0]))
 
 
 def test_the_baseline_is_not_compared_with_itself_nor_across_environments():

@@ -1,10 +1,10 @@
-"""Tuning chooses the best combination, and widens a grid whose edge is best."""
+"""Tuning chooses the best combination, and tries more values around it."""
 
 import numpy as np
 import pytest
 
 from algos import ppo
-from purejaxrl.study.tuning import choose, outside, tune
+from purejaxrl.study.tuning import around, choose, is_edge, tune
 
 
 class Agents:
@@ -25,9 +25,13 @@ def log_distance(learning_rate, best, **_):
 RATES = {"learning_rate": (0.01, 0.1, 1.0)}
 
 
-def found(score, grid=RATES, max_widenings=2):
+def found(score, grid=RATES, num_rounds=2):
     agents = Agents(score)
-    return tune("PPO", grid, ppo.Hypers(), agents, max_widenings), agents.calls
+    return tune("PPO", grid, ppo.Hypers(), agents, num_rounds), agents.calls
+
+
+def rates_of(calls):
+    return [[c["learning_rate"] for c in choices] for choices in calls]
 
 
 def test_the_best_combination_inside_the_grid_is_chosen():
@@ -37,53 +41,87 @@ def test_the_best_combination_inside_the_grid_is_chosen():
     grid = RATES | {"entropy_coef": (0.01, 0.02, 0.04)}
     tuned, calls = found(score, grid)
     assert tuned.choice == {"learning_rate": 0.1, "entropy_coef": 0.02}
-    assert tuned.num_tried == 9 == len(calls[0]) and len(calls) == 1
+    assert [len(choices) for choices in calls] == [9, 4, 4] and tuned.num_tried == 17
 
 
 def test_the_order_of_a_grid_is_of_no_importance():
-    tuned, calls = found(lambda **c: log_distance(**c, best=0.1), {"learning_rate": (1, 0.01, 0.1)})
-    assert tuned.choice == {"learning_rate": 0.1} and len(calls) == 1
+    shuffled = {"learning_rate": (1, 0.01, 0.1)}
+    tuned, calls = found(lambda **c: log_distance(**c, best=0.1), shuffled)
+    assert tuned.choice == {"learning_rate": 0.1}
+    assert calls == found(lambda **c: log_distance(**c, best=0.1))[1]
 
 
-@pytest.mark.parametrize(("best", "tried"), [(10.0, [10.0, 100.0]), (1e-3, [1e-3, 1e-4])])
-def test_a_grid_whose_edge_is_best_is_widened_until_it_is_not(best, tried, capsys):
+@pytest.mark.parametrize(
+    ("best", "tried"),
+    [
+        (10.0, [[0.1**0.5, 10.0], [10**0.5, 100.0]]),
+        (1e-3, [[1e-1**1.5, 1e-3], [1e-1**2.5, 1e-4]]),
+        (0.2, [[0.1**1.5, 0.1**0.5], [0.1**0.75, 0.1**0.25]]),
+    ],
+)
+def test_values_around_the_best_one_are_tried_also_beyond_an_edge(best, tried):
     tuned, calls = found(lambda **c: log_distance(**c, best=best))
-    assert tuned.choice["learning_rate"] == pytest.approx(best)
-    new = [[c["learning_rate"] for c in choices] for choices in calls[1:]]
-    np.testing.assert_allclose(new, [[value] for value in tried])
-    assert tuned.num_tried == 5
-    said = capsys.readouterr().err
-    assert "PPO: learning_rate=" in said and "is best, at the edge of the grid; trying also" in said
+    np.testing.assert_allclose(rates_of(calls)[1:], tried)
+    closest = min(np.ravel(rates_of(calls[1:])), key=lambda rate: abs(np.log(rate / best)))
+    assert tuned.choice["learning_rate"] == pytest.approx(closest)
 
 
-def test_widenings_are_bounded_and_an_edge_that_stays_best_is_reported(capsys):
-    tuned, calls = found(lambda **c: log_distance(**c, best=1e9), max_widenings=2)
+@pytest.mark.parametrize("best", [1e-9, 0.1, 0.3, 1e9, np.nan])
+def test_wherever_the_best_value_is_equally_many_combinations_are_tried(best):
+    """Otherwise a contender whose grid was chosen badly would have more tries than another."""
+
+    def score(learning_rate, entropy_coef):
+        return log_distance(learning_rate, best) - entropy_coef
+
+    grid = RATES | {"entropy_coef": (0.0, 1e-3, 1e-2)}
+    tuned, calls = found(score, grid)
+    assert tuned.num_tried == 9 + 2 * 4 == len({str(c) for choices in calls for c in choices})
+
+
+def test_rounds_are_bounded_and_an_edge_that_stays_best_is_reported(capsys):
+    tuned, calls = found(lambda **c: log_distance(**c, best=1e9), num_rounds=2)
     assert tuned.choice["learning_rate"] == pytest.approx(100) and len(calls) == 3
-    assert (
-        "at the edge of the grid after all widenings (2); a better value may be outside"
-        in capsys.readouterr().err
-    )
-    tuned, calls = found(lambda **c: log_distance(**c, best=1e9), max_widenings=0)
+    told = "learning_rate is at the edge of what was tried; a better value may be outside"
+    assert told in " ".join(capsys.readouterr().err.split())
+    tuned, calls = found(lambda **c: log_distance(**c, best=1e9), num_rounds=0)
     assert tuned.choice == {"learning_rate": 1.0} and len(calls) == 1
+    capsys.readouterr()
+    found(lambda **c: log_distance(**c, best=0.1), num_rounds=0)
+    assert "edge" not in capsys.readouterr().err
 
 
-def test_widening_one_field_tries_it_with_all_values_of_the_others():
+def test_new_values_of_a_field_are_tried_with_the_best_values_of_the_others():
     def score(learning_rate, entropy_coef):
         return log_distance(learning_rate, 1.0) - abs(entropy_coef - 0.02)
 
     grid = {"learning_rate": (0.1, 1.0), "entropy_coef": (0.01, 0.02, 0.04)}
-    tuned, calls = found(score, grid)
-    assert tuned.choice == {"learning_rate": 1.0, "entropy_coef": 0.02}
-    assert [c["entropy_coef"] for c in calls[1]] == [0.01, 0.02, 0.04]
-    assert {c["learning_rate"] for c in calls[1]} == {10.0}
+    _, calls = found(score, grid)
+    values = np.array([list(choice.values()) for choice in calls[1]])
+    bonus = 0.01 * np.sqrt([2, 8])
+    expected = [[0.1**0.5, 0.02], [10, 0.02], [1, bonus[0]], [1, bonus[1]]]
+    np.testing.assert_allclose(values, expected)
 
 
-def test_a_grid_is_not_widened_beyond_what_is_valid():
-    hypers = ppo.Hypers()
-    assert outside({"gamma": [0.9, 0.99]}, {"gamma": 0.99}, hypers) == {}
-    assert outside({"entropy_coef": [0.0, 0.01]}, {"entropy_coef": 0.0}, hypers) == {}
-    beyond = outside({"entropy_coef": [0.0, 0.01]}, {"entropy_coef": 0.01}, hypers)
-    assert beyond == {"entropy_coef": 0.02}
+@pytest.mark.parametrize(
+    ("best", "new"),
+    [
+        (0.0, [5e-4, 2.5e-4]),  # an entropy bonus below 0 is not valid
+        (1e-3, [5e-4, 0.1**2.5]),
+        (1e-2, [0.1**2.5, 0.1]),
+    ],
+)
+def test_a_grid_that_begins_at_zero_is_extended_to_valid_values(best, new):
+    values = {"entropy_coef": [0.0, 1e-3, 1e-2]}
+    np.testing.assert_allclose(around(values, "entropy_coef", best, ppo.Hypers()), new)
+    assert is_edge(values, "entropy_coef", best, ppo.Hypers()) == (best == 1e-2)
+
+
+def test_values_that_would_not_be_valid_are_not_tried():
+    values = {"gamma": [0.9, 0.99]}
+    new = around(values, "gamma", 0.99, ppo.Hypers())
+    assert len(new) == 2 and all(0.9 < value < 0.99 for value in new)
+    arithmetic = around({"entropy_coef": [0.0, 0.01]}, "entropy_coef", 0.01, ppo.Hypers())
+    assert arithmetic == [0.005, 0.02]
 
 
 def test_one_combination_is_not_tried():
@@ -92,15 +130,15 @@ def test_one_combination_is_not_tried():
     assert found(None, {})[0] == ({}, 1)
 
 
-def test_a_field_with_one_value_is_not_widened():
+def test_a_field_with_one_value_is_not_tuned():
     grid = RATES | {"entropy_coef": (0.02,)}
     tuned, calls = found(lambda **c: log_distance(**c, best=0.1), grid)
-    assert tuned.choice == {"learning_rate": 0.1, "entropy_coef": 0.02} and len(calls) == 1
+    assert tuned.choice == {"learning_rate": 0.1, "entropy_coef": 0.02}
+    assert [len(choices) for choices in calls] == [3, 2, 2]
 
 
-def test_where_all_agents_fail_the_grid_is_not_widened(capsys):
-    tuned, calls = found(lambda **_: np.nan)
-    assert len(calls) == 1 and tuned.num_tried == 3
+def test_where_all_agents_fail_it_is_said(capsys):
+    found(lambda **_: np.nan)
     assert "2 of 2 agents diverged or finished no episode" in capsys.readouterr().err
 
 

@@ -7,6 +7,7 @@ import pytest
 from optax.tree_utils import tree_where
 from scipy import stats
 
+from algos import plr
 from purejaxrl.ued import buffer as buffers
 from purejaxrl.ued import curriculum as curricula
 from purejaxrl.ued.buffer import NOT_KEPT, Visits
@@ -98,13 +99,29 @@ def test_replay_prob_is_the_fraction_of_replayed_levels():
     assert stats.binomtest(int((drawn.slot != NOT_KEPT).sum()), 2000, 0.3).pvalue > 1e-3
 
 
-def test_nothing_is_replayed_before_the_buffer_is_filled_to_min_fill():
+def test_nothing_is_replayed_before_the_buffer_holds_enough_draws():
     curriculum = replay(CAPACITY)
     buffer = with_levels(curriculum, [1.0, 2.0, 3.0])
-    for least, replayed in ((0.5, 0), (0.375, 3)):
-        hypers = Replay(replay_prob=1.0, min_fill=least)
+    for least, replayed in ((0.6, 0), (0.5, 3)):
+        hypers = Replay(replay_prob=1.0, min_draws=least)
         _, drawn = draw(curriculum, buffer, hypers)
         assert (drawn.slot != NOT_KEPT).sum() == replayed
+
+
+def test_a_large_buffer_does_not_delay_replay():
+    """Half of 4,000 levels took 63 updates of 32: a tenth of a run of 610."""
+    curriculum = replay(4000)
+    buffer = with_levels(curriculum, list(range(4 * BATCH)))
+    hypers = plr.hypers(None).curriculum.replace(replay_prob=1.0)
+    _, drawn = draw(curriculum, buffer, hypers)
+    assert (drawn.slot != NOT_KEPT).all()
+
+
+def test_a_full_buffer_is_enough_to_replay():
+    curriculum = replay(CAPACITY)
+    buffer = with_levels(curriculum, list(range(CAPACITY)))
+    _, drawn = draw(curriculum, buffer, Replay(replay_prob=1.0, min_draws=9.0))
+    assert (drawn.slot != NOT_KEPT).all()
 
 
 def test_metrics_count_the_levels_and_average_their_scores():

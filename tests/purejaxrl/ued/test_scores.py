@@ -5,28 +5,31 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from purejaxrl.parts.returns import ValueEstimates
 from purejaxrl.ued.scores import (
     SCORES,
     LevelOutcome,
     algorithmic_regret,
     episode_returns,
     fields_read,
+    of_finished_episodes,
     require_score,
 )
 
 RNG = np.random.default_rng(0)
+UNFINISHED = np.arange(7)[:, None] > np.array([3, 6, -1])  # in the last place, no episode finished
 OUTCOME = LevelOutcome(
-    advantage=RNG.normal(size=(7, 3)).astype(np.float32),
-    value=RNG.normal(size=(7, 3)).astype(np.float32),
+    advantage=np.where(UNFINISHED, np.nan, RNG.normal(size=(7, 3))).astype(np.float32),
+    value=np.where(UNFINISHED, np.nan, RNG.normal(size=(7, 3))).astype(np.float32),
     returns=np.array([0.5, np.nan, 0.0, 0.25, -1.0, np.nan, 0.1], np.float32),
     best_return=np.float32(0.75),
     antagonist_returns=np.array([0.5, 1.0, np.nan], np.float32),
 )
 EXPECTED = {
     "regret": 0.75 - (0.5 + 0.25 - 1.0 + 0.1) / 5,
-    "pvl": np.clip(OUTCOME.advantage, 0, None).mean(),
-    "l1": abs(OUTCOME.advantage).mean(),
-    "maxmc": (0.75 - OUTCOME.value).mean(),
+    "pvl": np.nansum(np.clip(OUTCOME.advantage, 0, None)) / 11,
+    "l1": np.nansum(abs(OUTCOME.advantage)) / 11,
+    "maxmc": 0.75 - np.nansum(OUTCOME.value) / 11,
     "learnability": 3 / 5 * 2 / 5,
 }
 
@@ -79,6 +82,10 @@ BAD = {
     ),
     "never finite": (lambda key, outcome: jnp.log(-1 - outcome.returns.std()), "must be finite"),
     "mean of returns with NaN": (lambda key, outcome: outcome.returns.mean(), "must be finite"),
+    "mean of advantages with NaN": (
+        lambda key, outcome: outcome.advantage.mean(),
+        "what belongs to no finished episode is NaN",
+    ),
     "not one number": (lambda key, outcome: outcome.returns, "must return one float"),
     "two numbers": (lambda key, outcome: (outcome.best_return,) * 2, "must return one float"),
     "not a float": (lambda key, outcome: jnp.int32(1), "must return one float"),
@@ -108,6 +115,22 @@ def test_without_a_finished_episode_there_is_no_learnability_and_no_regret():
     outcome = OUTCOME._replace(returns=jnp.full(5, jnp.nan))
     assert SCORES["learnability"](jax.random.key(0), outcome) == 0
     assert jnp.isnan(SCORES["regret"](jax.random.key(0), outcome))  # the buffer ignores it
+
+
+@pytest.mark.parametrize("name", ["pvl", "l1", "maxmc"])
+def test_a_level_without_a_finished_episode_has_no_score(name):
+    nothing = np.full((7, 3), np.nan, np.float32)
+    outcome = OUTCOME._replace(advantage=nothing, value=nothing)
+    assert jnp.isnan(SCORES[name](jax.random.key(0), outcome))  # the buffer ignores it
+
+
+def test_steps_of_an_episode_that_did_not_finish_have_no_estimates():
+    done = np.zeros((7, 3), bool)
+    done[[1, 3], 0] = done[6, 1] = True
+    one = np.ones((7, 3), np.float32)
+    found = of_finished_episodes(ValueEstimates(one, 2 * one), done)
+    np.testing.assert_array_equal(found.value, np.where(UNFINISHED, np.nan, 1))
+    np.testing.assert_array_equal(found.advantage, np.where(UNFINISHED, np.nan, 2))
 
 
 def test_returns_of_episodes_are_those_of_a_loop():

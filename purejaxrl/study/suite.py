@@ -1,0 +1,219 @@
+"""Contenders over a suite of environments: normalised scores, interquartile means, one picture.
+
+They read the scores of `compare`, of all environments together. Environments are fixed, as in
+Agarwal et al. 2021 (arXiv 2108.13264): intervals are for other agents and other rules in the same
+environments. A rule counts as one, in however many environments it is tested.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+
+from purejaxrl.running.commandline import say
+from purejaxrl.running.evaluate import play_at_random
+from purejaxrl.running.population import seeds
+from purejaxrl.study.compare import Problem
+from purejaxrl.study.stats import (
+    PROBABILITY,
+    Estimate,
+    iqm_difference,
+    iqm_interval,
+    suite_interval,
+)
+from purejaxrl.study.tables import by_agent, chance_to_win, print_table
+
+
+def with_random(scores: pd.DataFrame, problem: Problem, num_episodes: int = 64) -> pd.DataFrame:
+    """Add the column `random`: the mean return of random actions on every agent's level.
+
+    Args:
+        scores: what `compare` returns, of one problem.
+        problem: the problem.
+        num_episodes: as of `random_scores`.
+    """
+    random = random_scores(problem, scores["agent"].max() + 1, num_episodes)
+    return scores.assign(random=random[scores["agent"]])
+
+
+def random_scores(problem: Problem, num_agents: int, num_episodes: int = 64) -> np.ndarray:
+    """Return the mean return of uniformly random actions, on the level of every test agent.
+
+    Args:
+        problem: what contenders learn.
+        num_agents: test agents, as in `compare`.
+        num_episodes: episodes on every level; where all agents have one level, it is played
+            `num_episodes` times in all.
+
+    Returns:
+        Scores `[num_agents]`; NaN: no episode finished.
+    """
+    levels = problem.levels(seeds(num_agents))
+
+    def one(key: jax.Array, level: object) -> jax.Array:
+        played = play_at_random(problem.env, key, level, num_episodes=num_episodes)
+        return jnp.nanmean(jnp.where(played.finished, played.ret, jnp.nan))
+
+    if levels is None:
+        score = jax.jit(one)(jax.random.key(0), problem.env_params)
+        return np.full(num_agents, score)
+    keys = jax.random.split(jax.random.key(0), num_agents)
+    return np.asarray(jax.jit(lambda *x: jax.lax.map(lambda x: one(*x), x))(keys, levels))
+
+
+def normalise(scores: pd.DataFrame, reference: Sequence[str]) -> pd.DataFrame:
+    """Scale scores in every environment: 0 is a random policy's mean, 1 is the reference's.
+
+    An agent without a score, because it diverged or finished no episode, gets 0: it is worth as
+    much as a random policy. To leave it out would favour contenders that diverge.
+
+    Args:
+        scores: what `compare` and `with_random` return, of several environments.
+        reference: names of contenders; the first one that an environment has is its reference.
+
+    Returns:
+        The same rows, `score` normalised.
+
+    Raises:
+        ValueError: if an environment has no reference, or one that is not above a random policy.
+    """
+
+    def one(name: str, part: pd.DataFrame) -> pd.DataFrame:
+        known = set(part["contender"])
+        chosen = next((one for one in reference if one in known), None)
+        random = part["random"].mean()
+        best = part.loc[part["contender"] == chosen, "score"].mean()
+        if not best > random:
+            raise ValueError(
+                f"env: {name!r} is not valid; its reference, {chosen}, must have a mean score "
+                f"above a random policy's, {random:.4g}, not {best:.4g}"
+            )
+        return part.assign(score=((part["score"] - random) / (best - random)).fillna(0.0))
+
+    return pd.concat([one(*each) for each in scores.groupby("env", sort=False)])
+
+
+def stack(scores: pd.DataFrame, contender: str) -> np.ndarray:
+    """Return a contender's scores as `[num_envs, num_agents, num_rules]`.
+
+    Raises:
+        ValueError: unless it has as many agents and the same rules in every environment.
+    """
+    found = scores[scores["contender"] == contender]
+    by_env = {name: by_agent(part) for name, part in found.groupby("env", sort=False)}
+    absent = sorted(set(scores["env"]) - set(by_env))
+    shapes = {name: each.shape for name, each in by_env.items()}
+    if absent or len(set(shapes.values())) > 1 or any(map(_lacks_scores, by_env.values())):
+        raise ValueError(
+            f"contender: {contender!r} is not valid; it must have as many agents and the same "
+            f"rules in every environment, not (agents, rules) = {shapes}, and none in {absent}"
+        )
+    return np.stack([by_env[name] for name in dict.fromkeys(scores["env"])])
+
+
+def _lacks_scores(scores: np.ndarray) -> bool:
+    return bool(np.isnan(scores).any())
+
+
+def probability_of_improvement(scores: pd.DataFrame, contender: str, other: str) -> Estimate:
+    """Estimate the chance to be better than another contender, averaged over environments.
+
+    Where every agent has its own level, contenders are compared level by level; otherwise, any
+    agent with any other.
+    """
+    wins = []
+    for name in dict.fromkeys(scores["env"]):
+        part = scores[scores["env"] == name]
+        x, y = (by_agent(part[part["contender"] == one]) for one in (contender, other))
+        wins.append(chance_to_win(x, y, bool(part["own_level"].all())))
+    return suite_interval(wins, num_shared=2, bounds=PROBABILITY)
+
+
+def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Tabulate the interquartile means of all contenders, and how they compare with one of them.
+
+    Args:
+        scores: normalised, as `normalise` returns them.
+        baseline: the contender whom the others are compared with.
+
+    Returns:
+        A row for each contender, best first: its number of rules, and value, low and high of its
+        interquartile mean (`iqm`), of the difference from the baseline's (`gain`), and of the
+        chance to be better (`wins`).
+    """
+    others, rows = stack(scores, baseline), []
+    for name in dict.fromkeys(scores["contender"]):
+        found = stack(scores, name)
+        row = {"contender": name, "rules": found.shape[2]} | _fields("iqm", iqm_interval(found))
+        if name != baseline:
+            row |= _fields("gain", iqm_difference(found, others))
+            row |= _fields("wins", probability_of_improvement(scores, name, baseline))
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values("iqm", ascending=False, ignore_index=True)
+
+
+def _fields(name: str, found: Estimate) -> dict[str, float]:
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def by_environment(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return mean scores: a row for each contender, a column for each environment, in order."""
+    means = scores.pivot_table(index="contender", columns="env", values="score", aggfunc="mean")
+    return means.loc[list(dict.fromkeys(scores["contender"])), list(dict.fromkeys(scores["env"]))]
+
+
+def draw(table: pd.DataFrame, means: pd.DataFrame, path: Path) -> None:
+    """Draw the interquartile means with their intervals, beside the means in every environment.
+
+    Args:
+        table: of `tabulate`; its order is that of the picture.
+        means: of `by_environment`.
+        path: the file.
+    """
+    names = list(table["contender"])
+    means = means.loc[names]
+    figure = matplotlib.figure.Figure(
+        figsize=(4.5 + 0.55 * means.shape[1], 1.8 + 0.32 * len(names)), layout="constrained"
+    )
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1 + 0.55 * means.shape[1]))
+    value, low, high = (table[f"iqm{end}"] for end in ("", "_low", "_high"))
+    left.errorbar(value, range(len(names)), xerr=[value - low, high - value], fmt="o", capsize=4)
+    left.axvline(1, color="grey", lw=0.8, ls=":")
+    left.set(xlabel="interquartile mean\n(0: random, 1: the reference)")
+    left.spines[["top", "right"]].set_visible(False)
+    left.set_yticks(range(len(names)), names)
+    left.invert_yaxis()
+    right.imshow(means, aspect="auto", cmap="RdBu", vmin=0, vmax=2)
+    for (i, j), mean in np.ndenumerate(means.to_numpy()):
+        right.text(j, i, f"{mean:.2f}", ha="center", va="center", fontsize=7)
+    right.set_xticks(range(means.shape[1]), means.columns, rotation=60, ha="right", fontsize=8)
+    right.tick_params(axis="y", left=False)
+    right.set(title="mean by environment")
+    figure.savefig(path, dpi=150)
+
+
+def report(scores: pd.DataFrame, reference: Sequence[str], baseline: str, out: Path) -> None:
+    """Write `suite.csv`, `environments.csv` and `suite.png` to OUT, and print the table.
+
+    Args:
+        scores, reference: as of `normalise`.
+        baseline: as of `tabulate`.
+        out: the folder.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    scores = normalise(scores, reference)
+    table, means = tabulate(scores, baseline), by_environment(scores)
+    table.to_csv(out / "suite.csv", index=False, float_format="%.5g")
+    means.to_csv(out / "environments.csv", float_format="%.5g")
+    draw(table, means, out / "suite.png")
+    shown = table[["contender", "rules"]].copy()
+    headings = {"iqm": "IQM", "gain": f"less {baseline}'s", "wins": f"P(better than {baseline})"}
+    for name, heading in headings.items():
+        numbers = table[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False)
+        shown[heading] = ["" if np.isnan(x[0]) else str(Estimate(*x)) for x in numbers]
+    print_table(shown, title=f"{means.shape[1]} environments")
+    say(f"table and picture are in {out}")
