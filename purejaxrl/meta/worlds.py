@@ -66,12 +66,12 @@ def check_worlds(worlds: World | Sequence[World]) -> tuple[World, ...]:
     names = [world.name for world in worlds]
     if not 0 < len(names) == len(set(names)):
         raise ValueError(
-            f"worlds: {names} is not valid; there must be one or more, all of other names"
+            f"worlds: {names} is not valid; there must be one or more, each of its own name"
         )
     for world in worlds:
         if not is_count(world.share):
             raise ValueError(
-                f"share of {world.name!r}: {world.share} is not valid; it must be {COUNT}"
+                f"share of world {world.name!r}: {world.share} is not valid; it must be {COUNT}"
             )
         check_lifetime(world.sample_lifetime)
     return worlds
