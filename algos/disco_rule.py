@@ -33,13 +33,13 @@ class RuleInputs(NamedTuple):
     weight: jax.Array  # [T, B]: 0 leaves a step out of the memory of the lifetime
     behaviour: jax.Array  # μ, the policy that acted [T, B, A]
     online: Beliefs  # of the agent
-    target: Beliefs  # of its target network
+    slow: Beliefs  # of its target network
     value: jax.Array  # V [T + 1, B]
     advantage: jax.Array  # of the actions taken [T, B]
     advantage_scaled: jax.Array  # the same, divided by a running deviation
-    target_q: jax.Array  # Q by the target network [T, B, A]
-    target_advantage: jax.Array  # Q − V by the target network [T, B, A]
-    target_advantage_scaled: jax.Array
+    slow_q: jax.Array  # Q by the target network [T, B, A]
+    slow_advantage: jax.Array  # Q − V by the target network [T, B, A]
+    slow_advantage_scaled: jax.Array
 
 
 class Targets(NamedTuple):
@@ -105,8 +105,8 @@ class Features(nn.Module):
         self.mix_actions = nn.Sequential([ActionLayer(16), ActionLayer(2)])
 
     def __call__(self, x: RuleInputs) -> tuple[jax.Array, jax.Array]:  # noqa: D102
-        z, target_z = (self.embed_z(beliefs.z)[..., 0] for beliefs in (x.online, x.target))
-        y, target_y = (self.embed_y(beliefs.y)[..., 0] for beliefs in (x.online, x.target))
+        z, slow_z = (self.embed_z(beliefs.z)[..., 0] for beliefs in (x.online, x.slow))
+        y, slow_y = (self.embed_y(beliefs.y)[..., 0] for beliefs in (x.online, x.slow))
         now_and_next = lambda x: (x[:-1], x[1:])  # noqa: E731
 
         def of_z(z: jax.Array) -> list[jax.Array]:
@@ -114,16 +114,16 @@ class Features(nn.Module):
             taken = of_action(z[:-1], x.action)
             return [taken, *now_and_next(expected), *now_and_next(z.max(-1))]
 
-        pi, target_pi = x.online.pi[:-1], x.target.pi[:-1]
+        pi, slow_pi = x.online.pi[:-1], x.slow.pi[:-1]
         of_each_action = [
             pi,
             x.behaviour,
-            target_pi,
+            slow_pi,
             z[:-1],
-            target_z[:-1],
-            signed_log(x.target_q),
-            signed_log(x.target_advantage),
-            x.target_advantage_scaled,
+            slow_z[:-1],
+            signed_log(x.slow_q),
+            signed_log(x.slow_advantage),
+            x.slow_advantage_scaled,
             jax.nn.one_hot(x.action, pi.shape[-1]),
         ]
         actions = self.mix_actions(jnp.stack(of_each_action, -1))
@@ -135,11 +135,11 @@ class Features(nn.Module):
             *now_and_next(signed_log(x.value)),
             signed_log(x.advantage),
             x.advantage_scaled,
-            of_action(target_pi, x.action),
+            of_action(slow_pi, x.action),
             *now_and_next(y),
-            *now_and_next(target_y),
+            *now_and_next(slow_y),
             *of_z(z),
-            *of_z(target_z),
+            *of_z(slow_z),
         ]
         of_actions = [actions.mean(2), of_action(actions, x.action)]
         return jnp.concatenate([jnp.stack(of_step, -1), *of_actions], -1), actions
@@ -194,3 +194,15 @@ class Rule(nn.Module):
 
         start = LSTMState.start(features.shape[1], self.width)
         return jax.lax.scan(step, start, (inputs, reset), reverse=True)[1]
+
+
+def example(rule: Rule) -> tuple[RuleInputs, LSTMState]:
+    """Return inputs of a rule, one step of one trajectory with two actions, and a memory."""
+    state, step = jnp.zeros((2, 1)), jnp.zeros((1, 1))
+    actions, size = jnp.zeros((1, 1, 2)), rule.num_predictions
+    beliefs = Beliefs(jnp.zeros((2, 1, 2)), jnp.zeros((2, 1, size)), jnp.zeros((2, 1, 2, size)))
+    inputs = RuleInputs(
+        step.astype(jnp.int32), step, step > 0, step > 0, step, actions, beliefs, beliefs, state,
+        step, step, actions, actions, actions,
+    )  # fmt: skip
+    return inputs, LSTMState.start(rule.lifetime_width)

@@ -196,15 +196,16 @@ def test_a_folder_comes_in_order_of_name(tmp_path):
         load_rules(tmp_path.parent)
 
 
-def test_four_learned_algorithms_are_shipped():
-    assert SHIPPED == ["lpg", "lpo", "ta_lpg", "ta_lpo"]
-    assert [rule.kind.name for rule in load_rules(FOLDER)] == [f"algos.{name}" for name in SHIPPED]
+def test_five_learned_algorithms_are_shipped():
+    assert SHIPPED == ["disco103", "lpg", "lpo", "ta_lpg", "ta_lpo"]
+    expected = ["algos.disco", "algos.lpg", "algos.lpo", "algos.ta_lpg", "algos.ta_lpo"]
+    assert [rule.kind.name for rule in load_rules(FOLDER)] == expected
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_rule_fits_its_config_and_has_a_card(name):
     rule = load_rule(name)
-    algorithm = importlib.import_module(f"algos.{name}")
+    algorithm = importlib.import_module(rule.kind.name)
     assert type(rule.config) is algorithm.Config
     init = getattr(algorithm, "init_drift", None) or algorithm.init_rule
     expected = jax.eval_shape(lambda: init(jax.random.key(0), rule.config))
