@@ -68,7 +68,8 @@ def with_rule(module):
 
 def with_disco_rule():
     algorithm, hypers, level = on_cart(disco, **DISCO)
-    rule = disco.init_rule(jax.random.key(0), algorithm.config)
+    shapes = jax.eval_shape(lambda: disco.init_rule(jax.random.key(0), algorithm.config))
+    rule = jax.tree.map(lambda x: jnp.full(x.shape, 0.1), shapes)  # quicker than to draw one
     return algorithm, hypers.replace(rule=rule), level
 
 
