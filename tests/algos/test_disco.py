@@ -269,12 +269,11 @@ def test_weights_of_another_version_are_refused(published, tmp_path, change, mes
 
 
 @pytest.mark.slow
-def test_an_agent_learns_catch():
-    """A random policy earns −0.6; at the published settings it is at 0.99 after 20 k steps."""
+def test_a_small_agent_learns_catch():
+    """A random policy earns −0.6."""
     env, level = envs.make("Catch-bsuite")
-    algorithm, hypers = load_rule("disco103").agent(
-        for_network(env), learning_rate=1e-2, num_trajectories=32, hidden=(64, 64)
-    )
+    settings = dict(learning_rate=1e-2, num_trajectories=16, hidden=(64, 64))
+    algorithm, hypers = load_rule("disco103").agent(for_network(env), **settings)
     train = jax.jit(make_train(algorithm, 500))
-    metrics = train(jax.random.key(0), hypers, level)[1]
-    assert jnp.nanmean(metrics["return"][-50:]) > 0.9
+    _, metrics = train(jax.random.key(0), hypers, level)
+    assert jnp.nanmean(metrics["return"][-50:]) > 0.95
