@@ -124,8 +124,8 @@ class State(NamedTuple):
 
 def init_rule(key: jax.Array, config: Config) -> Any:
     """Draw the parameters of an untrained rule."""
-    inputs, memory = disco_rule.example(config.make_rule())
-    return config.make_rule().init(key, inputs, memory)
+    rule = config.make_rule()
+    return rule.init(key, *disco_rule.example(rule))
 
 
 def check_rule(field: str, params: Any, config: Config) -> None:
@@ -158,7 +158,7 @@ def trajectories_of(experience: Experience, last_obs: Any) -> Trajectories:
 def rule_inputs(
     online: Outputs, slow: Outputs, seen: Trajectories, values: Values, scale: Scale
 ) -> RuleInputs:
-    """Collect what the rule reads. A truncated step concerns no other step, nor the memory."""
+    """Collect what the rule reads. A truncated step reaches no other step, and not the memory."""
     ends = seen.terminated | seen.truncated
     return RuleInputs(
         action=seen.action,

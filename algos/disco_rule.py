@@ -2,7 +2,7 @@
 
 It reads an agent's trajectories, and outputs targets for the agent's policy and for its predictions
 y and z. What y and z mean was left to the discovery. One LSTM runs backwards over each trajectory;
-another advances once per update, and remembers the agent's whole lifetime. Every layer over actions
+another advances once per update, over the agent's whole lifetime. Every layer over actions
 treats them alike, so one rule serves any number of actions.
 
 Source: doi 10.1038/s41586-025-09761-x, and the published code at `google-deepmind/disco_rl`.
@@ -29,7 +29,7 @@ class RuleInputs(NamedTuple):
     action: jax.Array  # int32 [T, B]
     reward: jax.Array  # [T, B]
     terminated: jax.Array  # bool [T, B]
-    reset: jax.Array  # bool [T, B]: what comes later does not concern this step
+    reset: jax.Array  # bool [T, B]: the state is zeroed before this step is read, backwards
     weight: jax.Array  # [T, B]: 0 leaves a step out of the memory of the lifetime
     behaviour: jax.Array  # μ, the policy that acted [T, B, A]
     online: Beliefs  # of the agent
@@ -146,10 +146,10 @@ class Features(nn.Module):
 
 
 class Rule(nn.Module):
-    """The learned algorithm: `RuleInputs` and a memory to `Targets` and the memory after them.
+    """The learned algorithm: `RuleInputs` and a memory to `Targets` and the next memory.
 
-    The memory is an LSTM's state of width `lifetime_width`. It is zero when an agent's life begins,
-    and multiplies what the trajectories' LSTM says.
+    The memory is the state of the lifetime's LSTM, zero when an agent's life begins. A linear
+    function of it multiplies the outputs of the trajectories' LSTM.
     """
 
     width: int = 256

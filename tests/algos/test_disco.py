@@ -146,9 +146,12 @@ def test_a_truncated_step_changes_nothing_but_itself():
         assert (a[2:, 0] != b[2:, 0]).any()
 
 
+ESTIMATE = jax.jit(estimate_values, compiler_options=QUICK)
+
+
 def test_steps_before_a_truncated_one_bootstrap_from_its_observation():
     online, slow, seen = drawn()
-    values = estimate_values(online, slow, seen, 0.9, 0.95)
+    values = ESTIMATE(online, slow, seen, 0.9, 0.95)
     slow_value = (jax.nn.softmax(online.pi[2, 0]) * expected_value(slow.q[2, 0])).sum()
     expected = seen.reward[1, 0] + 0.9 * slow_value
     np.testing.assert_allclose(values.q_target[1, 0], expected, rtol=1e-5)
@@ -156,7 +159,7 @@ def test_steps_before_a_truncated_one_bootstrap_from_its_observation():
 
 def test_what_comes_after_a_terminated_step_does_not_reach_those_before():
     online, slow, seen = drawn()
-    q_target = estimate_values(online, slow, seen, 0.9, 0.95).q_target
+    q_target = ESTIMATE(online, slow, seen, 0.9, 0.95).q_target
     np.testing.assert_array_equal(q_target[3, 1], seen.reward[3, 1])
 
 

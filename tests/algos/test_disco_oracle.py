@@ -184,6 +184,7 @@ class Vectors(Probe):
         return spaces.Box(-1.0, 1.0, (5,))
 
 
+@pytest.mark.slow
 def test_six_updates_of_an_agent_equal_the_published_codes():
     """From the same parameters on the same trajectories, the losses stay the same."""
     params, obs, rng = drawn_network()

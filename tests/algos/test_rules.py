@@ -178,7 +178,7 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path, config, params, message
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("gpl", "unknown rule 'gpl'; did you mean: lpg"), ("none.npz", "does not exist")],
+    [("lpgg", "unknown rule 'lpgg'; did you mean: lpg"), ("none.npz", "does not exist")],
 )
 def test_an_unknown_name_is_an_error(name, message):
     with pytest.raises(ValueError, match=message):
