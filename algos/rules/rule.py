@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from algos import lpg, lpo, ta_lpg, ta_lpo
+from algos import disco, lpg, lpo, ta_lpg, ta_lpo
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.identity import module_name
 from purejaxrl.validation import check_hypers, require_known
@@ -42,7 +42,13 @@ class Kind(NamedTuple):
         return getattr(config, f"make_{self.field}")()
 
 
-KINDS = [Kind(lpg, "rule"), Kind(ta_lpg, "rule"), Kind(lpo, "drift"), Kind(ta_lpo, "drift")]
+KINDS = [
+    Kind(lpg, "rule"),
+    Kind(ta_lpg, "rule"),
+    Kind(lpo, "drift"),
+    Kind(ta_lpo, "drift"),
+    Kind(disco, "rule"),
+]
 """What a file can hold. Add an algorithm of your own: `KINDS.append(Kind(my_module, "rule"))`."""
 
 

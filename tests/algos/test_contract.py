@@ -10,6 +10,7 @@ import envs
 from algos import (
     a2c,
     accel,
+    disco,
     dpo,
     groove,
     lpg,
@@ -39,6 +40,10 @@ SIZES = dict(num_envs=4, num_steps=4)
 PPO = dict(**SIZES, num_minibatches=2)
 STUDENT = ppo_rnn.Config(**PPO)
 RULE = dict(**SIZES, rule_width=4)
+DISCO = dict(
+    **SIZES, num_trajectories=6, replay_capacity=8, hidden=(4,), head_width=4, num_predictions=3,
+    num_bins=5, rule_width=4, lifetime_width=4,
+)  # fmt: skip
 
 
 def on_cart(module, **config):
@@ -59,6 +64,13 @@ def with_rule(module):
     config = module.Config(**RULE)
     hypers = lpg.Hypers(rule=lpg.init_rule(jax.random.key(0), config))
     return lpg.make(config, GRID), hypers, LEVEL
+
+
+def with_disco_rule():
+    algorithm, hypers, level = on_cart(disco, **DISCO)
+    shapes = jax.eval_shape(lambda: disco.init_rule(jax.random.key(0), algorithm.config))
+    rule = jax.tree.map(lambda x: jnp.full(x.shape, 0.1), shapes)  # quicker than to draw one
+    return algorithm, hypers.replace(rule=rule), level
 
 
 def on_levels(curriculum, hypers):
@@ -90,6 +102,7 @@ ALGORITHMS = {
     "ppo_rnn": lambda: on_cart(ppo_rnn),
     "lpg": lambda: with_rule(lpg),
     "ta_lpg": lambda: with_rule(ta_lpg),
+    "disco": with_disco_rule,
     "domain randomisation": lambda: on_levels(uniform(WALLS), student.Hypers),
     "plr": lambda: on_levels(plr.curriculum(WALLS, capacity=8), plr.hypers),
     "accel": lambda: on_levels(accel.curriculum(WALLS, EDIT, capacity=8), accel.hypers),
@@ -136,7 +149,9 @@ def test_observations_that_only_tables_can_read_are_refused_by_networks(module):
         module.make(module.Config(**PPO), GRID)
 
 
-@pytest.mark.parametrize("module", [a2c, lpg, ppo, ppo_rnn], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [a2c, disco, lpg, ppo, ppo_rnn], ids=lambda module: module.__name__
+)
 @pytest.mark.parametrize("hidden", [[4], (4.5,), (True,), "44", 8], ids=repr)
 def test_widths_that_are_not_a_tuple_of_integers_are_refused(module, hidden):
     with pytest.raises(ValueError, match=r"Config\.hidden: .* is not valid; .*tuple"):

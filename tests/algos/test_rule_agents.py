@@ -5,16 +5,20 @@ import numpy as np
 import pytest
 
 import envs
-from algos import lpg
+from algos import disco, lpg, lpo, ta_lpg, ta_lpo
 from algos.rules import FOLDER, load_rule
 from purejaxrl.algorithm import make_train
 from purejaxrl.parts.wrappers import for_network
 
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.npz"))
 QUICK = {"xla_backend_optimization_level": 0}  # compiling is all that these tests spend time on
-SMALL = {  # settings of agents, quick to compile
-    "rule": dict(num_envs=2, num_steps=4, hidden=(4,), optimizer="sgd"),
-    "drift": dict(num_envs=2, num_steps=4, hidden=(4,), num_minibatches=1, num_epochs=1),
+SMALL = dict(num_envs=2, num_steps=4, hidden=(4,))  # settings of agents, quick to compile
+ONE_STEP = {  # of gradient descent, for each kind of rule
+    lpg: dict(optimizer="sgd"),
+    ta_lpg: dict(optimizer="sgd"),
+    lpo: dict(num_minibatches=1, num_epochs=1),
+    ta_lpo: dict(num_minibatches=1, num_epochs=1),
+    disco: dict(num_trajectories=2, replay_capacity=2, head_width=4, num_bins=3),
 }
 
 
@@ -25,7 +29,8 @@ def test_agents_learn_by_every_shipped_rule(name, env_name):
     rule = load_rule(name)
     env, level = envs.make(env_name)
     env = for_network(env, tables=rule.shared == ("rule",))
-    algorithm, hypers = rule.agent(env, **SMALL[rule.kind.field], learning_rate=0.25)
+    settings = SMALL | ONE_STEP[rule.kind.algorithm]
+    algorithm, hypers = rule.agent(env, **settings, learning_rate=0.25)
     assert (algorithm.config.num_envs, algorithm.config.hidden) == (2, (4,))
     assert hypers.learning_rate == 0.25
     assert getattr(hypers, *rule.shared) is rule.params

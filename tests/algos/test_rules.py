@@ -178,7 +178,7 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path, config, params, message
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("gpl", "unknown rule 'gpl'; did you mean: lpg"), ("none.npz", "does not exist")],
+    [("lpgg", "unknown rule 'lpgg'; did you mean: lpg"), ("none.npz", "does not exist")],
 )
 def test_an_unknown_name_is_an_error(name, message):
     with pytest.raises(ValueError, match=message):
@@ -196,15 +196,16 @@ def test_a_folder_comes_in_order_of_name(tmp_path):
         load_rules(tmp_path.parent)
 
 
-def test_four_learned_algorithms_are_shipped():
-    assert SHIPPED == ["lpg", "lpo", "ta_lpg", "ta_lpo"]
-    assert [rule.kind.name for rule in load_rules(FOLDER)] == [f"algos.{name}" for name in SHIPPED]
+def test_five_learned_algorithms_are_shipped():
+    assert SHIPPED == ["disco103", "lpg", "lpo", "ta_lpg", "ta_lpo"]
+    expected = ["algos.disco", "algos.lpg", "algos.lpo", "algos.ta_lpg", "algos.ta_lpo"]
+    assert [rule.kind.name for rule in load_rules(FOLDER)] == expected
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_rule_fits_its_config_and_has_a_card(name):
     rule = load_rule(name)
-    algorithm = importlib.import_module(f"algos.{name}")
+    algorithm = importlib.import_module(rule.kind.name)
     assert type(rule.config) is algorithm.Config
     init = getattr(algorithm, "init_drift", None) or algorithm.init_rule
     expected = jax.eval_shape(lambda: init(jax.random.key(0), rule.config))

@@ -16,6 +16,10 @@ SHORTER: dict[str, dict[str, str]] = {
         "num_agents=16": "num_agents=2",
         "num_updates=100": "num_updates=8",
     },
+    "docs/disco.md": {
+        "learning_rate=1e-2)": "num_trajectories=2, replay_capacity=2, hidden=(4,), num_bins=3)",
+        "num_updates=350": "num_updates=1",
+    },
     "docs/environments.md": {"num_updates=100": "num_updates=2"},
     "docs/lpg.md": {"num_updates=250": "num_updates=2"},
     "docs/meta.md": {
