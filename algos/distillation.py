@@ -46,7 +46,7 @@ SUMMED = ("env_steps", "episodes")
 class Config:
     """What decides a shape. Static."""
 
-    num_agents: int = 48
+    num_agents: int = 24
     """Agents that live side by side, in all worlds."""
 
     def __post_init__(self):

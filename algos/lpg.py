@@ -87,7 +87,9 @@ class Hypers(struct.PyTreeNode):
     gamma: float = hyper(0.99, at_least=0, at_most=1)
     """Discount per step, which the rule reads."""
     prediction_coef: float = hyper(0.5, at_least=0)
-    """α, weight of the prediction's update."""
+    """α, weight of the prediction's update; with Adam it hardly matters."""
+    entropy_coef: float = hyper(0.0, at_least=0)
+    """Weight of an entropy bonus beside the rule's π̂; 0 as published."""
 
 
 def init_rule(key: jax.Array, config: Config) -> Any:
@@ -233,7 +235,11 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
             "policy_loss": -(pi.log_prob(seen.action) * target.pi).mean(),
             "prediction_loss": kl_divergence(log_y, target.log_y).mean(),
         }
-        total = metrics["policy_loss"] + hypers.prediction_coef * metrics["prediction_loss"]
+        total = (
+            metrics["policy_loss"]
+            + hypers.prediction_coef * metrics["prediction_loss"]
+            - hypers.entropy_coef * pi.entropy().mean()
+        )
         return total, metrics
 
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:

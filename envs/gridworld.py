@@ -22,6 +22,7 @@ import numpy as np
 from flax import struct
 from gymnax.environments import spaces
 
+from purejaxrl.parts.distributions import log_uniform
 from purejaxrl.parts.wrappers import Restarting
 
 LEGEND = {
@@ -308,3 +309,18 @@ def _draw(chance: jax.Array, free: jax.Array) -> jax.Array:
     rank -= jnp.where(row > 0, rows[row - 1], 0)
     column = jnp.sum(upto @ free[row].astype(jnp.int32) <= rank)
     return (row * free.shape[-1] + column).astype(jnp.int32)
+
+
+def sample_scaled(sample_level: Callable[[jax.Array], Any], key: jax.Array) -> Any:
+    """Draw a level, a scale for its rewards, and an offset that every step's reward gets.
+
+    The scale is log-uniform in 0.1 … 2, the offset the scale times U(-0.1, 0.1).
+
+    Args:
+        sample_level: draws a level with the fields `reward` and `offset`.
+        key: typed key.
+    """
+    level_key, scale_key, offset_key = jax.random.split(key, 3)
+    level, scale = sample_level(level_key), log_uniform(scale_key, 0.1, 2.0)
+    offset = scale * jax.random.uniform(offset_key, minval=-0.1, maxval=0.1)
+    return level.replace(reward=scale * level.reward, offset=offset)

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.distributions import log_uniform, log_uniform_int, sample_scaled
-from envs.gridworld import Extent, Level
+from envs.gridworld import Extent, Level, sample_scaled
 from envs.maze import held_out
+from purejaxrl.parts.distributions import log_uniform, log_uniform_int
 
 SampleLevel = Callable[[jax.Array], Level]
 """Draws a level from a typed key."""

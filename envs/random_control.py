@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import environment, spaces
 
-from envs.distributions import log_uniform, log_uniform_int
+from purejaxrl.parts.distributions import log_uniform, log_uniform_int
 
 PUSHES = (-1.0, 0.0, 1.0)
 """What the actions do, in the order that the level draws."""

@@ -17,8 +17,8 @@ from flax import struct
 from gymnax.environments import spaces
 
 from envs import tabular
-from envs.distributions import log_uniform, log_uniform_int
 from envs.random_mdp_kinds import KINDS, MIN_STATES, draw
+from purejaxrl.parts.distributions import log_uniform, log_uniform_int
 from purejaxrl.parts.wrappers import Restarting
 from purejaxrl.validation import is_count, require, require_count, require_known
 

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from envs.distributions import log_uniform
 from envs.rendering import DRAWN
+from purejaxrl.parts.distributions import log_uniform
 
 
 class CartPoleVariants(DRAWN["CartPole-v1"]):

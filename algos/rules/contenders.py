@@ -15,8 +15,8 @@ Tune = Literal["all", "step-size"]
 """Whether a second hyperparameter is tuned besides the step size."""
 
 SECOND: Mapping[str, Sequence[float]] = {
-    "prediction_coef": (0.25, 0.5, 1.0),
     "entropy_coef": (0.0, 1e-3, 1e-2),
+    "value_coef": (0.1, 0.2, 0.4),
 }
 """Values to try of the second hyperparameter: the first of these that a contender has."""
 
@@ -61,7 +61,7 @@ def of_rule(
         rule: the rule.
         env: gymnax 1.x environment.
         name: what tables call it; the rule's name by default.
-        tune, rates: as of `grid_of`.
+        tune, rates: as of `grid_of`; a kind of rule can have step sizes of its own.
         settings: of `rule.agent`; step sizes are constant by default.
 
     Raises:
@@ -69,7 +69,7 @@ def of_rule(
     """
     has_annealing = hasattr(rule.kind.algorithm.Hypers, "learning_rate_end")
     algorithm, hypers = rule.agent(env, **(CONSTANT if has_annealing else {}) | settings)
-    grid = grid_of(env, hypers, tune, rates)
+    grid = grid_of(env, hypers, tune, rates or rule.kind.rates)
     return Contender(name or rule.name, algorithm, hypers, grid, rule.shared)
 
 

@@ -27,6 +27,8 @@ class Kind(NamedTuple):
     `init_FIELD(key, config) -> parameters` and `Config.make_FIELD() -> flax module`."""
     field: str
     """The field of `Hypers` that holds the parameters of a rule."""
+    rates: tuple[float, ...] = ()
+    """Step sizes that suit its agents everywhere; (): what suits tables or networks."""
 
     @property
     def name(self) -> str:
@@ -47,7 +49,7 @@ KINDS = [
     Kind(ta_lpg, "rule"),
     Kind(lpo, "drift"),
     Kind(ta_lpo, "drift"),
-    Kind(disco, "rule"),
+    Kind(disco, "rule", rates=(3e-4, 1e-3, 3e-3, 1e-2)),
 ]
 """What a file can hold. Add an algorithm of your own: `KINDS.append(Kind(my_module, "rule"))`."""
 

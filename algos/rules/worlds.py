@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from algos import lpg, meta_lpg
 from purejaxrl.meta.worlds import World
+from purejaxrl.parts.distributions import log_uniform, log_uniform_int
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.ued.curriculum import uniform
+from purejaxrl.validation import require_known
 
 HELD_OUT = (
     "classic control", "MinAtar", "mazes", "Garnets", "long chains", "contextual bandits",
@@ -60,9 +61,16 @@ HORIZONS = (20.0, 200.0)
 """Least and greatest effective horizon 1 / (1 - γ) of an agent; log-uniform."""
 
 
-def log_uniform(key: jax.Array, least: float, most: float) -> jax.Array:
-    """Draw a number in `[least, most)` whose logarithm is uniform: float32 []."""
-    return jnp.exp(jax.random.uniform(key, (), minval=jnp.log(least), maxval=jnp.log(most)))
+def named(names: Sequence[str]) -> list[WorldSettings]:
+    """Return the training worlds of these names.
+
+    Raises:
+        ValueError: for an unknown name, with a suggestion.
+    """
+    known = {world.env: world for world in TRAINING}
+    for name in names:
+        require_known("world", name, known)
+    return [known[name] for name in names]
 
 
 def vary(rates: tuple[float, float], key: jax.Array, hypers: lpg.Hypers) -> lpg.Hypers:
@@ -76,7 +84,7 @@ def vary(rates: tuple[float, float], key: jax.Array, hypers: lpg.Hypers) -> lpg.
 
 def sample_life(lives: tuple[int, int], key: jax.Array) -> jax.Array:
     """Draw the length of a life: int32 []."""
-    return log_uniform(key, *lives).astype(jnp.int32)
+    return log_uniform_int(key, *lives)
 
 
 def _same_level(env_params: Any, key: jax.Array) -> Any:

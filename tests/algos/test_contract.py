@@ -11,8 +11,10 @@ from algos import (
     a2c,
     accel,
     disco,
+    distillation,
     dpo,
     groove,
+    hand_rules,
     lpg,
     lpo,
     meta_lpg,
@@ -78,6 +80,14 @@ def on_levels(curriculum, hypers):
     return student.make(agent, MAZE, curriculum), hypers(ppo_rnn.Hypers()), ()
 
 
+def distilled():
+    config, lifetime = lpg.Config(**RULE), lambda key: jnp.int32(6)
+    world = meta_lpg.world(config, GRID, lifetime)
+    settings, teacher = distillation.Config(num_agents=4), hand_rules.ActorCritic()
+    hypers = distillation.Hypers(agent=lpg.Hypers(), teacher=hand_rules.Settings())
+    return distillation.make(settings, config, teacher, world), hypers, ()
+
+
 def meta_learner(how):
     config, lifetime = lpg.Config(**RULE), lambda key: jnp.int32(6)
     world = meta_lpg.world(config, GRID, lifetime)
@@ -109,6 +119,7 @@ ALGORITHMS = {
     "meta-gradient": lambda: meta_learner("gradient"),
     "evolution": lambda: meta_learner("evolution"),
     "groove": lambda: meta_learner("groove"),
+    "distillation": lambda: distilled(),
 }
 
 

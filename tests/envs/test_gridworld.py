@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from envs.distributions import sample_scaled
-from envs.gridworld import OBSERVATIONS, Extent, GridWorld, MovingGridWorld, Tabular, table_row
+from envs.gridworld import (
+    OBSERVATIONS,
+    Extent,
+    GridWorld,
+    MovingGridWorld,
+    Tabular,
+    sample_scaled,
+    table_row,
+)
 from envs.gridworld_levels import LEVELS, Random, check, from_text
 
 UP, DOWN, LEFT, RIGHT, STAY = range(5)

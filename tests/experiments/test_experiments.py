@@ -23,6 +23,8 @@ RUN = ("run.json", "metrics", "checkpoints", "curves.png", "curves.csv")
 COMPARISON = ("scores.csv", "table.csv", "scores.png")
 
 COMMANDS = {
+    "distil_rule": "--worlds random-mdp Catch-bsuite --student.num-envs 2 --student.rule-width 4 "
+    "--student.hidden 4 --learner.num-agents 6 --steps 3 --seeds 2",
     "groove_meta_train": f"{LPG} --learner.num-agents 8 --learner.capacity 16 --meta-steps 3",
     "groove_vs_lpg": "--curricula uniform regret --envs gridworld-small --meta-steps 2 --seeds 1 "
     "--on-levels.num-agents 4 --on-levels.num-tuning 2 --on-levels.num-updates 20 "
@@ -44,6 +46,7 @@ COMMANDS = {
     "--horizons 2 4 --num-levels 4",
 }
 PROMISED = {  # files besides those of a run; where there is no entry, those are all
+    "distil_rule": (*RUN, "rule-0.npz", "rule-1.npz", "fit.csv"),
     "groove_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
     "groove_vs_lpg": COMPARISON,
     "horizon_generalisation": ("scores.csv", "table.csv", "horizons.png"),
