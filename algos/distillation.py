@@ -32,7 +32,14 @@ from purejaxrl.identity import part_name
 from purejaxrl.meta.base import InitTheta, collect_nothing
 from purejaxrl.meta.lifetime import replace_each, stagger_horizon
 from purejaxrl.meta.sharding import AXIS, num_shards, sum_over_shards
-from purejaxrl.meta.worlds import World, check_worlds, divide, hypers_in, join_metrics
+from purejaxrl.meta.worlds import (
+    World,
+    check_worlds,
+    divide,
+    draw_hypers,
+    hypers_in,
+    join_metrics,
+)
 from purejaxrl.validation import hyper, require_count
 
 LEAST_VARIANCE = 0.01
@@ -204,8 +211,7 @@ def init_agent(setup: Setup, key: jax.Array, theta: Any, hypers: Hypers) -> Agen
     """Begin a life on a new level."""
     level_key, life_key, vary_key, follow_key, key = jax.random.split(key, 5)
     world = setup.world
-    own = world.vary(vary_key, hypers.agent) if world.vary else hypers.agent
-    own = jax.tree.map(jnp.asarray, own)
+    own = draw_hypers(world.vary, vary_key, hypers.agent)
     by_student = jax.random.bernoulli(follow_key, hypers.by_student)
     task = Task(world.curriculum.sample_level(level_key), world.sample_lifetime(life_key))
     advice = Advice(theta, hypers.teacher, by_student)

@@ -14,7 +14,7 @@ from purejaxrl.meta.critic import CriticState
 from purejaxrl.meta.lifetime import map_finished, replace_each, stagger_horizon
 from purejaxrl.meta.metrics import masked_mean
 from purejaxrl.meta.sharding import gather_agents, local_agents
-from purejaxrl.meta.worlds import World
+from purejaxrl.meta.worlds import World, draw_hypers
 from purejaxrl.parts.returns import ValueEstimates
 from purejaxrl.ued.buffer import NOT_KEPT, Visits
 from purejaxrl.ued.curriculum import Chosen, check_curriculum_hypers, require_curriculum
@@ -109,7 +109,7 @@ def init_agent(setup: AgentSetup, key: jax.Array, theta: Any, hypers: Any, chose
     world = setup.world
     life_key, state_key, critic_key, antagonist_key, vary_key = jax.random.split(key, 5)
     task = Task(chosen.level, world.sample_lifetime(life_key))
-    own = world.vary(vary_key, hypers.agent) if world.vary else ()
+    own = draw_hypers(world.vary, vary_key, hypers.agent) if world.vary else ()
     agent_hypers = setup.insert(theta, own if world.vary else hypers.agent)
     state = world.inner.init(state_key, agent_hypers, task)
     critic = critics.init(

@@ -42,7 +42,14 @@ from purejaxrl.meta.candidates import (
     score_levels,
 )
 from purejaxrl.meta.metrics import masked_mean
-from purejaxrl.meta.worlds import World, check_worlds, divide, hypers_in, join_metrics
+from purejaxrl.meta.worlds import (
+    World,
+    check_worlds,
+    divide,
+    draw_hypers,
+    hypers_in,
+    join_metrics,
+)
 from purejaxrl.ued.curriculum import check_curriculum_hypers, require_curriculum
 from purejaxrl.validation import hyper, require, require_count
 
@@ -286,9 +293,8 @@ def live_generation(
         level_key, curriculum, hypers.curriculum, jnp.ones(num_pairs, bool), None
     )
     tasks = Task(draw.chosen.level, jax.vmap(world.sample_lifetime)(split(life_key)))
-    vary = world.vary or (lambda key, hypers: hypers)
-    agents = jax.vmap(vary, in_axes=(0, None), axis_size=num_pairs)(split(vary_key), hypers.agent)
-    agents = jax.tree.map(jnp.asarray, agents)
+    draw_each = jax.vmap(partial(draw_hypers, world.vary), in_axes=(0, None))
+    agents = draw_each(split(vary_key), hypers.agent)
     lives = Lives(split(pair_key), tasks, agents)
     fitness, returns = evaluate_pairs(setup, candidates, lives)
     metrics = generation_metrics(setup, fitness, tasks.horizon)

@@ -25,6 +25,15 @@ OWN = ("agent", "critic_learning_rate", "curriculum", "antagonist")
 """Fields of a meta-learner's `Hypers` that can be `{world's name: value}`."""
 
 
+def draw_hypers(vary: Vary | None, key: jax.Array, hypers: Any) -> Any:
+    """Draw the hyperparameters of one life; without `vary`, they are those of all lives.
+
+    Numbers become arrays with a type of their own, so that a state that holds them keeps its types.
+    """
+    drawn = vary(key, hypers) if vary else hypers
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.asarray(x).dtype), drawn)
+
+
 class World(NamedTuple):
     """A kind of problem, and the agents that live in it."""
 

@@ -20,7 +20,7 @@ class Moments(NamedTuple):
     @classmethod
     def start(cls, shape: tuple[int, ...] = ()) -> "Moments":
         """Return mean 0 and variance 1, which weigh next to nothing beside the first data."""
-        return cls(jnp.zeros(shape), jnp.ones(shape), jnp.full((), 1e-4))
+        return cls(jnp.zeros(shape), jnp.ones(shape), jnp.zeros(()) + 1e-4)
 
 
 def advance(moments: Moments, batch: jax.Array) -> Moments:

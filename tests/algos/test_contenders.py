@@ -70,9 +70,19 @@ def test_no_contender_anneals_its_step_size():
 
 def test_the_second_hyperparameter_is_the_loss_coefficient_that_a_contender_has():
     env = make("CartPole-v1")
-    for name, second in (("lpg", "prediction_coef"), ("lpo", "entropy_coef")):
+    for name, second in (
+        ("lpg", "entropy_coef"),
+        ("lpo", "entropy_coef"),
+        ("disco103", "value_coef"),
+    ):
         _, hypers = load_rule(name).agent(env)
         assert list(grid_of(env, hypers, "all")) == ["learning_rate", second]
+
+
+def test_a_kind_of_rule_can_have_step_sizes_of_its_own():
+    env = make("Catch-bsuite")
+    assert of_rule(load_rule("disco103"), env).grid["learning_rate"] == (3e-4, 1e-3, 3e-3, 1e-2)
+    assert of_rule(load_rule("disco103"), env, rates=(0.1,)).grid["learning_rate"] == (0.1,)
 
 
 def test_a_rule_that_does_not_fit_an_environment_is_refused():

@@ -143,11 +143,7 @@ def test_agent_and_antagonist_have_the_same_level_and_as_many_interactions():
         assert_equal(agents.state.task, agents.antagonist.task)
     antagonist = a2c.make(a2c.Config(num_envs=4, num_steps=6), ENV)
     with pytest.raises(ValueError, match="antagonist: 24 steps per update .* 20"):
-        gradient.make(
-            CONFIG, lpg.make(AGENT, ENV), None, init_theta=None, insert=None,
-            curriculum=replay(ENV.sample_level, algorithmic_regret), sample_lifetime=None,
-            assessment=Assessment(ENV, antagonist),
-        )  # fmt: skip
+        compose(replay(ENV.sample_level, algorithmic_regret), Assessment(antagonist))
 
 
 def squared_regret(key, outcome):
@@ -185,14 +181,21 @@ def test_exactly_the_levels_of_agents_are_in_use(score):
     assert buffer.filled.all()  # 12 of them, of the new levels of so many lives
 
 
-def test_every_life_that_ends_is_scored():
-    """They end all at once, and are more than there are slots."""
+def test_every_life_that_ends_is_scored_unless_it_was_cut_short():
+    """Lives end all at once, and are more than there are slots."""
     learner = make(lifetime=2, capacity=100)
     hypers = groove.hypers(curriculum=Replay(replay_prob=0.0))
     state, hypers, step = start(learner, hypers)
-    state, metrics = step(state, hypers, ())
-    assert metrics["lives_ended"] == 8 and state.worlds[0].curriculum.filled.sum() == 8
-    expected = np.mean(state.worlds[0].curriculum.score[state.worlds[0].curriculum.filled])
+    whole = state.worlds[0].agents.whole
+    assert whole.sum() == 4  # the first lives of the others are of one update instead of two
+    kept = []
+    for _ in range(2):
+        state, metrics = step(state, hypers, ())
+        assert metrics["lives_ended"] == 8
+        kept.append(state.worlds[0].curriculum.filled)
+    assert [x.sum() for x in kept] == [4, 4 + 8]
+    new = kept[1] & ~kept[0]
+    expected = np.mean(state.worlds[0].curriculum.score[new])
     np.testing.assert_allclose(metrics["score"], expected, rtol=1e-5)
 
 

@@ -16,7 +16,10 @@ TRIED_ELSEWHERE = {"pip", "source", ".venv/bin/pip"}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
 COMMANDS = [(page, words) for page in PAGES for words in commands(page)]
 EARLIER_COMMANDS_WRITE = {
-    "lpg.npz": [f"results/lpg_meta_train/rule-{seed}.npz" for seed in range(3)],
+    "lpg.npz": [
+        *(f"results/lpg_meta_train/rule-{seed}.npz" for seed in range(3)),
+        "results/distil_rule/rule-0.npz",
+    ],
     "ta_lpg.npz": ["results/ta_lpg_meta_train/rule-0.npz"],
     "lpo.npz": ["results/lpo_meta_train/drift-0.npz"],
     "ta_lpo.npz": ["results/ta_lpo_meta_train/drift-0.npz"],
