@@ -9,6 +9,7 @@ V(y) = symexp(Σ yᵢ zᵢ). A masked y(s'), which is zero, has the value 0.
 """
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,46 @@ class Settings(struct.PyTreeNode):
     """Weight of negative advantages; that of positive ones is 1."""
     prob_power: float = hyper(0.0, at_least=0)
     """Negative advantages are weighted by π(a|s) to this power, which spares rare actions."""
+
+
+EVOLVED = Settings(
+    gae_lambda=0.979, target_width=1.26, entropy_coef=0.0081, entropy_decay=0.84,
+    negative=0.50, prob_power=0.051,
+)  # fmt: skip
+"""What 100 generations of `experiments/evolve_hand_rule.py` found: the return of whole lives in the
+worlds of `rules/worlds.py`, at step sizes, discounts and lengths of life drawn anew for each."""
+
+
+class Unbounded(NamedTuple):
+    """`Settings` as numbers without bounds, float32 []: what evolution perturbs."""
+
+    gae_lambda: jax.Array
+    target_width: jax.Array
+    entropy_coef: jax.Array
+    entropy_decay: jax.Array
+    negative: jax.Array
+    prob_power: jax.Array
+
+    def settings(self) -> Settings:
+        """Map every number into its bounds; 0 is a usual value."""
+        return Settings(
+            gae_lambda=jax.nn.sigmoid(self.gae_lambda + 3),
+            target_width=0.75 * jnp.exp(self.target_width),
+            entropy_coef=0.01 * jnp.exp(self.entropy_coef),
+            entropy_decay=jax.nn.sigmoid(self.entropy_decay),
+            negative=jnp.exp(self.negative),
+            prob_power=0.5 * jax.nn.softplus(self.prob_power - 1),
+        )
+
+
+def init_unbounded(key: jax.Array) -> Unbounded:
+    """Start at the usual values: the `init_theta` of an evolution."""
+    return Unbounded(*[jnp.zeros(())] * len(Unbounded._fields))
+
+
+def with_unbounded(theta: Unbounded, hypers: Any) -> Any:
+    """Put settings into the hyperparameters of agents: the `insert` of an evolution."""
+    return hypers.replace(rule=theta.settings())
 
 
 @dataclass(frozen=True)

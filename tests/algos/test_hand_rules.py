@@ -11,6 +11,7 @@ from envs.random_mdp import RandomMDP
 from purejaxrl.algorithm import Task, make_train
 from purejaxrl.parts import networks
 from purejaxrl.parts.rollout import estimate_values
+from purejaxrl.validation import check_hypers
 
 RULE, BINS, GAMMA = hand_rules.ActorCritic(), 16, 0.9
 SETTINGS = hand_rules.Settings(gae_lambda=0.8)
@@ -117,6 +118,16 @@ def test_negative_advantages_can_weigh_less(experience):
     found = RULE.apply(SETTINGS.replace(negative=0.5, prob_power=1.0), x).pi
     np.testing.assert_allclose(found, np.where(plain < 0, 0.5 * 0.2 * plain, plain), rtol=1e-5)
     assert (plain < 0).any() and (plain > 0).any()
+
+
+def test_settings_without_bounds_start_at_usual_values_and_stay_within_bounds():
+    start = hand_rules.init_unbounded(jax.random.key(0))
+    found = start.settings()
+    assert abs(found.gae_lambda - 0.95) < 0.01 and found.target_width == 0.75
+    for sign in (-20.0, 20.0):
+        extreme = jax.tree.map(lambda x: x + sign, start).settings()  # noqa: B023
+        check_hypers(extreme)
+        assert hand_rules.with_unbounded(start, lpg.Hypers()).rule == found
 
 
 def test_agents_learn_by_hand_made_rules():
