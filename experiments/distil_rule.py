@@ -44,7 +44,7 @@ class Settings(Experiment):
     student: lpg.Config = lpg.Config(num_envs=16, num_predictions=16, rule_width=48, hidden=(32,))
     """Static settings of the agents and of the rule."""
     hypers: distillation.Hypers = distillation.Hypers(
-        agent=lpg.Hypers(), teacher=hand_rules.Settings()
+        agent=lpg.Hypers(), teacher=hand_rules.EVOLVED
     )
     """The distillation's hyperparameters, and the teacher's."""
     run: RunFlags = RunOptions(out="results/distil_rule", chunk=32)

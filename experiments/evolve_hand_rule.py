@@ -4,8 +4,8 @@ python experiments/evolve_hand_rule.py
 
 The rule is `hand_rules.ActorCritic`: A2C inside LPG's interface. Its few settings are compared by
 what whole lives earn, at step sizes, discounts and lengths of life drawn anew for each pair of
-candidates. OUT/settings.csv has what was found; `hand_rules.EVOLVED` is what this found before. A
-network can be taught the result (`distil_rule.py`).
+candidates. OUT/settings.csv has what was found; `hand_rules.EVOLVED_BY_AGE` is what this found
+before. A network can be taught the result (`distil_rule.py`).
 """
 
 from purejaxrl.running.devices import use_cpu_cores

@@ -234,3 +234,35 @@ def test_the_rule_has_the_published_number_of_parameters():
     """204,714 with γ among the inputs; the published code has 768 fewer, without it."""
     shapes = jax.eval_shape(lambda: lpg.init_rule(jax.random.key(0), lpg.Config()))
     assert sum(x.size for x in jax.tree.leaves(shapes)) == 204_714
+
+
+def inputs_read(level, updates=3, **changes):
+    """What a rule reads in each of a few updates, with parameters drawn at random."""
+    config = dataclasses.replace(SMALL, **changes)
+    agent, nets = lpg.make(config, ENV, rule=Reinforce()), lpg.make_networks(config, ENV)
+    hypers, read = lpg.Hypers(gamma=GAMMA, learning_rate=0.0), []
+    state = agent.init(jax.random.key(0), hypers, Task(level, jnp.int32(10)))
+    for _ in range(updates):
+        state, experience = agent.collect(state, hypers)
+        read.append(lpg.read(nets, state, hypers, experience.transitions)[1])
+        state, _ = agent.learn(state, hypers, experience)
+    return read
+
+
+def test_what_a_rule_reads_does_not_depend_on_the_scale_of_rewards():
+    large = LEVEL.replace(reward=100 * LEVEL.reward)
+    one, other = (inputs_read(level, normalize_reward=True) for level in (LEVEL, large))
+    assert any(x.reward.any() for x in one)
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(a.reward, b.reward, rtol=1e-3, atol=1e-6)
+    raw = [inputs_read(level) for level in (LEVEL, large)]
+    np.testing.assert_allclose(raw[1][0].reward, 100 * raw[0][0].reward, rtol=1e-5)
+
+
+def test_the_next_prediction_is_masked_where_the_episode_terminated():
+    ends = LEVEL.replace(terminate_prob=jnp.ones_like(LEVEL.terminate_prob))
+    read = inputs_read(ends)
+    assert any(x.terminated.any() for x in read)
+    for x in read:
+        total = x.next_prediction.sum(-1)
+        np.testing.assert_allclose(total, 1 - x.terminated, atol=1e-6)  # also where it was cut
