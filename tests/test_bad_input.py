@@ -33,11 +33,19 @@ NO_FOLDER = r"out: .* is not valid; it must be a folder to write to"
 PLR = "--curriculum plr"
 
 COMMANDS = [
+    ("distil_rule", "--worlds random-mpd", r"unknown world 'random-mpd'; did you mean: random-mdp"),
+    ("distil_rule", "--worlds", r"worlds: \[\] is not valid"),
+    ("distil_rule", "--steps 0", r"Settings.steps: 0 is not valid"),
+    ("distil_rule", "--learner.num-agents 3", r"num_agents: 3 is not valid; it must be a multiple of 12"),
+    ("distil_rule", "--hypers.by-student 2", r"Hypers.by_student: 2.0 is not valid"),
     ("envs", "nothing", r"unknown environment 'nothing'; did you mean: chain-long"),
     ("envs", "[/b]", r"unknown environment '\[/b\]'"),
     ("envs", "gridworld-small --levels 0", r"Settings.levels: 0 is not valid"),
     ("envs", "gridworld-small --seed -1", r"Settings.seed: -1 is not valid"),
     ("envs", "gridworld-small --levels 1 --out {file}/x.png", r"error: .*File exists"),
+    ("evolve_hand_rule", "--worlds nowhere", r"unknown world 'nowhere'"),
+    ("evolve_hand_rule", "--generations 0", r"Settings.generations: 0 is not valid"),
+    ("evolve_hand_rule", "--learner.num-pairs 3", r"num_pairs: 3 is not valid; it must be a multiple of 12"),
     ("groove_meta_train", "--meta-steps 0", r"Settings.meta_steps: 0 is not valid"),
     ("groove_meta_train", "--seeds 0", r"Settings.seeds: 0 is not valid"),
     ("groove_meta_train", "--score regrets", r"unknown score 'regrets'; did you mean: regret"),

@@ -82,6 +82,7 @@ def scores_of_lives(inner, theta, insert, hypers, num_lives=300):
     return jax.tree.map(lambda x: x[kept], buffer.levels), np.array(buffer.score[kept])
 
 
+@pytest.mark.slow
 def test_equal_algorithms_have_no_regret():
     inner = a2c.make(a2c.Config(num_envs=8, num_steps=10), ENV)
     hypers = gradient.Hypers(agent=a2c.Hypers(learning_rate=0.1), learning_rate=0.0)

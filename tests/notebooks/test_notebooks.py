@@ -13,7 +13,11 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+FIRST = "walkthrough"
+SLOW = [pytest.param(x, marks=[] if x.stem == FIRST else pytest.mark.slow) for x in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", SLOW, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     path_before = os.environ.get("PYTHONPATH")

@@ -41,6 +41,7 @@ def learn(rollouts, scale, rate=0.05):
     return np.array(advantages), np.array(explained), np.array(estimates.value)
 
 
+@pytest.mark.slow
 def test_advantages_and_learning_do_not_depend_on_the_scale_of_rewards(rollouts):
     """In units of the reward, a critic of Adam at 0.05 would need 2,000 updates for 100."""
     one, other = (learn(rollouts, scale) for scale in (1.0, 100.0))

@@ -26,6 +26,7 @@ from tests.purejaxrl.meta.small import (
 )
 
 
+@pytest.mark.slow
 def test_the_meta_gradient_is_finite_where_nothing_can_be_learned():
     """The rule's units are all dead, and agents get no reward."""
     level = ENV.default_params
@@ -61,6 +62,7 @@ def test_an_agent_does_not_depend_on_its_neighbours():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_rematerialisation_does_not_change_the_gradient():
     state = make().init(jax.random.key(0), HYPERS, None)
     plain, _ = jax.jit(make().learn)(state, HYPERS, ())
