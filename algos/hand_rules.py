@@ -81,6 +81,20 @@ class Unbounded(NamedTuple):
             prob_power=0.5 * jax.nn.softplus(self.prob_power - 1),
         )
 
+    @classmethod
+    def of(cls, settings: Settings) -> "Unbounded":
+        """Invert `settings`; values at a bound, which have no number, are moved inside by 1e-3."""
+        logit = lambda x: jax.scipy.special.logit(jnp.clip(x, 1e-3, 1 - 1e-3))  # noqa: E731
+        power = jnp.maximum(settings.prob_power, 1e-3)
+        return cls(
+            gae_lambda=logit(settings.gae_lambda) - 3,
+            target_width=jnp.log(settings.target_width / 0.75),
+            entropy_coef=jnp.log(jnp.maximum(settings.entropy_coef, 1e-5) / 0.01),
+            entropy_decay=logit(settings.entropy_decay),
+            negative=jnp.log(jnp.maximum(settings.negative, 1e-3)),
+            prob_power=jnp.log(jnp.expm1(2 * power)) + 1,
+        )
+
 
 def init_unbounded(key: jax.Array) -> Unbounded:
     """Start at the usual values: the `init_theta` of an evolution."""
@@ -116,15 +130,27 @@ class ActorCritic:
 
     def apply(self, settings: Settings, x: RuleInputs) -> Target:
         """Compute π̂ and ŷ."""
+        advantage, value = self.estimate(settings, x)
+        return self.advise(settings, x, advantage, symlog(advantage + value))
+
+    def estimate(self, settings: Settings, x: RuleInputs) -> tuple[jax.Array, jax.Array]:
+        """Estimate generalised advantages and values V(y), float32 `[num_steps, num_envs]`."""
         value, next_value = self.value(x.prediction), self.value(x.next_prediction)
         terminated = x.terminated > 0
         advantage = generalized_advantage(
             x.reward, value, next_value, terminated, x.done & ~terminated,
             x.gamma, settings.gae_lambda,
         )  # fmt: skip
+        return advantage, value
+
+    def advise(
+        self, settings: Settings, x: RuleInputs, advantage: jax.Array, center: jax.Array
+    ) -> Target:
+        """Compute π̂ from advantages, and ŷ around `center`, both `[num_steps, num_envs]`."""
         z = self.values(x.prediction.shape[-1])
-        distance = (z - symlog(advantage + value)[..., None]) / (z[1] - z[0])
-        log_y = jax.nn.log_softmax(-0.5 * (distance / settings.target_width) ** 2)
+        distance = (z - center[..., None]) / (z[1] - z[0])
+        width = jnp.asarray(settings.target_width)[..., None]
+        log_y = jax.nn.log_softmax(-0.5 * (distance / width) ** 2)
         weight = settings.negative * x.prob**settings.prob_power
         pi = symlog(advantage) * jnp.where(advantage < 0, weight, 1.0)
         beta = settings.entropy_coef * (1 - settings.entropy_decay * x.age)

@@ -41,16 +41,27 @@ class Rule(nn.Module):
     @nn.compact
     def __call__(self, x: RuleInputs) -> Target:  # noqa: D102
         embed = nn.Sequential([nn.Dense(self.embedding), nn.relu, nn.Dense(1)])
-        broadcast = lambda scalar: jnp.broadcast_to(scalar, x.reward.shape)  # noqa: E731
-        features = [
+        states = self.read_backwards(
+            x,
             x.reward,
             x.terminated,
-            broadcast(x.gamma),
+            x.gamma,
             x.prob,
             embed(x.prediction)[..., 0],
             embed(x.next_prediction)[..., 0],
-            *map(broadcast, self.extra_inputs(x)),
-        ]
+        )
+        pi = nn.Dense(1)(states)[..., 0]
+        return Target(pi, jax.nn.log_softmax(nn.Dense(self.num_predictions)(states)))
+
+    def read_backwards(self, x: RuleInputs, *features: jax.Array) -> jax.Array:
+        """Return the recurrent states `[num_steps, num_envs, width]`.
+
+        Args:
+            x: what the rule reads.
+            features: what the unit reads of it, scalars or `[num_steps, num_envs]`; what a fork's
+                rule also reads comes after them.
+        """
+        features = [jnp.broadcast_to(f, x.reward.shape) for f in (*features, *self.extra_inputs(x))]
         features = jnp.stack(features, axis=-1)
         weights = GRUWeights(
             inputs=self.param(
@@ -61,9 +72,7 @@ class Rule(nn.Module):
             state_bias=self.param("state_bias", nn.initializers.zeros, (self.width,)),
         )
         backward = lambda tree: jax.tree.map(lambda x: x[::-1], tree)  # noqa: E731
-        states = backward(gru(weights, *backward((features, x.done))))
-        pi = nn.Dense(1)(states)[..., 0]
-        return Target(pi, jax.nn.log_softmax(nn.Dense(self.num_predictions)(states)))
+        return backward(gru(weights, *backward((features, x.done))))
 
     def extra_inputs(self, x: RuleInputs) -> tuple[jax.Array, ...]:
         """Return what a fork's rule also reads, scalars or `[num_steps, num_envs]`: nothing."""

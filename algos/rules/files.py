@@ -56,7 +56,8 @@ def save_population(result: Result, config: Any) -> list[Path]:
     """Save the rules that a run of a meta-learner has learned.
 
     Args:
-        result: of the run; `state.params` are the parameters of rules.
+        result: of the run; `state.params` are the parameters of rules. Where they were evaluated,
+            the best ones are saved.
         config: as in `save_rule`.
 
     Returns:
@@ -69,7 +70,8 @@ def save_population(result: Result, config: Any) -> list[Path]:
             say(f"seed {row['seed']}: no {field} is saved, because its training diverged")
             continue
         paths.append(Path(result.out) / f"{field}-{row['seed']}.npz")
-        save_rule(paths[-1], config, result.member(i).params)
+        best = jax.tree.map(lambda x: x[i], result.best)  # noqa: B023
+        save_rule(paths[-1], config, best.policy if best else result.member(i).params)
     return paths
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from algos import disco, lpg, lpo, ta_lpg, ta_lpo
+from algos import disco, lpg, lpo, residual_lpg, ta_lpg, ta_lpo, ta_residual_lpg
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.identity import module_name
 from purejaxrl.validation import check_hypers, require_known
@@ -47,6 +47,8 @@ class Kind(NamedTuple):
 KINDS = [
     Kind(lpg, "rule"),
     Kind(ta_lpg, "rule"),
+    Kind(residual_lpg, "rule"),
+    Kind(ta_residual_lpg, "rule"),
     Kind(lpo, "drift"),
     Kind(ta_lpo, "drift"),
     Kind(disco, "rule", rates=(3e-4, 1e-3, 3e-3, 1e-2)),

@@ -25,6 +25,8 @@ class Evaluator(NamedTuple):
     play: Play
     name: str
     """It is part of a run's identity."""
+    needs: tuple[str, ...] = ("act",)
+    """What it needs of an `Algorithm`, besides `policy`."""
 
 
 class Best(NamedTuple):

@@ -156,7 +156,7 @@ def run(
             raise ValueError(f"{name}: {value!r} is not valid; it must be {COUNT}")
     check_hypers(population.hypers)
     if evaluator:
-        require_fit("algorithm", algorithm, "evaluation", "act")
+        require_fit("algorithm", algorithm, "evaluation", *evaluator.needs)
     every = options.evaluation_interval(num_updates) if evaluator else 0
     out = options.folder
     plan = plan_for(algorithm, population, options.group, list(devices) if devices else None)

@@ -1,0 +1,81 @@
+"""Residual LPG: a rule that starts as a hand-made one, and learns to correct it.
+
+A fork of `lpg.py`. A meta-gradient or an evolution that starts from random weights has to find
+advantages and values first. This rule has them: it is `hand_rules.ActorCritic`, whose value is
+written into the prediction y, with four corrections. A small recurrent network that runs backwards
+in time outputs them at every step of every environment:
+
+    π̂ = (1 + gain) π̂₀ + offset          ŷ is centred at symlog(return) + shift, and is
+                                        exp(width) times as wide
+
+Its last layer starts at zero, so that the untrained rule is the hand-made one. The settings of the
+hand-made rule are parameters too. This rule does not read the agent's age: `ta_residual_lpg.py`
+does.
+"""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from algos import lpg
+from algos.hand_rules import EVOLVED, ActorCritic, Settings, Unbounded, symlog
+from algos.lpg import Hypers, RuleInputs, Target, init_rule, make, with_rule
+
+__all__ = ["Config", "Hypers", "init_rule", "make", "with_rule"]
+
+
+class Rule(lpg.Rule):
+    """A hand-made rule with learned corrections."""
+
+    start: Settings = EVOLVED
+    """Settings of the hand-made rule at the start."""
+
+    @nn.compact
+    def __call__(self, x: RuleInputs) -> Target:
+        """Compute π̂ and ŷ."""
+        hand = ActorCritic()
+        start = Unbounded.of(self.start)._asdict()
+        settings = Unbounded(**{
+            name: self.param(name, nn.initializers.constant(value), ())
+            for name, value in start.items()
+        }).settings()  # fmt: skip
+        timed = self.with_time(x)
+        advantage, value = hand.estimate(settings, x)
+        center = symlog(advantage + value)
+        before = hand.advise(settings, timed, advantage, center)
+        states = self.read_backwards(
+            x,
+            x.reward,
+            x.terminated,
+            jnp.log(1.001 - x.gamma),
+            x.prob,
+            symlog(value),
+            before.pi,
+            center - symlog(value),
+        )
+        corrections = nn.Dense(4, kernel_init=nn.initializers.zeros)(states)
+        gain, offset, shift, width = jnp.moveaxis(corrections, -1, 0)
+        settings = settings.replace(target_width=settings.target_width * jnp.exp(width))
+        after = hand.advise(settings, timed, advantage, center + shift)
+        return after._replace(pi=(1 + gain) * before.pi + offset)
+
+    def with_time(self, x: RuleInputs) -> RuleInputs:
+        """Return what the hand-made rule reads: not the agent's age."""
+        return x._replace(age=jnp.float32(0))
+
+
+@dataclass(frozen=True)
+class Config(lpg.Config):
+    """LPG's settings, for the rule that corrects a hand-made one."""
+
+    num_envs: int = 16
+    num_predictions: int = 16
+    rule_width: int = 8
+    """Width of the corrections' recurrent state."""
+    rule_embedding: int = 1
+    """Not used: the rule reads the value of y."""
+
+    def make_rule(self) -> Rule:
+        """Make the rule that this describes."""
+        return Rule(self.rule_width, self.rule_embedding, self.num_predictions)

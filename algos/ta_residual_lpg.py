@@ -1,0 +1,40 @@
+"""Temporally-aware residual LPG: a hand-made rule with corrections that know the agent's age.
+
+A fork of `residual_lpg.py`, as `ta_lpg.py` is of `lpg.py`: the network also reads n/N and log N.
+The hand-made rule that it starts as has an entropy bonus that falls with age.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from algos import residual_lpg
+from algos.hand_rules import EVOLVED_BY_AGE, Settings
+from algos.lpg import Hypers, RuleInputs, init_rule, make, with_rule
+from algos.ta_lpg import MIDDLE
+
+__all__ = ["Config", "Hypers", "init_rule", "make", "with_rule"]
+
+
+class Rule(residual_lpg.Rule):
+    """A hand-made rule with corrections, both of which know the agent's age."""
+
+    start: Settings = EVOLVED_BY_AGE
+
+    def extra_inputs(self, x: RuleInputs) -> tuple[jax.Array, ...]:
+        """Return the fraction of life done, in [0, 1), and its length as log N - log MIDDLE."""
+        return x.age, jnp.log(x.horizon / MIDDLE)
+
+    def with_time(self, x: RuleInputs) -> RuleInputs:
+        """Return what the hand-made rule reads: all there is."""
+        return x
+
+
+@dataclass(frozen=True)
+class Config(residual_lpg.Config):
+    """Residual LPG's settings, for the rule that reads the agent's age."""
+
+    def make_rule(self) -> Rule:
+        """Make the rule that this describes."""
+        return Rule(self.rule_width, self.rule_embedding, self.num_predictions)

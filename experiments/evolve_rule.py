@@ -1,0 +1,93 @@
+"""Evolve a rule in many worlds at once, by what whole lives earn.
+
+python experiments/evolve_rule.py                           # corrections of a hand-made rule
+python experiments/evolve_rule.py --rule ta_residual_lpg    # they know the agent's age
+python experiments/evolve_rule.py --rule FILE               # learn on, as from a distilled rule
+
+Both candidates of a pair have the same world, level, step size, discount and length of life. Every
+`--eval-every` generations the rule is compared with the one that it started from, on lives that
+are always the same; the best one is written to OUT/rule-SEED.npz.
+"""
+
+from purejaxrl.running.devices import use_cpu_cores
+
+use_cpu_cores()
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import jax
+
+import envs
+from algos import lpg, meta_lpg, residual_lpg, ta_lpg, ta_residual_lpg
+from algos.rules import load_rule, save_population
+from algos.rules.worlds import TRAINING, make_worlds, named
+from purejaxrl.launch import Experiment, Job, RunFlags, launch
+from purejaxrl.meta import evolution
+from purejaxrl.meta.validation import against
+from purejaxrl.running.runner import RunOptions
+from purejaxrl.validation import require_count, require_known
+
+KINDS = {
+    "residual_lpg": residual_lpg.Config,
+    "ta_residual_lpg": ta_residual_lpg.Config,
+    "lpg": lpg.Config,
+    "ta_lpg": ta_lpg.Config,
+}
+
+
+@dataclass(frozen=True)
+class Settings(Experiment):
+    """Settings of the evolution."""
+
+    rule: str = "residual_lpg"
+    """Kind of an untrained rule (residual_lpg, ta_residual_lpg, lpg or ta_lpg), or the file of a
+    rule to learn on from."""
+    worlds: tuple[str, ...] = tuple(world.env for world in TRAINING)
+    """Worlds to live in: see algos/rules/worlds.py."""
+    generations: int = 400
+    """Steps of the evolution."""
+    seeds: int = 1
+    """Rules to learn, seeded 0, 1, 2, …, one after the other."""
+    validation_lives: int = 192
+    """Lives in which a rule is compared with its start."""
+    learner: evolution.Config = evolution.Config(num_pairs=24, max_steps=1000)
+    """Static settings of the evolution."""
+    agent: residual_lpg.Config = residual_lpg.Config(hidden=(32,))
+    """Static settings of the agents and of an untrained rule; a file has its own."""
+    hypers: evolution.Hypers = evolution.Hypers(
+        agent=lpg.Hypers(), learning_rate=0.02, decay=0.995, std=0.05
+    )
+    """The evolution's hyperparameters."""
+    run: RunFlags = RunOptions(out="results/evolve_rule", chunk=4, eval_every=40)
+
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        return f"{self.rule} evolved in {len(self.worlds)} worlds"
+
+
+def start(settings: Settings) -> tuple[lpg.Config, Any]:
+    """Return the config and the parameters of the rule to start from."""
+    if settings.rule.endswith(".npz"):
+        rule = load_rule(settings.rule)
+        return rule.config, rule.params
+    require_known("rule", settings.rule, KINDS)
+    config = KINDS[settings.rule](**asdict(settings.agent))
+    return config, lpg.init_rule(jax.random.key(0), config)
+
+
+def build(settings: Settings) -> Job:
+    require_count(settings, "generations", "validation_lives")
+    config, rule = start(settings)
+    worlds = make_worlds(config, envs.make, named(settings.worlds))
+    learner = meta_lpg.by_evolution(
+        settings.learner, config, worlds, meta_lpg.start_from(rule, config)
+    )
+    lives = replace(settings.learner, num_pairs=settings.validation_lives)
+    evaluator = against(rule, lives, worlds, lpg.with_rule, settings.hypers)
+    return Job(learner, (), settings.generations, evaluator=evaluator)
+
+
+if __name__ == "__main__":
+    launch(Settings, build, save=lambda one: save_population(one.result, start(one.settings)[0]))

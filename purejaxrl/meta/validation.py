@@ -1,0 +1,75 @@
+"""Validation of a meta-learner: does what it has learned serve agents better than a reference?
+
+A meta-learner's own metrics are of other lives at every step. Here θ and a reference, such as the
+rule that it started from, train agents for the same whole lives, the same at every evaluation.
+`run(..., evaluator=)` then keeps the best θ.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from purejaxrl.algorithm import Algorithm, Metrics
+from purejaxrl.meta import evolution
+from purejaxrl.meta.base import Insert
+from purejaxrl.meta.candidates import CandidateSetup
+from purejaxrl.meta.evolution import live_generation, rank_unsound_last, rank_within_pair
+from purejaxrl.meta.worlds import World, check_worlds, divide, hypers_in
+from purejaxrl.running.evaluate import Evaluator
+
+SEED = 7
+"""Seeds the lives of all validations."""
+
+
+def against(
+    reference: Any,
+    config: evolution.Config,
+    worlds: World | Sequence[World],
+    insert: Insert,
+    hypers: evolution.Hypers,
+) -> Evaluator:
+    """Evaluate θ by the fraction of lives in which its agents end better than the reference's.
+
+    Both agents of a life have the same level, hyperparameters, length of life and random stream, as
+    a pair of candidates has. The score is the mean over worlds of that fraction, ties counting one
+    half: 0.5 for the reference itself.
+
+    Args:
+        reference: shaped like θ.
+        config: `num_pairs` are the lives, in all worlds.
+        worlds: where agents live.
+        insert: puts θ into the agents' hyperparameters.
+        hypers: those of the agents and of the curricula.
+    """
+    worlds = check_worlds(worlds)
+    counts = divide("num_pairs", config.num_pairs, worlds)
+    setups = [
+        CandidateSetup(config, world, insert, count)
+        for world, count in zip(worlds, counts, strict=True)
+    ]
+
+    def play(algorithm: Algorithm, key: jax.Array, theta: Any, _: Any) -> Metrics:
+        both = jax.tree.map(lambda *x: jnp.stack(x), theta, reference)
+        keys = jax.random.split(jax.random.key(SEED), len(setups))
+        found = {
+            f"{setup.world.name}/better": _fraction_better(setup, own_key, both, hypers)
+            for setup, own_key in zip(setups, keys, strict=True)
+        }
+        better = jnp.stack(list(found.values())).mean()
+        return found | {"return": better, "episodes": jnp.int32(config.num_pairs)}
+
+    return Evaluator(play, f"against a reference, {config}, {[world.name for world in worlds]}", ())
+
+
+def _fraction_better(
+    setup: CandidateSetup, key: jax.Array, both: Any, hypers: evolution.Hypers
+) -> jax.Array:
+    """Compare two θ, leaves `[2, ...]`, in the lives of one world."""
+    own, curriculum, count = hypers_in(setup.world, hypers), setup.world.curriculum, setup.num_pairs
+    init_key, life_key = jax.random.split(key)
+    buffer = curriculum.init(init_key, own.curriculum, count)
+    candidates = jax.tree.map(lambda x: jnp.repeat(x[:, None], count, axis=1), both)
+    fitness, _, _ = live_generation(setup, life_key, candidates, buffer, own)
+    return rank_within_pair(rank_unsound_last(fitness, jnp.isfinite(fitness)))[0].mean()
