@@ -5,7 +5,7 @@ python experiments/distil_rule.py --worlds random-mdp,Catch-bsuite --steps 500
 
 The rules are written to OUT/rule-SEED.npz. OUT/fit.csv has the fraction of the teacher's π̂ that a
 rule leaves unexplained, and KL(teacher's ŷ ‖ rule's), in each world. Test a rule with
-`lpg_meta_test.py --rule FILE`; `rule_meta_train.py --start FILE` learns on from it.
+`lpg_meta_test.py --rule FILE`; `evolve_rule.py --rule FILE` learns on from it.
 """
 
 from purejaxrl.running.devices import use_cpu_cores

@@ -21,8 +21,10 @@ from algos import (
     plr,
     ppo,
     ppo_rnn,
+    residual_lpg,
     ta_lpg,
     ta_lpo,
+    ta_residual_lpg,
 )
 from envs import maze_levels
 from envs.maze import Maze
@@ -112,6 +114,8 @@ ALGORITHMS = {
     "ppo_rnn": lambda: on_cart(ppo_rnn),
     "lpg": lambda: with_rule(lpg),
     "ta_lpg": lambda: with_rule(ta_lpg),
+    "residual_lpg": lambda: with_rule(residual_lpg),
+    "ta_residual_lpg": lambda: with_rule(ta_residual_lpg),
     "disco": with_disco_rule,
     "domain randomisation": lambda: on_levels(uniform(WALLS), student.Hypers),
     "plr": lambda: on_levels(plr.curriculum(WALLS, capacity=8), plr.hypers),

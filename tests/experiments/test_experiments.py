@@ -27,6 +27,8 @@ COMMANDS = {
     "--student.hidden 4 --learner.num-agents 6 --steps 3 --seeds 2",
     "evolve_hand_rule": "--worlds random-mdp Catch-bsuite --agent.num-envs 2 --agent.hidden 4 "
     "--learner.num-pairs 3 --learner.max-steps 50 --generations 2",
+    "evolve_rule": "--worlds random-mdp Catch-bsuite --agent.num-envs 2 --agent.hidden 4 --seeds 2 "
+    "--learner.num-pairs 3 --learner.max-steps 50 --validation-lives 3 --generations 2",
     "groove_meta_train": f"{LPG} --learner.num-agents 8 --learner.capacity 16 --meta-steps 3",
     "groove_vs_lpg": "--curricula uniform regret --envs gridworld-small --meta-steps 2 --seeds 1 "
     "--on-levels.num-agents 4 --on-levels.num-tuning 2 --on-levels.num-updates 20 "
@@ -50,6 +52,7 @@ COMMANDS = {
 PROMISED = {  # files besides those of a run; where there is no entry, those are all
     "distil_rule": (*RUN, "rule-0.npz", "rule-1.npz", "fit.csv"),
     "evolve_hand_rule": (*RUN, "settings.csv"),
+    "evolve_rule": (*RUN, "rule-0.npz", "rule-1.npz", "evaluations"),
     "groove_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
     "groove_vs_lpg": COMPARISON,
     "horizon_generalisation": ("scores.csv", "table.csv", "horizons.png"),
