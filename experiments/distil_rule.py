@@ -1,7 +1,7 @@
 """Distil a hand-made rule into LPG's network, in many worlds at once.
 
 python experiments/distil_rule.py                      # A2C, whose value is the prediction
-python experiments/distil_rule.py --worlds random-mdp,Catch-bsuite --steps 500
+python experiments/distil_rule.py --worlds random-mdp Catch-bsuite --steps 500
 
 The rules are written to OUT/rule-SEED.npz. OUT/fit.csv has the fraction of the teacher's π̂ that a
 rule leaves unexplained, and KL(teacher's ŷ ‖ rule's), in each world. Test a rule with

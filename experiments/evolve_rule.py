@@ -13,27 +13,17 @@ from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
-
-import jax
+from dataclasses import dataclass
 
 import envs
-from algos import lpg, meta_lpg, residual_lpg, ta_lpg, ta_residual_lpg
-from algos.rules import load_rule, save_population
+from algos import lpg, meta_lpg, residual_lpg
+from algos.rules import save_population
+from algos.rules.start import Start, starting_rule
 from algos.rules.worlds import TRAINING, make_worlds, named
-from purejaxrl.launch import Experiment, Job, RunFlags, launch
+from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch
 from purejaxrl.meta import evolution
-from purejaxrl.meta.validation import against
 from purejaxrl.running.runner import RunOptions
-from purejaxrl.validation import require_count, require_known
-
-KINDS = {
-    "residual_lpg": residual_lpg.Config,
-    "ta_residual_lpg": ta_residual_lpg.Config,
-    "lpg": lpg.Config,
-    "ta_lpg": ta_lpg.Config,
-}
+from purejaxrl.validation import require_count
 
 
 @dataclass(frozen=True)
@@ -67,27 +57,22 @@ class Settings(Experiment):
         return f"{self.rule} evolved in {len(self.worlds)} worlds"
 
 
-def start(settings: Settings) -> tuple[lpg.Config, Any]:
-    """Return the config and the parameters of the rule to start from."""
-    if settings.rule.endswith(".npz"):
-        rule = load_rule(settings.rule)
-        return rule.config, rule.params
-    require_known("rule", settings.rule, KINDS)
-    config = KINDS[settings.rule](**asdict(settings.agent))
-    return config, lpg.init_rule(jax.random.key(0), config)
+def start(settings: Settings) -> Start:
+    return starting_rule(settings.rule, settings.agent)
 
 
 def build(settings: Settings) -> Job:
     require_count(settings, "generations", "validation_lives")
-    config, rule = start(settings)
-    worlds = make_worlds(config, envs.make, named(settings.worlds))
-    learner = meta_lpg.by_evolution(
-        settings.learner, config, worlds, meta_lpg.start_from(rule, config)
-    )
-    lives = replace(settings.learner, num_pairs=settings.validation_lives)
-    evaluator = against(rule, lives, worlds, lpg.with_rule, settings.hypers)
+    first = start(settings)
+    worlds = make_worlds(first.config, envs.make, named(settings.worlds))
+    learner = meta_lpg.by_evolution(settings.learner, first.config, worlds, first.init_theta())
+    evaluator = first.validation(worlds, settings.validation_lives, settings.hypers.agent)
     return Job(learner, (), settings.generations, evaluator=evaluator)
 
 
+def write(outcome: Outcome) -> None:
+    save_population(outcome.result, start(outcome.settings).config)
+
+
 if __name__ == "__main__":
-    launch(Settings, build, save=lambda one: save_population(one.result, start(one.settings)[0]))
+    launch(Settings, build, save=write)

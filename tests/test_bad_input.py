@@ -33,6 +33,9 @@ NO_FOLDER = r"out: .* is not valid; it must be a folder to write to"
 PLR = "--curriculum plr"
 
 COMMANDS = [
+    ("differentiate_rule", "--rule lpo", r"unknown rule 'lpo'; did you mean: lpg"),
+    ("differentiate_rule", "--worlds nowhere", r"unknown world 'nowhere'"),
+    ("differentiate_rule", "--meta-steps 0", r"Settings.meta_steps: 0 is not valid"),
     ("distil_rule", "--worlds random-mpd", r"unknown world 'random-mpd'; did you mean: random-mdp"),
     ("distil_rule", "--worlds", r"worlds: \[\] is not valid"),
     ("distil_rule", "--steps 0", r"Settings.steps: 0 is not valid"),

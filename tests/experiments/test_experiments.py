@@ -23,6 +23,8 @@ RUN = ("run.json", "metrics", "checkpoints", "curves.png", "curves.csv")
 COMPARISON = ("scores.csv", "table.csv", "scores.png")
 
 COMMANDS = {
+    "differentiate_rule": "--worlds random-mdp Catch-bsuite --agent.num-envs 2 --agent.hidden 4 "
+    "--learner.num-agents 3 --learner.num-updates 1 --validation-lives 3 --meta-steps 2 --seeds 2",
     "distil_rule": "--worlds random-mdp Catch-bsuite --student.num-envs 2 --student.rule-width 4 "
     "--student.hidden 4 --learner.num-agents 6 --steps 3 --seeds 2",
     "evolve_hand_rule": "--worlds random-mdp Catch-bsuite --agent.num-envs 2 --agent.hidden 4 "
@@ -50,6 +52,7 @@ COMMANDS = {
     "--horizons 2 4 --num-levels 4",
 }
 PROMISED = {  # files besides those of a run; where there is no entry, those are all
+    "differentiate_rule": (*RUN, "rule-0.npz", "rule-1.npz", "evaluations"),
     "distil_rule": (*RUN, "rule-0.npz", "rule-1.npz", "fit.csv"),
     "evolve_hand_rule": (*RUN, "settings.csv"),
     "evolve_rule": (*RUN, "rule-0.npz", "rule-1.npz", "evaluations"),

@@ -1,0 +1,66 @@
+"""Where learning a rule starts, and what it is validated against."""
+
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import jax
+
+from algos import lpg, meta_lpg, residual_lpg, ta_lpg, ta_residual_lpg
+from algos.rules.files import load_rule
+from purejaxrl.meta import evolution
+from purejaxrl.meta.base import InitTheta
+from purejaxrl.meta.validation import against
+from purejaxrl.meta.worlds import World
+from purejaxrl.running.evaluate import Evaluator
+from purejaxrl.validation import require_known
+
+UNTRAINED = {
+    "residual_lpg": residual_lpg.Config,
+    "ta_residual_lpg": ta_residual_lpg.Config,
+    "lpg": lpg.Config,
+    "ta_lpg": ta_lpg.Config,
+}
+"""Kinds of rules by name. Residual ones start as hand-made rules, the others at random."""
+
+
+class Start(NamedTuple):
+    """A rule that learning starts from."""
+
+    config: lpg.Config
+    params: Any
+
+    def init_theta(self) -> InitTheta:
+        """Make the `init_theta` of a meta-learner."""
+        return meta_lpg.start_from(self.params, self.config)
+
+    def validation(
+        self, worlds: list[World], num_lives: int, hypers: lpg.Hypers | dict[str, lpg.Hypers]
+    ) -> Evaluator:
+        """Evaluate rules by how often their agents end better than those of this one.
+
+        Args:
+            worlds: where agents live.
+            num_lives: lives in all worlds.
+            hypers: the agents'.
+        """
+        config = evolution.Config(num_pairs=num_lives, max_steps=1000)
+        lives = evolution.Hypers(agent=hypers)
+        return against(self.params, config, worlds, lpg.with_rule, lives)
+
+
+def starting_rule(name: str, settings: lpg.Config) -> Start:
+    """Return an untrained rule of a kind, or the rule of a file.
+
+    Args:
+        name: of `UNTRAINED`, or a file ending in `.npz`.
+        settings: of the agents and of an untrained rule. A rule of a file has its own.
+
+    Raises:
+        ValueError: for an unknown name, or as `load_rule`.
+    """
+    if name.endswith(".npz"):
+        rule = load_rule(name)
+        return Start(rule.config, rule.params)
+    require_known("rule", name, UNTRAINED)
+    config = UNTRAINED[name](**asdict(settings))
+    return Start(config, lpg.init_rule(jax.random.key(0), config))
