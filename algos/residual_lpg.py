@@ -9,8 +9,9 @@ in time outputs them at every step of every environment:
                                         exp(width) times as wide
 
 Its last layer starts at zero, so that the untrained rule is the hand-made one. The settings of the
-hand-made rule are parameters too. This rule does not read the agent's age: `ta_residual_lpg.py`
-does.
+hand-made rule are parameters too. Besides each step's own numbers, the network reads two of the
+whole rollout: the scale of π̂₀, and the mean of -log π(a|s), an estimate of the policy's entropy.
+This rule does not read the agent's age: `ta_residual_lpg.py` does.
 """
 
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ class Rule(lpg.Rule):
             symlog(value),
             before.pi,
             center - symlog(value),
+            jnp.log(1e-3 + jnp.sqrt((before.pi**2).mean())),
+            -jnp.log(x.prob + 1e-3).mean(),
         )
         corrections = nn.Dense(4, kernel_init=nn.initializers.zeros)(states)
         gain, offset, shift, width = jnp.moveaxis(corrections, -1, 0)
@@ -71,7 +74,7 @@ class Config(lpg.Config):
 
     num_envs: int = 16
     num_predictions: int = 16
-    rule_width: int = 8
+    rule_width: int = 4
     """Width of the corrections' recurrent state."""
     rule_embedding: int = 1
     """Not used: the rule reads the value of y."""
