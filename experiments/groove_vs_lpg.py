@@ -2,20 +2,20 @@
 
 Every contender is a curriculum: `uniform` levels, the five handcrafted ones (`tabular`), or GROOVE
 with one of its scores. Each meta-trains a rule for every seed, with 1e9 environment steps by
-default; all rules are then tested on new levels, beside A2C. Killed and started again, it continues.
+default. All rules are tested on new levels, beside A2C. Killed and started again, it continues.
 
 python experiments/groove_vs_lpg.py
 python experiments/groove_vs_lpg.py --curricula uniform regret --meta-steps 1000
 
-OUT holds `scores.csv` (every rule on every level), `table.csv`, `scores.png`, and `relative.csv` and
-`relative.png` (scores in units of A2C's).
+OUT holds `scores.csv` (every rule on every level), `table.csv`, `scores.png`, and `relative.csv`
+and `relative.png` (scores in units of A2C's).
 """
 
 from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +41,8 @@ from purejaxrl.validation import require_count, require_distinct, require_known
 CURRICULA = ("uniform", "tabular", *SCORES)
 LEARNED_ON = "all_shortlife"
 AGENT = lpg.Config(num_envs=16, rule_width=64)
+SHARED = [field.name for field in fields(gradient.Config)]
+"""Settings of GROOVE's meta-learner that one without its buffer also has."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class Settings:
     """Meta-steps in which every rule is learned."""
     seeds: int = 3
     """Rules of every contender."""
+    learner: groove.Config = groove.Config()
+    """Static settings of the meta-learners, and of GROOVE's level buffer."""
+    hypers: groove.Hypers = groove.hypers(**meta_lpg.TUNED)
+    """The meta-learners' hyperparameters."""
     envs: tuple[str, ...] = ("gridworld-all_shortlife", "gridworld-mazes", "Breakout-MinAtar")
     """Environments to test in."""
     on_levels: Scale = Scale(num_agents=128, num_tuning=16, num_updates=250)
@@ -76,19 +82,21 @@ class Settings:
         object.__setattr__(self, "out", writable_folder(self.out))
 
 
-def make_learner(curriculum: str) -> tuple[Algorithm, gradient.Hypers]:
+def make_learner(settings: Settings, curriculum: str) -> tuple[Algorithm, gradient.Hypers]:
     """Make the meta-learner of a curriculum, and its hyperparameters."""
     name = "tabular" if curriculum == "tabular" else LEARNED_ON
     env, _ = envs.make(f"gridworld-{name}")
     sample_lifetime = LEVELS[LEARNED_ON].sample_lifetime
     if curriculum in SCORES:
+        score = SCORES[curriculum]
         learner = groove.make(
-            groove.Config(), AGENT, env, env.sample_level, sample_lifetime, SCORES[curriculum]
+            settings.learner, AGENT, env, env.sample_level, sample_lifetime, score
         )
-        return learner, groove.hypers(**meta_lpg.TUNED)
+        return learner, settings.hypers
+    config = gradient.Config(**{name: getattr(settings.learner, name) for name in SHARED})
     world = meta_lpg.world(AGENT, env, sample_lifetime)
-    learner = meta_lpg.by_gradient(gradient.Config(), AGENT, world)
-    return learner, meta_lpg.gradient_hypers()
+    learner = meta_lpg.by_gradient(config, AGENT, world)
+    return learner, settings.hypers.replace(curriculum=None, antagonist=None)
 
 
 def build(
@@ -106,7 +114,7 @@ def main(settings: Settings) -> None:
     prepare(settings.envs, partial(build, rules={"any": [load_rule("lpg")]}, tune=settings.tune))
     rules = {}
     for name in settings.curricula:
-        learner, hypers = make_learner(name)
+        learner, hypers = make_learner(settings, name)
         files = learn_rules(
             learner, hypers, AGENT,
             num_rules=settings.seeds, num_updates=settings.meta_steps, out=settings.out / name,

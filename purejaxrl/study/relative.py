@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from purejaxrl.running.commandline import say
-from purejaxrl.study.stats import PROBABILITY, UNBOUNDED, Bounds
+from purejaxrl.study.stats import PROBABILITY, UNBOUNDED, Bounds, Estimate
 from purejaxrl.study.tables import LEAST_OPTIMUM, by_agent, estimate, print_table
 
 THRESHOLD = 0.75
@@ -113,7 +113,8 @@ def tabulate(related: pd.DataFrame, reference: str) -> pd.DataFrame:
             x, z = by_agent(part, figure), by_agent(other, figure)
             row |= dict(_columns(figure, x, bounds))
             if name != reference and len(other):
-                row |= dict(_columns(f"{figure} gain", x[:, :, None] - z[:, None, :], UNBOUNDED))
+                gain, widest = x[:, :, None] - z[:, None, :], bounds[1] - bounds[0]
+                row |= dict(_columns(f"{figure} gain", gain, (-widest, widest)))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -140,17 +141,17 @@ def report(scores: pd.DataFrame, baseline: str, reference: str, out: Path) -> pd
     draw(related, table, baseline, out / "relative.png")
     titles = {
         "share below": f"share below {THRESHOLD:.0%} of {baseline}",
-        "relative": f"relative to {baseline}",
-        "share below gain": f"share minus {reference}'s",
-        "relative gain": f"relative minus {reference}'s",
+        "share below gain": f"minus that of {reference}",
+        "relative": f"mean, {baseline} = 1",
+        "relative gain": f"mean minus that of {reference}",
     }
     shown = table[["env", "contender", "rules"]].copy()
     for name, title in titles.items():
         if name in table:
-            numbers = table[[name, f"{name} low", f"{name} high"]].itertuples(index=False)
-            shown[title] = ["" if np.isnan(x) else f"{x:.3g} [{a:.3g}, {b:.3g}]"
-                            for x, a, b in numbers]  # fmt: skip
-    print_table(shown)
+            numbers = zip(table[name], table[f"{name} low"], table[f"{name} high"], strict=True)
+            shown[title] = ["" if np.isnan(x[0]) else str(Estimate(*x)) for x in numbers]
+    for env, part in shown.groupby("env", sort=False):
+        print_table(part.drop(columns="env"), title=env)
     say(f"the scores in units of {baseline}'s are in {out / 'relative.csv'}")
     return table
 
