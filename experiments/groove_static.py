@@ -114,7 +114,10 @@ def measure_regrets(settings: Settings, rule: LearnedRule) -> tuple[Any, pd.Data
     antagonist = Contender("antagonist", antagonist, groove.hypers().antagonist)
     level_key, life_key = jax.random.split(jax.random.key(2))
     levels = jax.vmap(env.sample_level)(jax.random.split(level_key, settings.num_levels))
-    keys = jax.random.split(life_key, (settings.num_replicates, settings.num_levels))
+    # More levels, or more replicates, come after those that were measured before.
+    keys = jax.vmap(partial(jax.random.split, num=settings.num_levels))(
+        jax.random.split(life_key, settings.num_replicates)
+    )
     lives = KeptLives(env, settings.num_episodes, settings.out / "lives")
     found = regret.measure(
         agent, antagonist, levels, keys, lives, horizon=settings.horizon, chunk=CHUNK

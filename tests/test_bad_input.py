@@ -54,7 +54,11 @@ COMMANDS = [
     ("groove_meta_train", "--agent.num-envs 0", r"Config.num_envs: 0 is not valid"),
     ("groove_static", "--levels smal", r"unknown levels 'smal'; did you mean: small"),
     ("groove_static", "--rule none.npz", r"rule: none.npz does not exist"),
-    ("groove_static", "--rule lpo", r"observation_space: Dict\(row, time\) is not valid"),
+    (
+        "groove_static",
+        "--rule lpo --envs gridworld-small",
+        r"observation_space: Dict\(row, time\) is not valid",
+    ),
     ("groove_static", "--num-levels 0", r"Settings.num_levels: 0 is not valid"),
     ("groove_static", "--num-levels 8", r"num_chosen: 16 is not valid; .* <= num_levels = 8"),
     ("groove_static", "--num-replicates 0", r"Settings.num_replicates: 0 is not valid"),
