@@ -1,8 +1,9 @@
 """The algorithmic regret of many levels (GROOVE: Jackson et al. 2023, arXiv 2310.02782, eq. 4).
 
-It is the return of an antagonist's final policy minus that of an agent's, both trained on the level
-for as many interactions. One life is luck to a large part, so levels are ranked by the mean over
-several replicates: lives on the same level with other seeds.
+An antagonist and an agent train on a level for as many interactions. The regret is the return of
+the antagonist's final policy minus that of the agent's. The regret of one life is luck to a large
+part. So levels are ranked by the mean over several replicates: lives on the same level, of other
+seeds.
 """
 
 from itertools import combinations
@@ -36,17 +37,22 @@ class Regrets(NamedTuple):
 
     def correlation(self) -> float:
         """Spearman's correlation of two replicates, averaged over pairs; NaN: there is one."""
-        pairs = [stats.spearmanr(x, y).statistic for x, y in combinations(self.each, 2)]
+        pairs = [
+            stats.spearmanr(x, y, nan_policy="omit").statistic
+            for x, y in combinations(self.each, 2)
+        ]
         return float(np.mean(pairs)) if pairs else float("nan")
 
     def of_chosen(self, count: int) -> float:
-        """Return the mean regret of the highest levels, in lives by which they were not chosen.
+        """Return the mean regret of the highest levels, free of the luck by which they were chosen.
 
-        Each replicate scores the levels that the others rank highest. The levels that are chosen by
-        all replicates have a higher regret than this, and a lower one than by those replicates.
+        Each replicate measures the levels that the others rank highest.
 
         Args:
-            count: how many levels are chosen; NaN: there is one replicate.
+            count: how many levels are chosen.
+
+        Returns:
+            The mean over replicates; NaN: there is one.
         """
         if len(self.each) == 1:
             return float("nan")
@@ -79,8 +85,8 @@ def measure(
     found = np.empty((2, num_replicates, num_levels))
     parts = [
         (who, replicate, slice(start, min(start + chunk, num_levels)))
-        for replicate in range(num_replicates)
         for start in range(0, num_levels, chunk)
+        for replicate in range(num_replicates)
         for who in (0, 1)
     ]
     for who, replicate, part in track(parts, "regret of levels", console=console):

@@ -43,7 +43,7 @@ def test_regret_is_the_antagonists_return_minus_the_agents(tmp_path, monkeypatch
 
 def test_chunks_that_were_measured_are_not_measured_again(tmp_path, monkeypatch):
     first, _, sizes = measure(tmp_path, monkeypatch)
-    assert sizes == 2 * [4, 4, 4, 4, 2, 2]
+    assert sizes == 4 * [4] + 4 * [4] + 4 * [2]
     next(tmp_path.glob("*.csv")).unlink()
     second, _, sizes = measure(tmp_path, monkeypatch)
     assert len(sizes) == 1
