@@ -34,6 +34,7 @@ COMMANDS = {
     "--on-levels.num-tuning 2 --on-levels.num-updates 20 --on-levels.tuning-rounds 0 "
     "--on-levels.greedy-episodes 0",
     "groove_vs_lpg": "--curricula uniform regret --envs gridworld-small --meta-steps 2 --seeds 1 "
+    "--learner.num-agents 4 --learner.capacity 8 --learner.num-episodes 2 "
     "--on-levels.num-agents 4 --on-levels.num-tuning 2 --on-levels.num-updates 20 "
     "--on-levels.tuning-rounds 0 --on-levels.greedy-episodes 0",
     "horizon_generalisation": "--rules lpg --horizons 2 4 --num-levels 4 --num-episodes 2",
