@@ -10,7 +10,13 @@ import numpy as np
 from matplotlib.patches import Patch
 
 
-def levels(env: Any, params: Sequence[Any], path: str | Path, titles: Sequence[str] = ()) -> None:
+def levels(
+    env: Any,
+    params: Sequence[Any],
+    path: str | Path,
+    titles: Sequence[str] = (),
+    columns: int = 4,
+) -> None:
     """Draw levels side by side, each at the start of an episode, with the environment's legend.
 
     Args:
@@ -18,8 +24,9 @@ def levels(env: Any, params: Sequence[Any], path: str | Path, titles: Sequence[s
         params: the levels.
         path: file of the picture.
         titles: a title for each level; none by default.
+        columns: levels in a row.
     """
-    columns = min(len(params), 4)
+    columns = min(len(params), columns)
     rows = -(-len(params) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(2.2 * columns, 2.2 * rows), squeeze=False, layout="constrained"

@@ -2,7 +2,7 @@ r"""GROOVE: meta-train a rule of LPG on the levels of highest regret (Jackson et
 
 python experiments/groove_meta_train.py                  # a scale that two cores carry
 python experiments/groove_meta_train.py --score random   # or pvl, l1, maxmc, learnability
-python experiments/groove_meta_train.py --learner.num-agents 512 \
+python experiments/groove_meta_train.py --learner.num-agents 512 --learner.capacity 4000 \
     --agent.num-envs 64 --agent.rule-width 256 --meta-steps 5000    # the paper's
 
 The rules are written to OUT/rule-SEED.npz (`lpg_meta_test.py --rule FILE` tests one), and pictures

@@ -1,20 +1,21 @@
 """GROOVE against LPG at equal budget: do rules learned on chosen levels generalise better?
 
 Every contender is a curriculum: `uniform` levels, the five handcrafted ones (`tabular`), or GROOVE
-with one of its scores. Each meta-trains a rule for every seed; all rules are then tested on new
-levels, beside A2C. Killed and started again, it continues.
+with one of its scores. Each meta-trains a rule for every seed, with 1e9 environment steps by
+default. All rules are tested on new levels, beside A2C. Killed and started again, it continues.
 
 python experiments/groove_vs_lpg.py
-python experiments/groove_vs_lpg.py --curricula uniform regret --envs gridworld-all_shortlife
+python experiments/groove_vs_lpg.py --curricula uniform regret --meta-steps 1000
 
-OUT holds `scores.csv` (every rule on every level), `table.csv` and `scores.png`.
+OUT holds `scores.csv` (every rule on every level), `table.csv`, `scores.png`, and `relative.csv`
+and `relative.png` (scores in units of A2C's).
 """
 
 from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from purejaxrl.launch import command
 from purejaxrl.meta import gradient
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.commandline import writable_folder
-from purejaxrl.study import tables
+from purejaxrl.study import relative, tables
 from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare
 from purejaxrl.ued.scores import SCORES
 from purejaxrl.validation import require_count, require_distinct, require_known
@@ -40,24 +41,30 @@ from purejaxrl.validation import require_count, require_distinct, require_known
 CURRICULA = ("uniform", "tabular", *SCORES)
 LEARNED_ON = "all_shortlife"
 AGENT = lpg.Config(num_envs=16, rule_width=64)
+SHARED = [field.name for field in fields(gradient.Config)]
+"""Settings of GROOVE's meta-learner that one without its buffer also has."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """Settings of the comparison."""
 
-    curricula: tuple[str, ...] = CURRICULA
+    curricula: tuple[str, ...] = ("uniform", "regret", "random")
     """Contenders: uniform, tabular, regret, pvl, l1, maxmc, learnability, random. The others are
-    compared with `uniform`."""
-    meta_steps: int = 1000
+    compared with `uniform`, or with the first where it is not among them."""
+    meta_steps: int = 8200
     """Meta-steps in which every rule is learned."""
     seeds: int = 3
     """Rules of every contender."""
+    learner: groove.Config = groove.Config()
+    """Static settings of the meta-learners, and of GROOVE's level buffer."""
+    hypers: groove.Hypers = groove.hypers(**meta_lpg.TUNED)
+    """The meta-learners' hyperparameters."""
     envs: tuple[str, ...] = ("gridworld-all_shortlife", "gridworld-mazes", "Breakout-MinAtar")
     """Environments to test in."""
     on_levels: Scale = Scale(num_agents=128, num_tuning=16, num_updates=250)
     """Scale of the test where every agent has its own level."""
-    elsewhere: Scale = Scale(num_agents=16, num_tuning=8, num_updates=500)
+    elsewhere: Scale = Scale(num_agents=16, num_tuning=8, num_updates=3000)
     """Scale of the test where only seeds differ."""
     tune: Tune = "all"
     """What is tuned: the step size alone, or also a coefficient of the loss."""
@@ -75,19 +82,21 @@ class Settings:
         object.__setattr__(self, "out", writable_folder(self.out))
 
 
-def make_learner(curriculum: str) -> tuple[Algorithm, gradient.Hypers]:
+def make_learner(settings: Settings, curriculum: str) -> tuple[Algorithm, gradient.Hypers]:
     """Make the meta-learner of a curriculum, and its hyperparameters."""
     name = "tabular" if curriculum == "tabular" else LEARNED_ON
     env, _ = envs.make(f"gridworld-{name}")
     sample_lifetime = LEVELS[LEARNED_ON].sample_lifetime
     if curriculum in SCORES:
+        score = SCORES[curriculum]
         learner = groove.make(
-            groove.Config(), AGENT, env, env.sample_level, sample_lifetime, SCORES[curriculum]
+            settings.learner, AGENT, env, env.sample_level, sample_lifetime, score
         )
-        return learner, groove.hypers(**meta_lpg.TUNED)
+        return learner, settings.hypers
+    config = gradient.Config(**{name: getattr(settings.learner, name) for name in SHARED})
     world = meta_lpg.world(AGENT, env, sample_lifetime)
-    learner = meta_lpg.by_gradient(gradient.Config(), AGENT, world)
-    return learner, meta_lpg.gradient_hypers()
+    learner = meta_lpg.by_gradient(config, AGENT, world)
+    return learner, settings.hypers.replace(curriculum=None, antagonist=None)
 
 
 def build(
@@ -105,7 +114,7 @@ def main(settings: Settings) -> None:
     prepare(settings.envs, partial(build, rules={"any": [load_rule("lpg")]}, tune=settings.tune))
     rules = {}
     for name in settings.curricula:
-        learner, hypers = make_learner(name)
+        learner, hypers = make_learner(settings, name)
         files = learn_rules(
             learner, hypers, AGENT,
             num_rules=settings.seeds, num_updates=settings.meta_steps, out=settings.out / name,
@@ -117,7 +126,10 @@ def main(settings: Settings) -> None:
     ):
         scale = settings.on_levels if hasattr(problem.env, "sample_level") else settings.elsewhere
         found.append(compare(contenders, problem, scale, settings.out)[0])
-    tables.report(pd.concat(found), "uniform", settings.out)
+    scores = pd.concat(found)
+    reference = "uniform" if "uniform" in settings.curricula else settings.curricula[0]
+    tables.report(scores, reference, settings.out)
+    relative.report(scores, "A2C", reference, settings.out)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ def learn_rules(
     num_rules: int,
     num_updates: int,
     out: Path,
+    first_seed: int = 0,
 ) -> list[Path]:
-    """Learn rules, seeded 0, 1, 2, …; killed and called again, it continues.
+    """Learn rules, seeded one after the other; killed and called again, it continues.
 
     Args:
         learner: a meta-learner.
@@ -28,6 +29,7 @@ def learn_rules(
         num_rules: how many rules to learn.
         num_updates: steps of the meta-learner.
         out: the rules are in `OUT/rules-DIGEST`, see `compare.train`.
+        first_seed: seed of the first rule.
 
     Returns:
         The files of the rules that did not diverge, at least one.
@@ -36,7 +38,7 @@ def learn_rules(
         ValueError: if all diverged.
     """
     say(f"{out.name}: learning {num_rules} rules")
-    population = populate(seeds(num_rules), hypers, ())
+    population = populate(seeds(num_rules, start=first_seed), hypers, ())
     result = compare.train(learner, population, num_updates, out / "rules")
     rules = save_population(result, config)
     if not rules:

@@ -57,6 +57,43 @@ def make_lives(algorithm: Algorithm, env: Any, num_levels: int, num_episodes: in
     )
 
 
+class KeptLives:
+    """Trains an agent on every level, and keeps the returns in files named by their content."""
+
+    def __init__(self, env: Any, num_episodes: int, folder: Path):
+        """Keep the returns of `num_episodes` evaluation episodes in `env` in a folder."""
+        self.env, self.num_episodes, self.folder = env, num_episodes, folder
+        self.compiled: dict[Any, Lives] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def returns(
+        self, contender: Contender, keys: jax.Array, levels: Any, horizon: int
+    ) -> np.ndarray:
+        """Train a contender's agents, or read the returns of the same lives.
+
+        Args:
+            contender: its hyperparameters are those of all agents.
+            keys: typed keys `[num_levels]`.
+            levels: leaves `[num_levels, ...]`.
+            horizon: length of life, in updates.
+
+        Returns:
+            The mean return of every final policy, float64 `[num_levels]`.
+        """
+        algorithm, hypers = contender.algorithm, contender.hypers
+        program = part_name(algorithm.config), algorithm.made_of
+        lived = fingerprint((program, hypers, levels, keys, self.num_episodes, horizon))
+        path = self.folder / f"{lived}.csv"
+        if not path.exists():
+            size = len(keys)
+            if (program, size) not in self.compiled:
+                made = make_lives(algorithm, self.env, size, self.num_episodes)
+                self.compiled[program, size] = made
+            score = np.asarray(self.compiled[program, size](hypers, keys, levels, horizon))
+            write_atomically(path, pd.DataFrame({"score": score}).to_csv(index=False))
+        return pd.read_csv(path, float_precision="round_trip")["score"].to_numpy()
+
+
 def score_lives(
     contenders: Sequence[Contender],
     problem: Problem,
@@ -83,25 +120,16 @@ def score_lives(
     level_keys, keys = jax.random.split(jax.random.key(1), (2, num_levels))
     levels = jax.vmap(problem.env.sample_level)(level_keys)
     best = problem.optimum(levels)
-    (out / "lives").mkdir(parents=True, exist_ok=True)
-    names, compiled, rows = [one.name for one in contenders], {}, []
+    lives = KeptLives(problem.env, num_episodes, out / "lives")
+    names, rows = [one.name for one in contenders], []
     todo = list(itertools.product(enumerate(contenders), horizons))
     for (i, contender), horizon in track(todo, "lives", console=console):
-        algorithm, hypers = contender.algorithm, contender.hypers
-        program = part_name(algorithm.config), algorithm.made_of
-        lived = fingerprint((program, hypers, levels, keys, num_episodes, horizon))
-        path = out / "lives" / f"{lived}.csv"
-        if not path.exists():
-            if program not in compiled:
-                compiled[program] = make_lives(algorithm, problem.env, num_levels, num_episodes)
-            score = np.asarray(compiled[program](hypers, keys, levels, horizon))
-            write_atomically(path, pd.DataFrame({"score": score}).to_csv(index=False))
         rows.append(pd.DataFrame({
             "contender": contender.name,
             "rule": names[:i].count(contender.name),
             "horizon": horizon,
             "agent": np.arange(num_levels),
-            "score": pd.read_csv(path, float_precision="round_trip")["score"],
+            "score": lives.returns(contender, keys, levels, horizon),
             "optimum": np.nan if best is None else best,
         }))  # fmt: skip
     return pd.concat(rows, ignore_index=True)

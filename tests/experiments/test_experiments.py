@@ -32,7 +32,13 @@ COMMANDS = {
     "evolve_rule": "--worlds random-mdp Catch-bsuite --agent.num-envs 2 --agent.hidden 4 --seeds 2 "
     "--learner.num-pairs 3 --learner.max-steps 50 --validation-lives 3 --generations 2",
     "groove_meta_train": f"{LPG} --learner.num-agents 8 --learner.capacity 16 --meta-steps 3",
+    "groove_static": "--num-levels 8 --num-chosen 4 --horizon 3 --num-episodes 2 --rules 2 "
+    "--meta-steps 2 --learner.num-agents 2 --learner.num-updates 1 --agent.num-envs 2 "
+    "--agent.rule-width 4 --envs gridworld-small --tune step-size --on-levels.num-agents 4 "
+    "--on-levels.num-tuning 2 --on-levels.num-updates 20 --on-levels.tuning-rounds 0 "
+    "--on-levels.greedy-episodes 0",
     "groove_vs_lpg": "--curricula uniform regret --envs gridworld-small --meta-steps 2 --seeds 1 "
+    "--learner.num-agents 4 --learner.capacity 8 --learner.num-episodes 2 "
     "--on-levels.num-agents 4 --on-levels.num-tuning 2 --on-levels.num-updates 20 "
     "--on-levels.tuning-rounds 0 --on-levels.greedy-episodes 0",
     "horizon_generalisation": "--rules lpg --horizons 2 4 --num-levels 4 --num-episodes 2",
@@ -57,7 +63,11 @@ PROMISED = {  # files besides those of a run; where there is no entry, those are
     "evolve_hand_rule": (*RUN, "settings.csv"),
     "evolve_rule": (*RUN, "rule-0.npz", "rule-1.npz", "evaluations"),
     "groove_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
-    "groove_vs_lpg": COMPARISON,
+    "groove_static": (
+        *(*COMPARISON, "relative.csv", "relative.png"),
+        *("levels.npz", "levels.csv", "levels.png", "regrets.csv"),
+    ),
+    "groove_vs_lpg": (*COMPARISON, "relative.csv", "relative.png"),
     "horizon_generalisation": ("scores.csv", "table.csv", "horizons.png"),
     "lpg_meta_test": tuple(f"gridworld-small/{x}" for x in (*COMPARISON, "curves.png")),
     "lpg_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),

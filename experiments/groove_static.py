@@ -1,0 +1,211 @@
+r"""Do rules learned on a few levels of high regret generalise better than on a few random ones?
+
+This is GROOVE's static experiment (Jackson et al. 2023, arXiv 2310.02782). First the regret of
+many levels is measured: what A2C earns at the end of a life, minus what agents with a rule earn.
+Then rules are learned on the fixed levels of the highest regret, others on as many random levels.
+All are tested beside A2C on new levels. Killed and started again, it continues.
+
+python experiments/groove_static.py
+python experiments/groove_static.py --num-levels 1000 --rules 3 --meta-steps 500    # a small one
+
+OUT holds `levels.npz` (all levels, and the final returns on them), `regrets.csv` (how well
+replicates agree), `levels.png` and `levels.csv` (the levels that rules learn on), `scores.csv`
+(every rule on every test level), `table.csv`, `scores.png`, and `relative.csv` and `relative.png`
+(scores in units of A2C's).
+"""
+
+from purejaxrl.running.devices import use_cpu_cores
+
+use_cpu_cores()
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+import envs
+from algos import groove, lpg, meta_lpg
+from algos.rules import LearnedRule, load_rule
+from algos.rules.contenders import Tune, baselines, of_rule
+from algos.rules.learn import learn_rules
+from envs import gallery
+from envs.gridworld_levels import LEVELS
+from envs.optimum import optimal_returns
+from purejaxrl.launch import command
+from purejaxrl.meta import gradient
+from purejaxrl.parts.wrappers import for_network
+from purejaxrl.running.commandline import writable_folder
+from purejaxrl.study import regret, relative, tables
+from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare
+from purejaxrl.study.horizons import KeptLives
+from purejaxrl.ued.curriculum import fixed
+from purejaxrl.validation import require, require_count, require_distinct, require_known
+
+ARMS = ("regret", "random")
+CHUNK = 250
+"""Levels whose returns are kept in one file."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the static experiment."""
+
+    levels: str = "all_shortlife"
+    """Distribution of levels and of lifetimes: see envs/gridworld_levels.py."""
+    rule: str = "lpg"
+    """The rule by which agents learn whose regret is measured: a shipped one, or a file."""
+    num_levels: int = 10_000
+    """Levels whose regret is measured."""
+    num_replicates: int = 2
+    """Lives on each of these levels, by which it is ranked."""
+    horizon: int = 100
+    """Length of these lives, in updates."""
+    num_episodes: int = 32
+    """Evaluation episodes at the end of these lives."""
+    num_chosen: int = 16
+    """Levels that a rule is learned on."""
+    rules: int = 5
+    """Rules of each arm."""
+    meta_steps: int = 2000
+    """Meta-steps in which every rule is learned."""
+    learner: gradient.Config = gradient.Config()
+    """Static settings of the meta-learner."""
+    agent: lpg.Config = lpg.Config(num_envs=16, rule_width=64)
+    """Static settings of agents and learned rules; A2C has the same sizes."""
+    envs: tuple[str, ...] = ("gridworld-all_shortlife", "gridworld-mazes", "Breakout-MinAtar")
+    """Environments to test in."""
+    on_levels: Scale = Scale(num_agents=128, num_tuning=16, num_updates=250)
+    """Scale of the test where every agent has its own level."""
+    elsewhere: Scale = Scale(num_agents=16, num_tuning=8, num_updates=3000)
+    """Scale of the test where only seeds differ."""
+    tune: Tune = "all"
+    """What is tuned: the step size alone, or also a coefficient of the loss."""
+    out: Path = Path("results/groove_static")
+    """Folder."""
+
+    def __post_init__(self):
+        require_known("levels", self.levels, LEVELS)
+        require_count(
+            self, "num_levels", "num_replicates", "horizon", "num_episodes", "num_chosen", "rules",
+            "meta_steps",
+        )  # fmt: skip
+        fits = self.num_chosen <= self.num_levels
+        require(fits, self, "num_chosen", f"an integer <= num_levels = {self.num_levels}")
+        require_distinct(self, "envs", "names of environments")
+        for name in self.envs:
+            require_known("environment", name, envs.names())
+        object.__setattr__(self, "out", writable_folder(self.out))
+
+
+def measure_regrets(settings: Settings, rule: LearnedRule) -> tuple[Any, pd.DataFrame]:
+    """Measure the regret of many levels, and choose those that rules are learned on.
+
+    Returns:
+        The levels, leaves `[num_levels, ...]`; and a row for each level of each rule: its arm, the
+        rule's number, the level's index and its mean regret.
+    """
+    env, _ = envs.make(f"gridworld-{settings.levels}")
+    agent = Contender("agent", *rule.agent(env, num_envs=settings.agent.num_envs))
+    antagonist = groove.make_antagonist(settings.agent, env)
+    antagonist = Contender("antagonist", antagonist, groove.hypers().antagonist)
+    level_key, life_key = jax.random.split(jax.random.key(2))
+    levels = jax.vmap(env.sample_level)(jax.random.split(level_key, settings.num_levels))
+    # More levels, or more replicates, come after those that were measured before.
+    keys = jax.vmap(partial(jax.random.split, num=settings.num_levels))(
+        jax.random.split(life_key, settings.num_replicates)
+    )
+    lives = KeptLives(env, settings.num_episodes, settings.out / "lives")
+    found = regret.measure(
+        agent, antagonist, levels, keys, lives, horizon=settings.horizon, chunk=CHUNK
+    )
+    settings.out.mkdir(parents=True, exist_ok=True)
+    np.savez(settings.out / "levels.npz", **vars(levels), **found._asdict())
+    rng, highest = np.random.default_rng(0), regret.highest(found.mean, settings.num_chosen)
+    rows = []
+    for number in range(settings.rules):
+        drawn = rng.choice(settings.num_levels, settings.num_chosen, replace=False)
+        for arm, index in zip(ARMS, (highest, drawn), strict=True):
+            rows.append(pd.DataFrame({"arm": arm, "rule": number, "level": index}))
+    chosen = pd.concat(rows, ignore_index=True)
+    chosen["regret"] = found.mean[chosen["level"]]
+    chosen.to_csv(settings.out / "levels.csv", index=False)
+    describe(found, chosen, settings)
+    draw_levels(env, levels, chosen[chosen["rule"] == 0], settings.out / "levels.png")
+    return levels, chosen
+
+
+def describe(found: regret.Regrets, chosen: pd.DataFrame, settings: Settings) -> None:
+    """Write `regrets.csv`, and print it: how well replicates agree, and mean regrets."""
+    table = pd.DataFrame([{
+        "levels": settings.num_levels,
+        "Spearman of two replicates": found.correlation(),
+        "mean regret": np.nanmean(found.mean),
+        "of the chosen": chosen.loc[chosen["arm"] == "regret", "regret"].mean(),
+        "by other replicates": found.of_chosen(settings.num_chosen),
+    }]).round(4)  # fmt: skip
+    table.to_csv(settings.out / "regrets.csv", index=False)
+    tables.print_table(table, title="algorithmic regret")
+
+
+def draw_levels(env: Any, levels: Any, chosen: pd.DataFrame, path: Path, columns: int = 4) -> None:
+    """Draw the levels of highest regret on the left, and random ones on the right."""
+    arms = [chosen[chosen["arm"] == arm] for arm in ARMS]
+    rows = [
+        part.iloc[start : start + columns]
+        for start in range(0, len(arms[0]), columns)
+        for part in arms
+    ]
+    shown = pd.concat(rows)
+    titles = [f"{row.arm}: {row.regret:.2f}" for row in shown.itertuples()]
+    params = [regret.at(levels, index) for index in shown["level"]]
+    gallery.levels(env, params, path, titles, 2 * columns)
+
+
+def learn_arm(settings: Settings, arm: str, levels: Any, chosen: pd.DataFrame) -> list[LearnedRule]:
+    """Learn the rules of an arm: all on the same levels of high regret, or each on random ones."""
+    env, _ = envs.make(f"gridworld-{settings.levels}")
+    sample_lifetime = LEVELS[settings.levels].sample_lifetime
+    files = []
+    for number, part in chosen[chosen["arm"] == arm].groupby("rule"):
+        curriculum = fixed(regret.at(levels, part["level"].to_numpy()))
+        world = meta_lpg.world(settings.agent, env, sample_lifetime, curriculum=curriculum)
+        learner = meta_lpg.by_gradient(settings.learner, settings.agent, world)
+        files += learn_rules(
+            learner, meta_lpg.gradient_hypers(), settings.agent,
+            num_rules=1, num_updates=settings.meta_steps, out=settings.out / arm, first_seed=number,
+        )  # fmt: skip
+    return [load_rule(file) for file in files]
+
+
+def build(
+    name: str, rules: dict[str, list[LearnedRule]], agent: lpg.Config, tune: Tune
+) -> tuple[Problem, list[Contender]]:
+    """Make an environment, every rule of every arm, and A2C."""
+    env, env_params = envs.make(name)
+    env = for_network(env, tables=True)
+    found = [of_rule(one, env, arm, tune=tune) for arm in rules for one in rules[arm]]
+    found += baselines(env, agent, tune)[:1]
+    return Problem(name, env, env_params, partial(optimal_returns, env)), found
+
+
+def main(settings: Settings) -> None:
+    rule = load_rule(settings.rule)
+    make = partial(build, agent=settings.agent, tune=settings.tune)
+    prepare(settings.envs, partial(make, rules={"any": [load_rule("lpg")]}))
+    levels, chosen = measure_regrets(settings, rule)
+    rules = {arm: learn_arm(settings, arm, levels, chosen) for arm in ARMS}
+    found = []
+    for problem, contenders in prepare(settings.envs, partial(make, rules=rules)):
+        scale = settings.on_levels if hasattr(problem.env, "sample_level") else settings.elsewhere
+        found.append(compare(contenders, problem, scale, settings.out)[0])
+    scores = pd.concat(found)
+    tables.report(scores, "random", settings.out)
+    relative.report(scores, "A2C", "random", settings.out)
+
+
+if __name__ == "__main__":
+    command(main, Settings)
