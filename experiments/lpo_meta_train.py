@@ -2,7 +2,7 @@ r"""LPO: evolve the drift function, which takes the place of PPO's clip (Lu et a
 
 `--drift ta_lpo` evolves one that changes over the life of an agent (Jackson et al. 2024).
 
-python experiments/lpo_meta_train.py                           # eight worlds; two cores
+python experiments/lpo_meta_train.py                           # seven worlds; two cores
 python experiments/lpo_meta_train.py --drift ta_lpo --out results/ta_lpo_meta_train
 python experiments/lpo_meta_train.py --worlds CartPole-v1 --agent.drift-clip inf \
     --lives.total-steps 5e4 5e4 --lives.rates 1e-2 1e-2        # one world, from no clip at all
@@ -49,7 +49,7 @@ class Settings(Experiment):
     """Steps of the evolution."""
     seeds: int = 6
     """Drifts to learn, seeded 0, 1, 2, …, one after the other."""
-    learner: evolution.Config = evolution.Config(num_pairs=32, max_steps=1000)
+    learner: evolution.Config = evolution.Config(num_pairs=24, max_steps=1000)
     """Static settings of the evolution."""
     agent: lpo.Config = lpo.Config(num_envs=16, num_steps=64)
     """Static settings of the agents and of the drift; the worlds have their own `num_epochs`."""
@@ -57,7 +57,7 @@ class Settings(Experiment):
         agent=lpo.Hypers(), learning_rate=0.03, decay=0.99, std=0.03
     )
     """The evolution's hyperparameters."""
-    run: RunFlags = RunOptions(out="results/lpo_meta_train", chunk=4)
+    run: RunFlags = RunOptions(out="results/lpo_meta_train", chunk=1)
 
     @property
     def title(self) -> str:

@@ -112,7 +112,7 @@ COMMANDS = [
     ("lpo_meta_train", "--worlds Cartpole", r"unknown environment 'Cartpole'"),
     ("lpo_meta_train", "--worlds", r"worlds: \[\] is not valid"),
     ("lpo_meta_train", "--epochs 4 0", r"epochs: \(4, 0\) is not valid"),
-    ("lpo_meta_train", "--learner.num-pairs 12", r"num_pairs: 12 is not valid; .* multiple of 8"),
+    ("lpo_meta_train", "--learner.num-pairs 13", r"num_pairs: 13 is not valid; .* multiple of 12"),
     ("lpo_meta_train", "--lives.total-steps 10 5e4", r"total_steps: 10 is not valid"),
     ("lpo_meta_train", "--lives.total-steps 5e4 inf", r"total_steps: inf is not valid"),
     ("lpo_meta_train", "--lives.total-steps nan nan", r"total_steps: nan is not valid"),

@@ -7,6 +7,7 @@ from world to world instead.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,17 +21,22 @@ from purejaxrl.validation import is_count, require
 
 TRAINING = (
     "CartPole-v1", "Acrobot-v1", "Catch-bsuite", "random-mdp-features", "random-hold",
-    "gridworld-small", "SpaceInvaders-MinAtar", "Asterix-MinAtar",
+    "gridworld-small", "SpaceInvaders-MinAtar",
 )  # fmt: skip
-"""The environments of the shipped drifts."""
+"""The environments that drifts are learned in."""
+
+COSTLY = ("gridworld-small", "SpaceInvaders-MinAtar")
+"""Environments with hundreds of inputs, where a step of training costs four to eight times as much
+as elsewhere; they get half as many pairs of candidates as the others."""
 
 HELD_OUT = (
-    "Breakout-MinAtar", "Freeway-MinAtar", "FourRooms-misc", "MountainCar-v0", "DeepSea-bsuite",
+    "Breakout-MinAtar", "Freeway-MinAtar", "Asterix-MinAtar", "Seaquest-MinAtar", "FourRooms-misc",
+    "MountainCar-v0", "DeepSea-bsuite",
     "gridworld-mazes", "maze-25", "maze-60", "maze-perfect", "MetaMaze-misc",
     "Pendulum-v1", "MountainCarContinuous-v0", "PointRobot-misc", "Reacher-misc", "Swimmer-misc",
 )  # fmt: skip
-"""Environments that no drift is trained on: among them are all with continuous actions, as are
-those of Brax, and all mazes."""
+"""Environments that no drift is trained on. All mazes are among them, and all environments with
+continuous actions; so Brax's are held out too."""
 
 EPOCHS = (4, 8, 2)
 """Passes over the experience of an update, of the worlds in turn."""
@@ -81,6 +87,7 @@ def make_worlds(
         raise ValueError(
             f"total_steps: {lives.total_steps} is not valid; the smaller one must come first"
         )
+    shares = [1 if name in COSTLY else 2 for name in names]
     worlds = []
     for i, name in enumerate(names):
         env, env_params = make_env(name)
@@ -94,6 +101,7 @@ def make_worlds(
                 levels_of(env, env_params),
                 partial(sample_life, (least, most)),
                 vary=partial(vary, lives.rates, horizons=lives.horizons),
+                share=shares[i] // math.gcd(*shares),
             )
         )
     return worlds

@@ -21,7 +21,8 @@ def test_all_worlds_hold_the_same_kind_of_agents_but_differ_in_epochs():
     config = ta_lpo.Config(**SIZES)
     worlds = make_worlds(config, envs.make, lives=Lives(total_steps=(160, 320)))
     assert [world.name for world in worlds] == [*TRAINING]
-    assert [world.inner.config.num_epochs for world in worlds] == [4, 8, 2, 4, 8, 2, 4, 8]
+    assert [world.inner.config.num_epochs for world in worlds] == [4, 8, 2, 4, 8, 2, 4]
+    assert [world.share for world in worlds] == [2, 2, 2, 2, 2, 1, 1]
     assert {world.inner.config.make_drift() for world in worlds} == {config.make_drift()}
 
 
@@ -46,6 +47,7 @@ def test_a_life_is_drawn_in_range():
 def test_a_life_can_be_the_same_for_all():
     lives = Lives((160, 160), (1e-2, 1e-2), (100.0, 100.0))
     (world,) = make_worlds(lpo.Config(**SIZES), envs.make, ["Catch-bsuite"], [3], lives)
+    assert world.share == 1
     assert world.sample_lifetime(jax.random.key(3)) == 10
     drawn = world.vary(jax.random.key(3), lpo.Hypers())
     np.testing.assert_allclose(drawn.learning_rate, 1e-2, rtol=1e-5)
