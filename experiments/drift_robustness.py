@@ -9,8 +9,9 @@ contender. Killed and started again, it continues.
 python experiments/drift_robustness.py --drifts lpo ta_lpo
 python experiments/drift_robustness.py --drifts results/lpo_meta_train results/ta_lpo_meta_train
 
-OUT holds `scores.csv`; `suite.csv`, `environments.csv` and `suite.png`, the interquartile means and
-the means by environment; and `step_sizes.csv` and `step_sizes.png`, the means at each step size.
+OUT holds `scores.csv`; `suite.csv` and `environments.csv`, with a picture, where the scores of an
+agent at all step sizes are averaged; `step_sizes.csv`, the means at each step size; and
+`step_sizes.png`, both.
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -50,7 +51,7 @@ class Settings:
     drifts: tuple[str, ...] = ("lpo", "ta_lpo")
     """Names of shipped drifts, files, or folders of files."""
     envs: tuple[str, ...] = (
-        "Breakout-MinAtar", "FourRooms-misc", "gridworld-mazes", "maze-25",
+        "Breakout-MinAtar", "Freeway-MinAtar", "FourRooms-misc", "maze-25",
         "Pendulum-v1", "Reacher-misc", "PointRobot-misc",
     )  # fmt: skip
     """Environments to compare in; no drift is trained on the default ones."""
@@ -143,17 +144,30 @@ def by_step_size(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def draw(table: pd.DataFrame, path: Path) -> None:
-    """Draw the mean score of every contender against the step size."""
-    figure = matplotlib.figure.Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.subplots()
-    for name, part in table.groupby("contender", sort=False):
+def draw(curves: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
+    """Draw mean scores against the step size, beside the interquartile means over the whole grid.
+
+    Args:
+        curves: of `by_step_size`.
+        table: of `suite.tabulate`.
+        path: the file.
+    """
+    figure = matplotlib.figure.Figure(figsize=(8, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1.3))
+    names, table = list(dict.fromkeys(curves["contender"])), table.set_index("contender")
+    for i, name in enumerate(names):
+        part = curves[curves["contender"] == name]
+        rate = part["learning_rate"] * 1.03 ** (i - len(names) / 2)  # no bar hides another
         spread = [part["value"] - part["low"], part["high"] - part["value"]]
-        axes.errorbar(part["learning_rate"], part["value"], spread, marker="o", ms=3, label=name)
-    axes.axhline(1, color="grey", lw=0.8, ls=":")
-    axes.set(xscale="log", xlabel="step size", ylabel="mean score\n(0: random, 1: PPO at its best)")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+        left.errorbar(rate, part["value"], spread, marker="o", ms=3, lw=1, label=name)
+        value, low, high = table.loc[name, ["iqm", "iqm_low", "iqm_high"]]
+        right.errorbar([i], [value], [[value - low], [high - value]], fmt="o", capsize=4)
+    left.set(xscale="log", xlabel="step size", ylabel="mean score\n(0: random, 1: PPO at its best)")
+    right.set(xlabel="interquartile mean of\nmeans over step sizes", xticks=[])
+    for axes in (left, right):
+        axes.axhline(1, color="grey", lw=0.8, ls=":")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False)
     figure.savefig(path, dpi=150)
 
 
@@ -167,11 +181,12 @@ def main(settings: Settings) -> None:
     scores = with_reference(pd.concat(found))
     scores.to_csv(out / "scores.csv", index=False)
     normalised = suite.normalise(scores, [REFERENCE])
-    table = by_step_size(normalised[normalised["contender"] != REFERENCE])
-    table.to_csv(out / "step_sizes.csv", index=False, float_format="%.5g")
-    draw(table, out / "step_sizes.png")
+    curves = by_step_size(normalised[normalised["contender"] != REFERENCE])
+    curves.to_csv(out / "step_sizes.csv", index=False, float_format="%.5g")
     one_agent = ["env", "contender", "rule", "agent", "own_level"]
     means = scores.groupby(one_agent, sort=False, as_index=False)[["score", "random"]].mean()
+    table = suite.tabulate(suite.normalise(means, [REFERENCE]), BASELINE)
+    draw(curves, table, out / "step_sizes.png")
     suite.report(means, [REFERENCE], BASELINE, out)
 
 
