@@ -16,27 +16,23 @@ from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 import envs
-from algos import dpo, ppo
-from algos.rules import load_rules
-from algos.rules.contenders import Tune, grid_of, of_rule
+from algos import ppo
+from algos.rules.clips import check_drifts, make_contenders
+from algos.rules.contenders import Tune
 from purejaxrl.launch import command, updates_for
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.commandline import writable_folder
 from purejaxrl.study import plots, tables
 from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare
 from purejaxrl.study.tuning import check_grid
-from purejaxrl.validation import require, require_count, require_distinct, require_known
-
-RESERVED = ("PPO", "unclipped", "DPO")
-"""Names of the contenders without a learned drift."""
+from purejaxrl.validation import require_count, require_distinct, require_known
 
 
 @dataclass(frozen=True)
@@ -72,40 +68,17 @@ class Settings:
         for name in self.envs:
             require_known("environment", name, envs.names())
         check_grid("Settings", {"learning_rate": self.learning_rates}, ppo.Hypers())
-        require(bool(self.drifts), self, "drifts", "one or more drifts")
-        for name in self.drifts:
-            load_rules(name)
-        labels = [*RESERVED, *map(label_of, self.drifts)]
-        differ = len(set(labels)) == len(labels)
-        require(differ, self, "drifts", f"files or folders of different names, not {RESERVED}")
+        check_drifts(self)
         object.__setattr__(self, "out", writable_folder(self.out))
 
 
-def label_of(name: str) -> str:
-    """Name a contender after its drift's file or folder."""
-    return Path(name).stem
-
-
 def build(name: str, settings: Settings) -> tuple[Problem, list[Contender]]:
-    """Make PPO, PPO without a clip, DPO, and a contender for every drift of every folder."""
+    """Make the problem of an environment, and its contenders."""
     env, env_params = envs.make(name)
     env = for_network(env)
-    tuned = {"tune": settings.tune, "rates": settings.learning_rates}
-    found = [
-        Contender(label, algorithm.make(settings.agent, env), hypers, grid_of(env, hypers, **tuned))
-        for label, algorithm, hypers in (
-            ("PPO", ppo, ppo.Hypers()),
-            ("unclipped", ppo, ppo.Hypers(clip_eps=np.inf)),
-            ("DPO", dpo, dpo.Hypers()),
-        )
-    ]
-    found += [
-        of_rule(
-            drift, env, label_of(folder), **tuned, **asdict(settings.agent), learning_rate_end=0.0
-        )
-        for folder in settings.drifts
-        for drift in load_rules(folder)
-    ]
+    found = make_contenders(
+        env, settings.agent, settings.drifts, settings.tune, settings.learning_rates
+    )
     return Problem(name, env, env_params), found
 
 

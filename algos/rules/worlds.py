@@ -16,7 +16,7 @@ from algos import lpg, meta_lpg
 from purejaxrl.meta.worlds import World
 from purejaxrl.parts.distributions import log_uniform, log_uniform_int
 from purejaxrl.parts.wrappers import for_network
-from purejaxrl.ued.curriculum import uniform
+from purejaxrl.ued.curriculum import Curriculum, uniform
 from purejaxrl.validation import require_known
 
 HELD_OUT = (
@@ -73,18 +73,28 @@ def named(names: Sequence[str]) -> list[WorldSettings]:
     return [known[name] for name in names]
 
 
-def vary(rates: tuple[float, float], key: jax.Array, hypers: lpg.Hypers) -> lpg.Hypers:
+def vary(
+    rates: tuple[float, float],
+    key: jax.Array,
+    hypers: Any,
+    horizons: tuple[float, float] = HORIZONS,
+) -> Any:
     """Draw the step size and the discount of one life."""
     rate_key, gamma_key = jax.random.split(key)
     return hypers.replace(
         learning_rate=log_uniform(rate_key, *rates),
-        gamma=1 - 1 / log_uniform(gamma_key, *HORIZONS),
+        gamma=1 - 1 / log_uniform(gamma_key, *horizons),
     )
 
 
 def sample_life(lives: tuple[int, int], key: jax.Array) -> jax.Array:
     """Draw the length of a life: int32 []."""
     return log_uniform_int(key, *lives)
+
+
+def levels_of(env: Any, env_params: Any) -> Curriculum:
+    """Draw a new level for every life; where an environment has only one level, give that one."""
+    return uniform(getattr(env, "sample_level", partial(_same_level, env_params)))
 
 
 def _same_level(env_params: Any, key: jax.Array) -> Any:
@@ -106,14 +116,13 @@ def make_worlds(
     for one in settings:
         env, env_params = make_env(one.env)
         env = for_network(env, tables=True)
-        sample_level = getattr(env, "sample_level", partial(_same_level, env_params))
         worlds.append(
             meta_lpg.world(
                 agent,
                 env,
                 partial(sample_life, one.lives),
                 one.env,
-                curriculum=uniform(sample_level),
+                curriculum=levels_of(env, env_params),
                 vary=partial(vary, one.rates),
                 share=one.share,
             )

@@ -17,7 +17,8 @@ LPG = "--agent.num-envs 2 --agent.rule-width 4 --seeds 2"
 MAZE = "--total-steps 40000 --seeds 1"
 CLIP = (
     "--agent.num-envs 2 --agent.num-steps 8 --agent.drift-width 4 --learner.num-pairs 4 "
-    "--learner.max-steps 50 --total-steps 64 --generations 2 --seeds 2"
+    "--learner.max-steps 50 --worlds CartPole-v1 Catch-bsuite --lives.total-steps 64 128 "
+    "--generations 2 --seeds 2"
 )
 RUN = ("run.json", "metrics", "checkpoints", "curves.png", "curves.csv")
 COMPARISON = ("scores.csv", "table.csv", "scores.png")
@@ -27,6 +28,8 @@ COMMANDS = {
     "--learner.num-agents 3 --learner.num-updates 1 --validation-lives 3 --meta-steps 2 --seeds 2",
     "distil_rule": "--worlds random-mdp Catch-bsuite --student.num-envs 2 --student.rule-width 4 "
     "--student.hidden 4 --learner.num-agents 6 --steps 3 --seeds 2",
+    "drift_robustness": "--drifts lpo --envs Catch-bsuite --total-steps 20480 --seeds 2 "
+    "--learning-rates 1e-3 1e-2",
     "evolve_hand_rule": "--worlds random-mdp Catch-bsuite --agent.num-envs 2 --agent.hidden 4 "
     "--learner.num-pairs 3 --learner.max-steps 50 --generations 2",
     "evolve_rule": "--worlds random-mdp Catch-bsuite --agent.num-envs 2 --agent.hidden 4 --seeds 2 "
@@ -60,6 +63,7 @@ COMMANDS = {
 PROMISED = {  # files besides those of a run; where there is no entry, those are all
     "differentiate_rule": (*RUN, "rule-0.npz", "rule-1.npz", "evaluations"),
     "distil_rule": (*RUN, "rule-0.npz", "rule-1.npz", "fit.csv"),
+    "drift_robustness": ("scores.csv", "suite.csv", "suite.png", "step_sizes.png"),
     "evolve_hand_rule": (*RUN, "settings.csv"),
     "evolve_rule": (*RUN, "rule-0.npz", "rule-1.npz", "evaluations"),
     "groove_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
@@ -99,9 +103,9 @@ QUICK = {  # the cheapest command of an experiment of every family
     "--num-envs 2 --tune step-size --tuning-rounds 0 --greedy-episodes 0",
     "lpg_meta_train": "--agent.num-envs 2 --agent.num-steps 4 --agent.rule-width 4 "
     "--learner.num-agents 2 --learner.num-updates 1 --meta-steps 2 --seeds 2",
-    "lpo_meta_train": "--env Catch-bsuite --agent.num-envs 2 --agent.num-steps 8 --seeds 2 "
+    "lpo_meta_train": "--worlds Catch-bsuite --agent.num-envs 2 --agent.num-steps 8 --seeds 2 "
     "--agent.drift-width 4 --learner.num-pairs 1 --learner.max-steps 10 "
-    "--learner.num-episodes 2 --total-steps 16 --generations 2",
+    "--learner.num-episodes 2 --lives.total-steps 16 16 --generations 2",
     "maze": "--agent.num-envs 2 --agent.num-steps 16 --agent.num-minibatches 1 "
     "--agent.num-epochs 1 --agent.hidden 8 --agent.memory-size 4 --total-steps 64 --seeds 1",
     "objective_atlas": "--objectives lpo ta_lpo",

@@ -1,0 +1,67 @@
+"""PPO and its forks as contenders of a comparison: all are the same except for the clip."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from algos import dpo, ppo
+from algos.rules.contenders import Tune, grid_of, of_rule
+from algos.rules.files import load_rules
+from purejaxrl.study.compare import Contender
+from purejaxrl.validation import require
+
+HAND_MADE = ("PPO", "unclipped", "DPO")
+"""Names of the contenders without a learned drift."""
+
+
+def label_of(name: str) -> str:
+    """Name a contender after its drift's file or folder."""
+    return Path(name).stem
+
+
+def check_drifts(settings: Any) -> None:
+    """Raise a ValueError unless `settings.drifts` names drifts that can be told apart.
+
+    Args:
+        settings: `drifts` are names of shipped drifts, files, or folders of files.
+    """
+    require(bool(settings.drifts), settings, "drifts", "one or more drifts")
+    for name in settings.drifts:
+        load_rules(name)
+    labels = [*HAND_MADE, *map(label_of, settings.drifts)]
+    differ = len(set(labels)) == len(labels)
+    require(differ, settings, "drifts", f"files or folders of different names, not {HAND_MADE}")
+
+
+def make_contenders(
+    env: Any, agent: ppo.Config, drifts: Sequence[str], tune: Tune, rates: Sequence[float]
+) -> list[Contender]:
+    """Make PPO, PPO without a clip, DPO, and a contender for every drift of every folder.
+
+    Args:
+        env: gymnax 1.x environment.
+        agent: static settings of the agents; drifts keep their own networks. All agents anneal
+            their step size to 0.
+        drifts: names of shipped drifts, files, or folders of files. The drifts of a folder are one
+            contender.
+        tune, rates: what is tuned, and step sizes to try, as of `grid_of`.
+    """
+    tuned = {"tune": tune, "rates": rates}
+    found = [
+        Contender(name, algorithm.make(agent, env), hypers, grid_of(env, hypers, **tuned))
+        for name, algorithm, hypers in zip(
+            HAND_MADE,
+            (ppo, ppo, dpo),
+            (ppo.Hypers(), ppo.Hypers(clip_eps=np.inf), dpo.Hypers()),
+            strict=True,
+        )
+    ]
+    found += [
+        of_rule(drift, env, label_of(name), **tuned, **asdict(agent), learning_rate_end=0.0)
+        for name in drifts
+        for drift in load_rules(name)
+    ]
+    return found

@@ -1,0 +1,194 @@
+r"""Which clip suits most step sizes? PPO, DPO, LPO and TA-LPO in environments that are new to them.
+
+At step sizes that are tuned, clips hardly differ in small environments (`ppo_vs_lpo.py`). Here
+nothing is tuned: every contender learns at every step size of a grid, and its score is the mean
+over the grid. In each environment, 0 is a random policy and 1 is PPO at its best step size. For LPO
+and TA-LPO, name shipped drifts, files, or folders of `.npz` files; the drifts of a folder are one
+contender. Killed and started again, it continues.
+
+python experiments/drift_robustness.py --drifts lpo ta_lpo
+python experiments/drift_robustness.py --drifts results/lpo_meta_train results/ta_lpo_meta_train
+
+OUT holds `scores.csv`; `suite.csv` and `environments.csv`, with a picture, where the scores of an
+agent at all step sizes are averaged; `step_sizes.csv`, the means at each step size; and
+`step_sizes.png`, both.
+"""
+
+from purejaxrl.running.devices import use_cpu_cores
+
+use_cpu_cores()
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import matplotlib.figure
+import pandas as pd
+
+import envs
+from algos import ppo
+from algos.rules.clips import check_drifts, make_contenders
+from purejaxrl.launch import command, say, updates_for
+from purejaxrl.parts.wrappers import for_network
+from purejaxrl.running.commandline import writable_folder
+from purejaxrl.running.population import Rows, seeds
+from purejaxrl.study import suite
+from purejaxrl.study.compare import Contender, Problem, members, prepare, score_members, train
+from purejaxrl.study.stats import suite_interval
+from purejaxrl.study.tables import by_agent
+from purejaxrl.study.tuning import check_grid, combinations
+from purejaxrl.validation import require_count, require_distinct, require_known
+
+BASELINE, REFERENCE = "PPO", "PPO at its best"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the comparison."""
+
+    drifts: tuple[str, ...] = ("lpo", "ta_lpo")
+    """Names of shipped drifts, files, or folders of files."""
+    envs: tuple[str, ...] = (
+        "Breakout-MinAtar", "Freeway-MinAtar", "FourRooms-misc", "maze-25",
+        "Pendulum-v1", "Reacher-misc", "PointRobot-misc",
+    )  # fmt: skip
+    """Environments to compare in; no drift is trained on the default ones."""
+    total_steps: float = 2e5
+    """Environment steps of a life."""
+    seeds: int = 8
+    """Agents of every contender, of every drift and at every step size, with the same seeds."""
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
+    """The grid of step sizes."""
+    agent: ppo.Config = ppo.Config(num_envs=16, num_steps=64, activation="tanh")
+    """Static settings of the agents; drifts keep their own networks."""
+    out: Path = Path("results/drift_robustness")
+    """Folder."""
+
+    def __post_init__(self):
+        require_count(self, "seeds")
+        require_distinct(self, "envs", "names of environments")
+        for name in self.envs:
+            require_known("environment", name, envs.names())
+        check_grid("Settings", {"learning_rate": self.learning_rates}, ppo.Hypers())
+        check_drifts(self)
+        object.__setattr__(self, "out", writable_folder(self.out))
+
+
+def build(name: str, settings: Settings) -> tuple[Problem, list[Contender]]:
+    """Make the problem of an environment, and its contenders."""
+    env, env_params = envs.make(name)
+    env = for_network(env)
+    found = make_contenders(
+        env, settings.agent, settings.drifts, "step-size", settings.learning_rates
+    )
+    return Problem(name, env, env_params), found
+
+
+def score_all(
+    contenders: Sequence[Contender], problem: Problem, num_agents: int, num_updates: int, out: Path
+) -> pd.DataFrame:
+    """Train every contender at every step size.
+
+    Returns:
+        Scores as of `compare`: a row for each contender, rule, agent and `learning_rate`. An agent
+        that diverged or finished no episode scores as a random policy does.
+    """
+    num_rules, found = Counter(), []
+    for contender in contenders:
+        rows = seeds(num_agents) * Rows(combinations(contender.grid))
+        say(f"{problem.name}, {contender.name}: {len(rows)} agents")
+        population = members(contender, rows, problem)
+        folder = out / problem.name / contender.name
+        result = train(contender.algorithm, population, num_updates, folder)
+        found.append(pd.DataFrame({
+            "env": problem.name,
+            "contender": contender.name,
+            "rule": num_rules[contender.name],
+            "agent": [row["seed"] for row in rows],
+            "learning_rate": [row["learning_rate"] for row in rows],
+            "score": score_members(result),
+            "alive": result.alive,
+            "own_level": hasattr(problem.env, "sample_level"),
+        }))  # fmt: skip
+        num_rules[contender.name] += 1
+    scores = suite.with_random(pd.concat(found, ignore_index=True), problem)
+    return scores.assign(score=scores["score"].fillna(scores["random"]))
+
+
+def with_reference(scores: pd.DataFrame) -> pd.DataFrame:
+    """Add PPO at the step size that is best for it in each environment, as one more contender.
+
+    It is chosen by the scores of the same agents.
+    """
+    ours = scores[scores["contender"] == BASELINE]
+    means = ours.groupby(["env", "learning_rate"])["score"].mean()
+    best = means.groupby("env").idxmax()
+    chosen = ours.set_index(["env", "learning_rate"]).loc[best].reset_index()
+    return pd.concat([scores, chosen.assign(contender=REFERENCE)], ignore_index=True)
+
+
+def by_step_size(scores: pd.DataFrame) -> pd.DataFrame:
+    """Average normalised scores over environments, at each step size.
+
+    Returns:
+        Columns `contender`, `learning_rate`, `value`, `low`, `high`: the intervals are for other
+        agents and other drifts.
+    """
+    rows = []
+    for (name, rate), part in scores.groupby(["contender", "learning_rate"], sort=False):
+        of_envs = [by_agent(each) for _, each in part.groupby("env", sort=False)]
+        found = suite_interval(of_envs, num_shared=1)
+        rows.append({"contender": name, "learning_rate": rate} | found._asdict())
+    return pd.DataFrame(rows)
+
+
+def draw(curves: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
+    """Draw mean scores against the step size, beside the interquartile means over the whole grid.
+
+    Args:
+        curves: of `by_step_size`.
+        table: of `suite.tabulate`.
+        path: the file.
+    """
+    figure = matplotlib.figure.Figure(figsize=(8, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1.3))
+    names, table = list(dict.fromkeys(curves["contender"])), table.set_index("contender")
+    for i, name in enumerate(names):
+        part = curves[curves["contender"] == name]
+        rate = part["learning_rate"] * 1.03 ** (i - len(names) / 2)  # no bar hides another
+        spread = [part["value"] - part["low"], part["high"] - part["value"]]
+        left.errorbar(rate, part["value"], spread, marker="o", ms=3, lw=1, label=name)
+        value, low, high = table.loc[name, ["iqm", "iqm_low", "iqm_high"]]
+        right.errorbar([i], [value], [[value - low], [high - value]], fmt="o", capsize=4)
+    left.set(xscale="log", xlabel="step size", ylabel="mean score\n(0: random, 1: PPO at its best)")
+    right.set(xlabel="interquartile mean of\nmeans over step sizes", xticks=[])
+    for axes in (left, right):
+        axes.axhline(1, color="grey", lw=0.8, ls=":")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def main(settings: Settings) -> None:
+    num_updates, out = updates_for(settings.total_steps, settings.agent.batch_size), settings.out
+    found = [
+        score_all(contenders, problem, settings.seeds, num_updates, out)
+        for problem, contenders in prepare(settings.envs, partial(build, settings=settings))
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    scores = with_reference(pd.concat(found))
+    scores.to_csv(out / "scores.csv", index=False)
+    normalised = suite.normalise(scores, [REFERENCE])
+    curves = by_step_size(normalised[normalised["contender"] != REFERENCE])
+    curves.to_csv(out / "step_sizes.csv", index=False, float_format="%.5g")
+    one_agent = ["env", "contender", "rule", "agent", "own_level"]
+    means = scores.groupby(one_agent, sort=False, as_index=False)[["score", "random"]].mean()
+    table = suite.tabulate(suite.normalise(means, [REFERENCE]), BASELINE)
+    draw(curves, table, out / "step_sizes.png")
+    suite.report(means, [REFERENCE], BASELINE, out)
+
+
+if __name__ == "__main__":
+    command(main, Settings)
