@@ -46,7 +46,7 @@ class Settings(Experiment):
     agent: residual_lpg.Config = residual_lpg.Config(hidden=(32,))
     """Static settings of the agents and of an untrained rule; a file has its own."""
     hypers: evolution.Hypers = evolution.Hypers(
-        agent=lpg.Hypers(), learning_rate=0.05, decay=0.995, std=0.2
+        agent=lpg.Hypers(), learning_rate=0.05, decay=0.998, std=0.2
     )
     """The evolution's hyperparameters."""
     run: RunFlags = RunOptions(out="results/evolve_rule", chunk=4, eval_every=100)

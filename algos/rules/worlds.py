@@ -38,7 +38,7 @@ class WorldSettings:
     """The name of the environment; it is the world's."""
     rates: tuple[float, float]
     """Step sizes."""
-    lives: tuple[int, int] = (50, 300)
+    lives: tuple[int, int] = (30, 500)
     """Lengths of a life, in updates."""
     share: int = 1
     """Share of the agents."""
