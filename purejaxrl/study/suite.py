@@ -229,7 +229,7 @@ def report(
     shown = table[["contender", "rules"]].copy()
     headings = {"iqm": "IQM", "gain": f"less {baseline}'s", "wins": f"P(better than {baseline})"}
     for name, heading in headings.items():
-        columns = [name, f"{name}_low", f"{name}_high"]  # of one contender, there are no differences
+        columns = [name, f"{name}_low", f"{name}_high"]  # one contender alone has no differences
         numbers = table.reindex(columns=columns).itertuples(index=False)
         shown[heading] = ["" if np.isnan(x[0]) else str(Estimate(*x)) for x in numbers]
     print_table(shown, title=f"{means.shape[1]} environments: {COLUMNS[column]}")
