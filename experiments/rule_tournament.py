@@ -59,7 +59,7 @@ STEPS: Mapping[str, float] = {
     "FourRooms-misc": 2e5,
 }
 """Environments of families that no rule is trained in (`HELD_OUT` in `algos/rules/worlds.py`), and
-the environment steps of a life. Two are left out because PPO is no better than random actions there:
+the environment steps of a life. Two are left out, as PPO is no better than random actions there:
 MemoryChain, which needs a memory, and MountainCar (-199.9), whose goal it hardly ever reaches."""
 RANDOM_EPISODES = 1024
 """Episodes of random actions in an environment, or on each level. Some returns are very noisy."""
