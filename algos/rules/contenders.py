@@ -1,15 +1,21 @@
 """Learned rules and hand-made baselines as contenders of a comparison, tuned with the same care."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 from gymnax.environments import spaces
 
-from algos import a2c, ppo
+from algos import a2c, dpo, hand_rules, lpg, ppo
+from algos.rules.files import FOLDER, load_rules
 from algos.rules.rule import LearnedRule
+from purejaxrl.algorithm import Algorithm
 from purejaxrl.parts.networks import num_rows
 from purejaxrl.study.compare import Contender
+from purejaxrl.validation import require_known
 
 Tune = Literal["all", "step-size"]
 """Whether a second hyperparameter is tuned besides the step size."""
@@ -95,3 +101,73 @@ def baselines(env: Any, agent: Any, tune: Tune = "all") -> list[Contender]:
         learner = ppo.make(ppo.Config(**same), env)
         found.append(Contender("PPO", learner, hypers, grid_of(env, hypers, tune)))
     return found
+
+
+MakeLearner = Callable[..., tuple[Algorithm, Any]]
+"""`(env, **settings) -> (algorithm, hypers)`; the settings are of the algorithm's `Config`."""
+
+
+def _learner(algorithm: ModuleType, hypers: Any, env: Any, **settings: Any) -> tuple:
+    return algorithm.make(algorithm.Config(**settings), env), hypers
+
+
+def _by_hand(rule: Any, parameters: Any, env: Any, **settings: Any) -> tuple:
+    config = lpg.Config(num_predictions=16, **settings)
+    return lpg.make(config, env, rule), lpg.Hypers(rule=parameters)
+
+
+_actor_critic = partial(_by_hand, hand_rules.ActorCritic())
+HAND_MADE: Mapping[str, MakeLearner] = {
+    "A2C": partial(_learner, a2c, a2c.Hypers()),
+    "PPO": partial(_learner, ppo, ppo.Hypers(**CONSTANT), num_steps=64),
+    "DPO": partial(_learner, dpo, dpo.Hypers(**CONSTANT), num_steps=64),
+    "REINFORCE": partial(_by_hand, hand_rules.Reinforce(), None),
+    "hand": partial(_actor_critic, hand_rules.Settings()),
+    "evolved": partial(_actor_critic, hand_rules.EVOLVED),
+    "evolved_by_age": partial(_actor_critic, hand_rules.EVOLVED_BY_AGE),
+}
+"""Hand-made algorithms by name. The last four are rules inside LPG's interface: REINFORCE, and A2C
+with its value in the prediction, with usual and with evolved settings."""
+
+
+def check_contender(name: str) -> None:
+    """Raise a ValueError unless `contenders_of` can make contenders of this name."""
+    if name in HAND_MADE:
+        return
+    if Path(name).suffix != ".npz" and not Path(name).expanduser().is_dir():
+        shipped = [file.stem for file in FOLDER.glob("*.npz")]
+        require_known("contender", name, [*HAND_MADE, *shipped])
+    load_rules(name)
+
+
+def contenders_of(
+    name: str,
+    env: Any,
+    label: str = "",
+    *,
+    tune: Tune = "all",
+    rates: Sequence[float] = (),
+    **settings: Any,
+) -> list[Contender]:
+    """Make a hand-made algorithm, or a contender for every rule of a name.
+
+    Args:
+        name: a key of `HAND_MADE`, or what `load_rules` takes: the name of a shipped rule, a file,
+            or a folder of files.
+        env: gymnax 1.x environment whose observations a network can read.
+        label: what tables call it; by default the name, without folder and `.npz`.
+        tune: as of `grid_of`.
+        rates: step sizes, for all but the kinds of rules that have step sizes of their own.
+        settings: of `Config`, the same for all contenders, such as `num_envs` and `hidden`.
+
+    Raises:
+        ValueError: as `load_rules` and `of_rule`.
+    """
+    label = label or Path(name).stem
+    if name in HAND_MADE:
+        algorithm, hypers = HAND_MADE[name](env, **settings)
+        return [Contender(label, algorithm, hypers, grid_of(env, hypers, tune, rates))]
+    return [
+        of_rule(rule, env, label, tune=tune, rates=rule.kind.rates or rates, **settings)
+        for rule in load_rules(name)
+    ]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from purejaxrl.algorithm import Algorithm
+from purejaxrl.algorithm import Algorithm, require_fit
 from purejaxrl.running import record
 from purejaxrl.running.commandline import say
 from purejaxrl.running.evaluate import Evaluator, on_episodes
@@ -59,18 +59,41 @@ class Scale:
     """Agents that are tested, each with its own seed (and level)."""
     num_tuning: int
     """Other agents, which are trained with every combination of hyperparameters to try."""
-    num_updates: int
-    """Length of a life."""
+    num_updates: int | None = None
+    """Length of a life, where an update of every contender takes as many environment steps."""
     tuning_rounds: int = 2
     """How often more values are tried, around the best one so far."""
     greedy_episodes: int = 16
     """Episodes that each final policy plays by its most likely actions; 0 for none."""
+    total_steps: float | None = None
+    """Length of a life in environment steps, instead of `num_updates`. It is rounded down to whole
+    updates of each contender."""
 
     def __post_init__(self):
-        require_count(self, "num_agents", "num_tuning", "num_updates")
+        require_count(self, "num_agents", "num_tuning")
         for name in ("tuning_rounds", "greedy_episodes"):
             value = getattr(self, name)
             require(value == 0 or is_count(value), self, name, "an integer >= 0")
+        if self.total_steps is None:
+            require_count(self, "num_updates")
+            return
+        require(self.num_updates is None, self, "num_updates", "None where total_steps is given")
+        require(0 < self.total_steps < np.inf, self, "total_steps", "a finite number > 0")
+
+    def updates_of(self, algorithm: Algorithm) -> int:
+        """Return the length of a life in updates of an algorithm.
+
+        Raises:
+            ValueError: if it is less than one update, or the algorithm does not say how many
+                environment steps an update takes.
+        """
+        if self.total_steps is None:
+            return self.num_updates
+        require_fit("contender", algorithm, "a length in environment steps", "steps_per_update")
+        updates = int(self.total_steps) // algorithm.steps_per_update
+        expected = f"a number >= {algorithm.steps_per_update}, the environment steps of an update"
+        require(is_count(updates), self, "total_steps", expected)
+        return updates
 
 
 class Problem(NamedTuple):
@@ -156,9 +179,11 @@ def compare(
         the metrics of all tests, with the contender's name.
 
     Raises:
-        ValueError: if the grids are not of one size, and as `run`.
+        ValueError: if the grids are not of one size, and as `Scale.updates_of` and `run`.
     """
     require_equal_budgets(contenders)
+    for contender in contenders:
+        scale.updates_of(contender.algorithm)
     names = [contender.name for contender in contenders]
     best, scores, metrics = None, [], []
     for i, contender in enumerate(contenders):
@@ -186,7 +211,8 @@ def compare(
 
 def tune_and_test(contender: Contender, problem: Problem, scale: Scale, out: Path) -> Tested:
     """Choose hyperparameters on some agents, and train others with them."""
-    tuning, updates = seeds(scale.num_tuning, start=FIRST_TUNING_SEED), scale.num_updates
+    tuning = seeds(scale.num_tuning, start=FIRST_TUNING_SEED)
+    updates = scale.updates_of(contender.algorithm)
 
     def try_all(choices: list[Choice]) -> np.ndarray:
         say(f"{contender.name}: tuning, {len(choices)} combinations × {len(tuning)} agents")

@@ -5,8 +5,9 @@ Agarwal et al. 2021 (arXiv 2108.13264): intervals are for other agents and other
 environments. A rule counts as one, in however many environments it is tested.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,14 @@ from purejaxrl.study.stats import (
     suite_interval,
 )
 from purejaxrl.study.tables import by_agent, chance_to_win, print_table
+
+Column = Literal["score", "greedy"]
+"""The column of scores that a report is about."""
+COLUMNS: Mapping[Column, str] = {
+    "score": "return of sampled actions in the last fifth of life",
+    "greedy": "return of the final policy's most likely actions",
+}
+"""What these columns are."""
 
 
 def with_random(scores: pd.DataFrame, problem: Problem, num_episodes: int = 64) -> pd.DataFrame:
@@ -196,16 +205,23 @@ def draw(table: pd.DataFrame, means: pd.DataFrame, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def report(scores: pd.DataFrame, reference: Sequence[str], baseline: str, out: Path) -> None:
+def report(
+    scores: pd.DataFrame,
+    reference: Sequence[str],
+    baseline: str,
+    out: Path,
+    column: Column = "score",
+) -> None:
     """Write `suite.csv`, `environments.csv` and `suite.png` to OUT, and print the table.
 
     Args:
         scores, reference: as of `normalise`.
         baseline: as of `tabulate`.
         out: the folder.
+        column: the scores to report.
     """
     out.mkdir(parents=True, exist_ok=True)
-    scores = normalise(scores, reference)
+    scores = normalise(scores.assign(score=scores[column]), reference)
     table, means = tabulate(scores, baseline), by_environment(scores)
     table.to_csv(out / "suite.csv", index=False, float_format="%.5g")
     means.to_csv(out / "environments.csv", float_format="%.5g")
@@ -213,7 +229,8 @@ def report(scores: pd.DataFrame, reference: Sequence[str], baseline: str, out: P
     shown = table[["contender", "rules"]].copy()
     headings = {"iqm": "IQM", "gain": f"less {baseline}'s", "wins": f"P(better than {baseline})"}
     for name, heading in headings.items():
-        numbers = table[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False)
+        columns = [name, f"{name}_low", f"{name}_high"]  # one contender alone has no differences
+        numbers = table.reindex(columns=columns).itertuples(index=False)
         shown[heading] = ["" if np.isnan(x[0]) else str(Estimate(*x)) for x in numbers]
-    print_table(shown, title=f"{means.shape[1]} environments")
+    print_table(shown, title=f"{means.shape[1]} environments: {COLUMNS[column]}")
     say(f"table and picture are in {out}")

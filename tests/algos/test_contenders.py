@@ -1,11 +1,23 @@
 """Rules and hand-made baselines enter comparisons with grids of one size."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 import envs
-from algos.rules import load_rule
-from algos.rules.contenders import NETWORK_RATES, TABLE_RATES, baselines, grid_of, of_rule
+from algos import hand_rules
+from algos.rules import FOLDER, load_rule
+from algos.rules.contenders import (
+    HAND_MADE,
+    NETWORK_RATES,
+    TABLE_RATES,
+    baselines,
+    check_contender,
+    contenders_of,
+    grid_of,
+    of_rule,
+)
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.study.compare import require_equal_budgets
 
@@ -90,3 +102,43 @@ def test_a_rule_that_does_not_fit_an_environment_is_refused():
         of_rule(load_rule("lpg"), make("Pendulum-v1"))
     with pytest.raises(ValueError, match="observation_space: .* must be a Box"):
         of_rule(load_rule("lpo"), make("gridworld-small"))
+
+
+def test_contenders_by_name_have_equal_budgets_environments_and_networks():
+    env, rates = make("CartPole-v1"), (3e-4, 1e-3, 3e-3, 1e-2)
+    names = [*HAND_MADE, "lpg", "ta_lpo", "disco103"]
+    found = [contenders_of(x, env, rates=rates, num_envs=8, hidden=(8,)) for x in names]
+    assert [[one.name for one in part] for part in found] == [[name] for name in names]
+    found = [part[0] for part in found]
+    require_equal_budgets(found)
+    for one in found:
+        assert (one.algorithm.config.num_envs, one.algorithm.config.hidden) == (8, (8,))
+    used = {one.name: (one.grid["learning_rate"], one.hypers.learning_rate) for one in found}
+    assert {tried for tried, _ in used.values()} == {rates}
+    by_name = {one.name: one for one in found}
+    assert by_name["evolved"].hypers.rule == hand_rules.EVOLVED
+    assert by_name["PPO"].hypers.learning_rate_end == 1.0  # no contender anneals
+    made_of = [one.algorithm.made_of for one in found]
+    assert made_of[names.index("REINFORCE")] != made_of[names.index("hand")]
+
+
+def test_the_rules_of_a_folder_are_contenders_of_one_name(tmp_path):
+    for name in ("rule-0.npz", "rule-1.npz"):
+        shutil.copy(FOLDER / "lpg.npz", tmp_path / name)
+    env = make("CartPole-v1")
+    assert [one.name for one in contenders_of(str(tmp_path), env)] == 2 * [tmp_path.stem]
+    assert [one.name for one in contenders_of(str(tmp_path / "rule-0.npz"), env)] == ["rule-0"]
+    assert [one.name for one in contenders_of(str(tmp_path), env, "mine")] == 2 * ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("A2D", "unknown contender 'A2D'; did you mean: A2C"),
+        ("lpgg", "unknown contender 'lpgg'; did you mean: lpg"),
+        ("nowhere.npz", "rule: nowhere.npz does not exist"),
+    ],
+)
+def test_an_unknown_contender_is_named(name, message):
+    with pytest.raises(ValueError, match=message):
+        check_contender(name)

@@ -56,6 +56,9 @@ COMMANDS = {
     "ppo_vs_lpo": "--envs Catch-bsuite --total-steps 4096 --seeds 4 --num-tuning 1 "
     "--tune step-size --tuning-rounds 0 --greedy-episodes 0",
     "quickstart": f"{PPO} --seeds 2",
+    "rule_tournament": "--contenders A2C PPO evolved lpg --envs CartPole-v1 bandit-contextual "
+    "--total-steps 8192 --num-agents 3 --num-tuning 1 --tune step-size --tuning-rounds 0 "
+    "--hidden 8 --num-envs 2 --greedy-episodes 2",
     "ta_lpg_meta_train": f"{LPG} --learner.num-pairs 4 --lifetimes all_shortlife --generations 2",
     "ta_lpg_vs_lpg": "--meta-steps 2 --generations 2 --seeds 1 --num-envs 2 --rule-width 4 "
     "--horizons 2 4 --num-levels 4",
@@ -80,6 +83,7 @@ PROMISED = {  # files besides those of a run; where there is no entry, those are
     "objective_atlas": ("rules.png", "rules.csv", "lpo.png", "ta_lpo.png"),
     "ppo": tuple(f"*/{x}" for x in RUN),  # a folder for each environment
     "ppo_vs_lpo": (*COMPARISON, "Catch-bsuite/curves.png"),
+    "rule_tournament": ("scores.csv", "suite.csv", "environments.csv", "suite.png"),
     "ta_lpg_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
     "ta_lpg_vs_lpg": ("LPG-gradient/rules-*/rule-0.npz", "scores.csv", "table.csv", "horizons.png"),
 }
@@ -109,6 +113,9 @@ QUICK = {  # the cheapest command of an experiment of every family
     "maze": "--agent.num-envs 2 --agent.num-steps 16 --agent.num-minibatches 1 "
     "--agent.num-epochs 1 --agent.hidden 8 --agent.memory-size 4 --total-steps 64 --seeds 1",
     "objective_atlas": "--objectives lpo ta_lpo",
+    "rule_tournament": "--contenders A2C --reference A2C --envs bandit-contextual --num-envs 2 "
+    "--total-steps 2000 --num-agents 2 --num-tuning 1 --tune step-size --tuning-rounds 0 "
+    "--hidden 4 --learning-rates 0.01 --greedy-episodes 0",
 }
 
 

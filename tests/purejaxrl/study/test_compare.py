@@ -158,11 +158,43 @@ def test_grids_of_different_sizes_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def taking(steps: int | None) -> compare.Contender:
+    """Make a contender whose updates take this many environment steps."""
+    one = contender(f"{steps} steps", 1.0, {})
+    return dataclasses.replace(one, algorithm=one.algorithm._replace(steps_per_update=steps))
+
+
+def test_contenders_whose_updates_differ_in_size_live_equally_many_environment_steps(tmp_path):
+    scale = Scale(num_agents=2, num_tuning=1, total_steps=12.5)
+    _, metrics = compare.compare([taking(2), taking(5)], ONE_LEVEL, scale, tmp_path)
+    assert metrics.groupby("contender")["update"].nunique().to_dict() == {
+        "2 steps": 6,
+        "5 steps": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (20, r"Scale.total_steps: 12.5 is not valid; it must be a number >= 20, the environment"),
+        (None, r"contender: .* a length in environment steps needs its `steps_per_update`"),
+    ],
+)
+def test_a_life_that_is_no_whole_update_is_named_before_training(steps, message, tmp_path):
+    scale = Scale(num_agents=2, num_tuning=1, total_steps=12.5)
+    with pytest.raises(ValueError, match=message):
+        compare.compare([taking(2), taking(steps)], ONE_LEVEL, scale, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (dict(num_agents=0), "Scale.num_agents: 0 is not valid"),
         (dict(num_tuning=1.5), "Scale.num_tuning: 1.5 is not valid"),
+        (dict(num_updates=None), "Scale.num_updates: None is not valid"),
+        (dict(total_steps=100), "Scale.num_updates: 10 is not valid; .* None where total_steps"),
+        (dict(num_updates=None, total_steps=np.nan), "Scale.total_steps: nan is not valid"),
         (dict(tuning_rounds=-1), "Scale.tuning_rounds: -1 is not valid; .* >= 0"),
         (dict(greedy_episodes=0.5), "Scale.greedy_episodes: 0.5 is not valid; .* >= 0"),
     ],

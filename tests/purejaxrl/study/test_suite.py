@@ -109,3 +109,14 @@ def test_the_report_writes_what_it_promises(tmp_path, capsys):
     ]  # fmt: skip
     assert len(pd.read_csv(tmp_path / "suite.csv")) == 3
     assert "4 environments" in capsys.readouterr().err
+
+
+def test_the_report_can_be_about_greedy_scores_and_says_which_it_is_about(tmp_path, capsys):
+    frame = frame_of(random=-100.0, PPO=PPO, A2C=PPO - 1)
+    by_greedy = frame.assign(score=np.nan, greedy=frame["score"])
+    suite.report(frame, ["PPO"], "A2C", tmp_path / "sampled")
+    suite.report(by_greedy, ["PPO"], "A2C", tmp_path / "greedy", column="greedy")
+    tables = [(tmp_path / name / "suite.csv").read_text() for name in ("sampled", "greedy")]
+    assert tables[0] == tables[1]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "of sampled actions in the last fifth" in said and "most likely actions" in said
