@@ -19,6 +19,7 @@ EARLIER_COMMANDS_WRITE = {
     "lpg.npz": [
         *(f"results/lpg_meta_train/rule-{seed}.npz" for seed in range(3)),
         "results/distil_rule/rule-0.npz",
+        "results/evolve_rule/rule-0.npz",
     ],
     "ta_lpg.npz": ["results/ta_lpg_meta_train/rule-0.npz"],
     "lpo.npz": ["results/lpo_meta_train/drift-0.npz"],
