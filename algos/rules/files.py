@@ -71,7 +71,8 @@ def save_population(result: Result, config: Any) -> list[Path]:
             continue
         paths.append(Path(result.out) / f"{field}-{row['seed']}.npz")
         best = jax.tree.map(lambda x: x[i], result.best)  # noqa: B023
-        save_rule(paths[-1], config, best.policy if best else result.member(i).params)
+        evaluated = best and best.update > 0
+        save_rule(paths[-1], config, best.policy if evaluated else result.member(i).params)
     return paths
 
 

@@ -23,6 +23,7 @@ from algos.rules import (
     save_population,
     save_rule,
 )
+from purejaxrl.running.evaluate import Best
 from purejaxrl.running.population import Population, seeds
 from purejaxrl.running.runner import Result
 
@@ -267,3 +268,14 @@ def test_a_population_of_rules_is_saved_by_seed_without_those_that_diverged(tmp_
     saved = load_rule(tmp_path / "rule-7.npz").params
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b + 1), saved, RULE)
     assert "seed 6: no rule is saved, because its training diverged" in capsys.readouterr().err
+
+
+def test_the_best_rules_are_saved_and_the_last_ones_where_none_was_evaluated(tmp_path):
+    state = Learned(jax.tree.map(lambda x: jnp.stack([x, x]), RULE))
+    members = Population(tuple(seeds(2)), None, None, None)
+    better = jax.tree.map(lambda x: jnp.stack([x + 1, x + 1]), RULE)
+    best = Best(better, np.array([0.6, -np.inf]), np.array([40, 0]))
+    save_population(Result(state, np.array([True, True]), members, tmp_path, best), CONFIG)
+    for seed, expected in enumerate([jax.tree.map(lambda x: x + 1, RULE), RULE]):
+        saved = load_rule(tmp_path / f"rule-{seed}.npz").params
+        jax.tree.map(np.testing.assert_array_equal, saved, expected)

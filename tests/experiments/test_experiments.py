@@ -25,7 +25,8 @@ COMPARISON = ("scores.csv", "table.csv", "scores.png")
 
 COMMANDS = {
     "differentiate_rule": "--worlds random-mdp Catch-bsuite --agent.num-envs 2 --agent.hidden 4 "
-    "--learner.num-agents 3 --learner.num-updates 1 --validation-lives 3 --meta-steps 2 --seeds 2",
+    "--learner.num-agents 3 --learner.num-updates 1 --validation-lives 3 --meta-steps 2 --seeds 2 "
+    "--eval-every 1",
     "distil_rule": "--worlds random-mdp Catch-bsuite --student.num-envs 2 --student.rule-width 4 "
     "--student.hidden 4 --learner.num-agents 6 --steps 3 --seeds 2",
     "drift_robustness": "--drifts lpo --envs Catch-bsuite --total-steps 20480 --seeds 2 "
@@ -33,7 +34,8 @@ COMMANDS = {
     "evolve_hand_rule": "--worlds random-mdp Catch-bsuite --agent.num-envs 2 --agent.hidden 4 "
     "--learner.num-pairs 3 --learner.max-steps 50 --generations 2",
     "evolve_rule": "--worlds random-mdp Catch-bsuite --agent.num-envs 2 --agent.hidden 4 --seeds 2 "
-    "--learner.num-pairs 3 --learner.max-steps 50 --validation-lives 3 --generations 2",
+    "--learner.num-pairs 3 --learner.max-steps 50 --validation-lives 3 --generations 2 "
+    "--eval-every 1",
     "groove_meta_train": f"{LPG} --learner.num-agents 8 --learner.capacity 16 --meta-steps 3",
     "groove_static": "--num-levels 8 --num-chosen 4 --horizon 3 --num-episodes 2 --rules 2 "
     "--meta-steps 2 --learner.num-agents 2 --learner.num-updates 1 --agent.num-envs 2 "
