@@ -106,6 +106,7 @@ def with_nan_agents(state):
     return with_agents(state, agents._replace(state=agents.state._replace(params=params)))
 
 
+@pytest.mark.slow
 def test_a_learner_survives_one_step_without_a_sound_agent_but_not_several_in_a_row():
     learner = make()
     state = learner.init(jax.random.key(0), HYPERS, None)
@@ -180,6 +181,7 @@ def test_the_meta_gradient_does_not_depend_on_the_number_of_devices(tmp_path):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_member_does_not_depend_on_the_others(tmp_path):
     learner, alone = make(), populate(seeds(1, 1), HYPERS, ())
     both = run(learner, populate(seeds(2), HYPERS, ()), 4, options(tmp_path / "a"))
