@@ -256,7 +256,9 @@ def advance_agents(
         advice = Advice(theta, hypers.teacher, agent.by_student)
         own = agent.hypers.replace(rule=advice)
         state, experience = setup.agent.collect(agent.state, own)
-        _, x = lpg.read(setup.networks, state, own, experience.transitions)
+        _, seen = lpg.scale(state, own, experience.transitions)
+        acting_prob = lpg.action_prob(setup.networks, state, seen)
+        x = lpg.read(setup.networks, state, own, seen, acting_prob)
         state, metrics = setup.agent.learn(state, own, experience)
         return agent._replace(state=state), x, metrics
 

@@ -42,6 +42,9 @@ class Config:
     """Environments that one agent acts in at a time."""
     num_steps: int = 20
     """Steps in each environment between updates."""
+    num_epochs: int = 1
+    """Passes over the experience of an update, each with a gradient step. The rule reads policy and
+    prediction anew in every pass. 1 as published."""
     num_predictions: int = 8
     """Categories of the agent's prediction y."""
     rule_width: int = 256
@@ -71,8 +74,9 @@ class Config:
 
     def __post_init__(self):
         require_count(
-            self, "num_envs", "num_steps", "num_predictions", "rule_width", "rule_embedding"
-        )
+            self, "num_envs", "num_steps", "num_epochs", "num_predictions", "rule_width",
+            "rule_embedding",
+        )  # fmt: skip
         networks.check_network(self)
         require_choice(self, "optimizer", get_args(optimizers.Kind))
 
@@ -153,27 +157,46 @@ def make_networks(config: Config, env: Any, torso: nn.Module | None = None) -> N
     return Networks(actor, networks.readout(space, features, config.num_predictions))
 
 
-def read(
-    nets: Networks, state: State, hypers: Hypers, seen: Transition
-) -> tuple[State, RuleInputs]:
-    """Make the rule's inputs from experience, and advance the scale of its rewards."""
-    reward, terminated = seen.reward, seen.terminated.astype(jnp.float32)
+def scale(state: State, hypers: Hypers, seen: Transition) -> tuple[State, Transition]:
+    """Advance the scale of rewards by experience, and divide its rewards by it."""
+    if state.reward_scale is None:
+        return state, seen
     done = seen.terminated | seen.truncated
-    if state.reward_scale is not None:
-        scale, reward = scale_rewards(state.reward_scale, reward, done, hypers.gamma)
-        state = state._replace(reward_scale=scale)
+    reward_scale, reward = scale_rewards(state.reward_scale, seen.reward, done, hypers.gamma)
+    return state._replace(reward_scale=reward_scale), seen._replace(reward=reward)
+
+
+def read(
+    nets: Networks, state: State, hypers: Hypers, seen: Transition, acting_prob: jax.Array
+) -> RuleInputs:
+    """Make what the rule reads of experience whose rewards are scaled.
+
+    Args:
+        nets: the agent's networks.
+        state: the agent.
+        hypers: its hyperparameters.
+        seen: the experience, `[num_steps, num_envs, ...]`.
+        acting_prob: what `prob` was when the agent acted, float32 `[num_steps, num_envs]`.
+    """
+    terminated, prob = seen.terminated.astype(jnp.float32), action_prob(nets, state, seen)
     next_prediction = jnp.exp(nets.log_prediction(state.params, seen.final_obs))
-    return state, RuleInputs(
-        reward=reward,
+    return RuleInputs(
+        reward=seen.reward,
         terminated=terminated,
-        done=done,
+        done=seen.terminated | seen.truncated,
         gamma=jnp.asarray(hypers.gamma),
-        prob=nets.policy(state.params, seen.obs).prob(seen.action),
+        prob=prob,
         prediction=jnp.exp(nets.log_prediction(state.params, seen.obs)),
         next_prediction=next_prediction * (1 - terminated)[..., None],
         age=state.step / state.task.horizon,
         horizon=state.task.horizon.astype(jnp.float32),
+        ratio=prob / acting_prob,
     )
+
+
+def action_prob(nets: Networks, state: State, seen: Transition) -> jax.Array:
+    """Compute π(a|s) of the actions taken, float32 `[num_steps, num_envs]`."""
+    return nets.policy(state.params, seen.obs).prob(seen.action)
 
 
 def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
@@ -243,21 +266,28 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
         return total, metrics
 
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
-        state, inputs = read(nets, state, hypers, experience.transitions)
-        target = rule.apply(hypers.rule, inputs)
-        grads, metrics = jax.grad(loss, has_aux=True)(
-            state.params, target, experience.transitions, hypers
-        )
+        state, seen = scale(state, hypers, experience.transitions)
+        acting_prob = action_prob(nets, state, seen)
         descent = optimizer(config.optimizer, hypers.learning_rate)
-        updates, opt_state = descent.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics |= {
-            "pi_hat_square": (target.pi**2).mean(),
-            "y_hat_square": (jnp.exp(target.log_y) ** 2).sum(-1).mean(),
-            "env_steps": jnp.int32(config.batch_size),
-        }
-        state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
-        return state, experience.episodes | metrics
+
+        def one_pass(state: State, _: None) -> tuple[State, Metrics]:
+            target = rule.apply(hypers.rule, read(nets, state, hypers, seen, acting_prob))
+            grads, metrics = jax.grad(loss, has_aux=True)(state.params, target, seen, hypers)
+            updates, opt_state = descent.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            metrics |= {
+                "pi_hat_square": (target.pi**2).mean(),
+                "y_hat_square": (jnp.exp(target.log_y) ** 2).sum(-1).mean(),
+            }
+            return state._replace(params=params, opt_state=opt_state), metrics
+
+        if config.num_epochs == 1:  # a scan of one step costs compile time
+            state, metrics = one_pass(state, None)
+        else:
+            state, metrics = jax.lax.scan(one_pass, state, None, config.num_epochs)
+            metrics = jax.tree.map(jnp.mean, metrics)
+        metrics |= experience.episodes | {"env_steps": jnp.int32(config.batch_size)}
+        return state._replace(step=state.step + 1), metrics
 
     def log_prob(state: State, experience: Experience) -> tuple[jax.Array, Metrics]:
         seen = experience.transitions

@@ -29,7 +29,7 @@ __all__ = ["Config", "Hypers", "init_rule", "make", "with_rule"]
 class Rule(lpg.Rule):
     """A hand-made rule with learned corrections."""
 
-    start: Settings = EVOLVED
+    start: Settings = EVOLVED.replace(scale_power=0.5)
     """Settings of the hand-made rule at the start."""
 
     @nn.compact
@@ -51,6 +51,7 @@ class Rule(lpg.Rule):
             x.terminated,
             jnp.log(1.001 - x.gamma),
             x.prob,
+            jnp.log(x.ratio),
             symlog(value),
             before.pi,
             center - symlog(value),
@@ -73,6 +74,7 @@ class Config(lpg.Config):
     """LPG's settings, for the rule that corrects a hand-made one."""
 
     num_envs: int = 16
+    num_epochs: int = 4
     num_predictions: int = 16
     rule_width: int = 4
     """Width of the corrections' recurrent state."""

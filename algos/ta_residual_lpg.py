@@ -20,7 +20,7 @@ __all__ = ["Config", "Hypers", "init_rule", "make", "with_rule"]
 class Rule(residual_lpg.Rule):
     """A hand-made rule with corrections, both of which know the agent's age."""
 
-    start: Settings = EVOLVED_BY_AGE
+    start: Settings = EVOLVED_BY_AGE.replace(scale_power=0.5)
 
     def extra_inputs(self, x: RuleInputs) -> tuple[jax.Array, ...]:
         """Return the fraction of life done, in [0, 1), and its length as log N - log MIDDLE."""
