@@ -19,7 +19,6 @@ from algos.lpg_rule import RuleInputs, Target
 from purejaxrl.parts.returns import generalized_advantage
 from purejaxrl.validation import hyper
 
-
 LEAST_SCALE = 1e-3
 """The least root mean square of π̂ by which π̂ is divided."""
 
@@ -126,9 +125,9 @@ class ActorCritic:
 
     π̂ is the symlog of the generalised advantage, and an entropy bonus in REINFORCE's form,
     -β log π(a|s). Both are weighted by π(a|s) over its value when the agent acted, and the
-    advantage is 0 where PPO's clip has no gradient. ŷ is a Gaussian around the symlog of the λ-return: KL(y ‖ ŷ) averages the
-    logarithms of the targets of a state, and the mean of such Gaussians is a Gaussian around the
-    mean of the returns.
+    advantage counts as 0 where PPO's clipped objective has no gradient. ŷ is a Gaussian around the
+    symlog of the λ-return: KL(y ‖ ŷ) averages the logarithms of the targets of a state, and the
+    mean of such Gaussians is a Gaussian around the mean of the returns.
     """
 
     largest: float = 25.0

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from gymnax.environments import spaces
 
-from algos import a2c, dpo, hand_rules, lpg, ppo
+from algos import a2c, dpo, hand_rules, lpg, ppo, residual_lpg
 from algos.rules.files import FOLDER, load_rules
 from algos.rules.rule import LearnedRule
 from purejaxrl.algorithm import Algorithm
@@ -111,8 +111,8 @@ def _learner(algorithm: ModuleType, hypers: Any, env: Any, **settings: Any) -> t
     return algorithm.make(algorithm.Config(**settings), env), hypers
 
 
-def _by_hand(rule: Any, parameters: Any, env: Any, **settings: Any) -> tuple:
-    config = lpg.Config(num_predictions=16, **settings)
+def _by_hand(rule: Any, parameters: Any, env: Any, num_epochs: int = 1, **settings: Any) -> tuple:
+    config = lpg.Config(num_predictions=16, num_epochs=num_epochs, **settings)
     return lpg.make(config, env, rule), lpg.Hypers(rule=parameters)
 
 
@@ -125,9 +125,11 @@ HAND_MADE: Mapping[str, MakeLearner] = {
     "hand": partial(_actor_critic, hand_rules.Settings()),
     "evolved": partial(_actor_critic, hand_rules.EVOLVED),
     "evolved_by_age": partial(_actor_critic, hand_rules.EVOLVED_BY_AGE),
+    "start": partial(_actor_critic, residual_lpg.Rule.start, num_epochs=4),
 }
-"""Hand-made algorithms by name. The last four are rules inside LPG's interface: REINFORCE, and A2C
-with its value in the prediction, with usual and with evolved settings."""
+"""Hand-made algorithms by name. The last five are rules inside LPG's interface: REINFORCE, and A2C
+with its value in the prediction, with usual and with evolved settings; `start` is where residual
+rules start, in four passes over each update's experience."""
 
 
 def check_contender(name: str) -> None:

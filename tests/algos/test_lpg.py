@@ -142,6 +142,38 @@ def test_a_rule_that_is_a2c_trains_as_a2c_does():
     np.testing.assert_array_equal(metrics["episodes"], their_metrics["episodes"])
 
 
+class Ratio:
+    """A hand-made rule: π̂ is how much likelier the action has become."""
+
+    def apply(self, _, x: lpg.RuleInputs) -> lpg.Target:
+        return lpg.Target(x.ratio, jnp.log(x.prediction))
+
+
+def test_every_pass_reads_the_policy_as_the_last_pass_left_it():
+    hypers = lpg.Hypers(learning_rate=RATE, gamma=GAMMA)
+    agents = {n: lpg.make(dataclasses.replace(SMALL, num_epochs=n), ENV, Ratio()) for n in (1, 2)}
+    state = agents[1].init(jax.random.key(0), hypers, TASK)
+    before, experience = agents[1].collect(state, hypers)
+    nets, seen = lpg.make_networks(SMALL, ENV), experience.transitions
+    acting = lpg.action_prob(nets, before, seen)
+
+    def loss(params, weight):
+        return -(nets.policy(params, seen.obs).log_prob(seen.action) * weight).mean()
+
+    params = before.params
+    for weight in (jnp.ones_like(acting), None):
+        now = nets.policy(params, seen.obs).prob(seen.action)
+        weight = now / acting if weight is None else weight
+        grads = jax.grad(loss)(params, weight)
+        params = jax.tree.map(lambda p, g: p - RATE * g, params, grads)
+    found, _ = agents[2].learn(before, hypers, experience)
+    for one, other in zip(*map(jax.tree.leaves, (params.actor, found.params.actor)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    once, _ = agents[1].learn(before, hypers, experience)
+    assert abs(once.params.actor["params"]["rows"] - params.actor["params"]["rows"]).max() > 1e-4
+    assert found.step == 1
+
+
 def inputs(seed=0, steps=6):
     keys = jax.random.split(jax.random.key(seed), 6)
     shape = (steps, SMALL.num_envs)
@@ -244,7 +276,8 @@ def inputs_read(level, updates=3, **changes):
     state = agent.init(jax.random.key(0), hypers, Task(level, jnp.int32(10)))
     for _ in range(updates):
         state, experience = agent.collect(state, hypers)
-        read.append(lpg.read(nets, state, hypers, experience.transitions)[1])
+        _, seen = lpg.scale(state, hypers, experience.transitions)
+        read.append(lpg.read(nets, state, hypers, seen, lpg.action_prob(nets, state, seen)))
         state, _ = agent.learn(state, hypers, experience)
     return read
 

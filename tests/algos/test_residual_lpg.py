@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from algos import hand_rules, residual_lpg, ta_residual_lpg
-from algos.hand_rules import EVOLVED, EVOLVED_BY_AGE, ActorCritic, Unbounded
+from algos.hand_rules import ActorCritic, Unbounded
 from algos.lpg_rule import RuleInputs
 
 HAND = ActorCritic()
-STARTS = {residual_lpg: EVOLVED, ta_residual_lpg: EVOLVED_BY_AGE}
+STARTS = {module: module.Rule.start for module in (residual_lpg, ta_residual_lpg)}
+START = STARTS[residual_lpg]
 GAIN, OFFSET, SHIFT, WIDTH = range(4)
 
 
@@ -57,15 +58,15 @@ def test_an_untrained_rule_is_the_hand_made_one(module):
 def test_the_corrections_are_those_of_the_formula():
     rule, params = untrained(residual_lpg)
     x = inputs()
-    before = HAND.apply(EVOLVED, x)
+    before = HAND.apply(START, x)
     after = rule.apply(corrected(params, gain=0.5, offset=-0.2), x)
     np.testing.assert_allclose(after.pi, 1.5 * before.pi - 0.2, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(after.log_y, before.log_y, rtol=1e-4, atol=1e-4)
 
     after = rule.apply(corrected(params, shift=0.3, width=0.4), x)
-    advantage, value = HAND.estimate(EVOLVED, x)
+    advantage, value = HAND.estimate(START, x)
     z, center = HAND.values(16), hand_rules.symlog(advantage + value) + 0.3
-    width = EVOLVED.target_width * np.exp(0.4) * (z[1] - z[0])
+    width = START.target_width * np.exp(0.4) * (z[1] - z[0])
     density = np.exp(-0.5 * ((z - center[..., None]) / width) ** 2)
     expected = density / density.sum(-1, keepdims=True)
     np.testing.assert_allclose(np.exp(after.log_y), expected, rtol=1e-3, atol=1e-6)
@@ -94,7 +95,7 @@ def test_every_parameter_has_a_gradient_once_the_last_layer_is_not_zero():
         assert np.isfinite(grad).all() and (grad != 0).any(), path
 
 
-@pytest.mark.parametrize("settings", [EVOLVED, EVOLVED_BY_AGE, hand_rules.Settings()])
+@pytest.mark.parametrize("settings", [*STARTS.values(), hand_rules.Settings()])
 def test_unbounded_numbers_give_the_settings_back(settings):
     found = Unbounded.of(settings).settings()
     for name, value in vars(settings).items():
