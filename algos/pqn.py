@@ -19,7 +19,13 @@ from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
 from purejaxrl.parts.action_values import by_age, epsilon_greedy, of_action
 from purejaxrl.parts.minibatches import minibatch_epochs
-from purejaxrl.parts.rollout import Experience, Interaction, collect, estimate_values
+from purejaxrl.parts.rollout import (
+    Experience,
+    Interaction,
+    Transition,
+    collect,
+    estimate_values,
+)
 from purejaxrl.validation import hyper, require, require_count
 
 
@@ -100,6 +106,23 @@ class Minibatch(NamedTuple):  # noqa: D101
     target: jax.Array
 
 
+def q_lambda(seen: Transition, last_value: jax.Array, hypers: Hypers) -> jax.Array:
+    r"""Compute the targets of Peng's Q(λ), `[num_steps, num_envs]`.
+
+    $G_t = r_t + \gamma [(1 - \lambda) \max_a Q(s'_t, a) + \lambda G_{t+1}]$: the λ-returns of the
+    highest values. A terminated step ends in its reward, a truncated one in the value of its final
+    observation.
+
+    Args:
+        seen: the rollout; its `extras` are the highest values of the observations acted on.
+        last_value: of the observation after the last step, `[num_envs]`.
+        hypers: discount, λ and the scale of rewards.
+    """
+    seen = seen._replace(reward=hypers.reward_scale * seen.reward)
+    found = estimate_values(seen, seen.extras, last_value, hypers.gamma, hypers.q_lambda)
+    return found.target
+
+
 def optimizer(hypers: Hypers, age: jax.Array) -> optax.GradientTransformation:
     """Make RAdam with clipped gradients and a step size that is annealed with the agent's age."""
     rate = hypers.learning_rate * (1 - age * (1 - hypers.learning_rate_end))
@@ -159,22 +182,10 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         )  # fmt: skip
         return state._replace(interaction=interaction, key=key), experience
 
-    def targets(state: State, hypers: Hypers, experience: Experience) -> jax.Array:
-        r"""Compute the targets of Peng's Q(λ), `[num_steps, num_envs]`.
-
-        $G_t = r_t + \gamma [(1 - \lambda) \max_a Q(s'_t, a) + \lambda G_{t+1}]$: the λ-returns of
-        the highest values. A terminated step ends in its reward, a truncated one in the value of
-        its final observation.
-        """
-        seen = experience.transitions
-        seen = seen._replace(reward=hypers.reward_scale * seen.reward)
-        last_value = network.apply(state.params, state.interaction.obs).max(-1)
-        found = estimate_values(seen, seen.extras, last_value, hypers.gamma, hypers.q_lambda)
-        return found.target
-
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
         seen = experience.transitions
-        batch = Minibatch(seen.obs, seen.action, targets(state, hypers, experience))
+        last_value = network.apply(state.params, state.interaction.obs).max(-1)
+        batch = Minibatch(seen.obs, seen.action, q_lambda(seen, last_value, hypers))
         batch = jax.tree.map(lambda x: x.reshape(config.batch_size, *x.shape[2:]), batch)
         radam = optimizer(hypers, jnp.minimum(state.step / state.task.horizon, 1.0))
 
