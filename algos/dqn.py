@@ -90,7 +90,7 @@ class Hypers(struct.PyTreeNode):
     """Fraction of the updates over which ε falls, linearly."""
     target_rate: float = hyper(1.0, above=0, at_most=1)
     """How far the target network moves; 1 copies, a small one averages (with target_every 1)."""
-    max_grad_norm: float = hyper(10.0, above=0, infinite=True)
+    max_grad_norm: float = hyper(jnp.inf, above=0, infinite=True)
     """Global norm to which gradients are clipped; inf for no clipping."""
 
 
