@@ -3,7 +3,7 @@ r"""DQN on any environment with discrete actions; `python -m envs` lists the env
 python experiments/dqn.py
 python experiments/dqn.py --env Acrobot-v1 --seeds 10
 python experiments/dqn.py --env Breakout-MinAtar,Asterix-MinAtar --seeds 4
-python experiments/dqn.py --hypers.learning-rate 1e-4,3e-4,1e-3 --agent.double,False
+python experiments/dqn.py --hypers.learning-rate 1e-4,3e-4,1e-3 --agent.no-double
 """
 
 from purejaxrl.running.devices import use_cpu_cores
