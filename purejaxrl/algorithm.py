@@ -80,6 +80,9 @@ class Algorithm(NamedTuple):
     """Environments that it acts in at a time. None: its `State` has no `interaction`."""
     steps_per_update: int | None = None
     """Environment steps of one update; None where that varies."""
+    warmup_steps: int = 0
+    """Environment steps that `init` makes, such as those that fill a replay buffer. The first
+    update counts them in its `env_steps`."""
     in_place: tuple[str, ...] = ()
     """Fields of `State` that are written at every update and never copied, such as a replay buffer,
     contents and cursor together; those of a nested state with a dot (`agent.replay`). They are

@@ -129,7 +129,8 @@ def score_levels(
 def generation_metrics(setup: CandidateSetup, fitness: jax.Array, horizon: jax.Array) -> Metrics:
     """Summarise a generation from fitness `[2, num_pairs]` and horizons `[num_pairs]`."""
     group, sound = setup.config.group, jnp.isfinite(fitness)
-    updates = 2 * horizon.sum()
+    inner, updates = setup.world.inner, 2 * horizon.sum()
+    warmup_steps = 2 * setup.num_pairs * inner.warmup_steps
     longest = jnp.sort(jnp.repeat(horizon, 2)).reshape(-1, group)[:, -1]
     return {
         "return": masked_mean(fitness, sound),
@@ -137,5 +138,5 @@ def generation_metrics(setup: CandidateSetup, fitness: jax.Array, horizon: jax.A
         "best": jnp.nanmax(jnp.where(sound, fitness, jnp.nan)),
         "unsound": (~sound).sum(),
         "masked": 1 - updates / (group * longest.sum()),
-        "env_steps": (updates * setup.world.inner.steps_per_update).astype(jnp.int32),
+        "env_steps": (updates * inner.steps_per_update + warmup_steps).astype(jnp.int32),
     }

@@ -50,11 +50,14 @@ class MLP(nn.Module):
 
     hidden: tuple[int, ...] = (64, 64)
     activation: Activation = "tanh"
+    layer_norm: bool = False  # normalise before every nonlinearity
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:  # noqa: D102
         for width in self.hidden:
-            x = getattr(nn, self.activation)(dense(width)(x))
+            x = dense(width)(x)
+            x = nn.LayerNorm()(x) if self.layer_norm else x
+            x = getattr(nn, self.activation)(x)
         return x
 
 
@@ -63,13 +66,15 @@ class CNN(nn.Module):
 
     hidden: tuple[int, ...] = (128,)
     activation: Activation = "relu"
+    layer_norm: bool = False  # of the convolution, over channels and places together
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:  # noqa: D102
         x = nn.Conv(16, (3, 3), padding="VALID", kernel_init=orthogonal(2**0.5))(x)
-        x = getattr(nn, self.activation)(x)
         x = x.reshape(*x.shape[:-3], -1)
-        return MLP(self.hidden, self.activation)(x)
+        x = nn.LayerNorm()(x) if self.layer_norm else x
+        x = getattr(nn, self.activation)(x)
+        return MLP(self.hidden, self.activation, self.layer_norm)(x)
 
 
 def categorical(logits: jax.Array) -> distrax.Categorical:
@@ -77,9 +82,11 @@ def categorical(logits: jax.Array) -> distrax.Categorical:
     return distrax.Categorical(logits=logits)
 
 
-def build_torso(kind: TorsoKind, hidden: tuple[int, ...], activation: Activation) -> nn.Module:
+def build_torso(
+    kind: TorsoKind, hidden: tuple[int, ...], activation: Activation, layer_norm: bool = False
+) -> nn.Module:
     """Build the torso that a config names."""
-    return {"mlp": MLP, "cnn": CNN}[kind](hidden, activation)
+    return {"mlp": MLP, "cnn": CNN}[kind](hidden, activation, layer_norm)
 
 
 def check_torso(kind: TorsoKind, obs_shape: tuple[int, ...]) -> None:

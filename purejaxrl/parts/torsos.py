@@ -17,7 +17,7 @@ def torso_for(config: Any, env: Any, torso: nn.Module | None = None) -> nn.Modul
     """Return the torso that is given, or build the one that a config names.
 
     Args:
-        config: has the fields `torso`, `hidden` and `activation`.
+        config: has the fields `torso`, `hidden` and `activation`, and may have `layer_norm`.
         env: gymnax environment, whose observations the torso reads.
         torso: the one to use instead of the config's.
 
@@ -34,7 +34,8 @@ def torso_for(config: Any, env: Any, torso: nn.Module | None = None) -> nn.Modul
     if networks.num_rows(space) is not None:
         return None
     networks.check_torso(config.torso, networks.obs_shape(space))
-    return networks.build_torso(config.torso, config.hidden, config.activation)
+    layer_norm = getattr(config, "layer_norm", False)
+    return networks.build_torso(config.torso, config.hidden, config.activation, layer_norm)
 
 
 def check_features(torso: nn.Module, env: Any) -> None:

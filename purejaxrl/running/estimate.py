@@ -35,7 +35,9 @@ def estimate(
         began = time.monotonic()
         carry, metrics = program(length, carry)
         times.append(time.monotonic() - began)
-    per_update = int(metrics["env_steps"][0, 0])
+    per_update = int(metrics["env_steps"][0, 0])  # the first chunk has counted the warm-up
     return RunEstimate(
-        program.num_bytes, min(times) / length * num_updates, per_update * num_updates
+        program.num_bytes,
+        min(times) / length * num_updates,
+        algorithm.warmup_steps + per_update * num_updates,
     )

@@ -73,22 +73,30 @@ class RunOptions:
         return Path(self.out).expanduser()
 
 
-def updates_for(total_steps: float, steps_per_update: int) -> int:
+def updates_for(total_steps: float, steps_per_update: int, warmup_steps: int = 0) -> int:
     """How many updates make this many environment steps, rounded down.
+
+    Args:
+        total_steps: of the whole run, the warm-up included.
+        steps_per_update: of one update.
+        warmup_steps: before the first update.
 
     Raises:
         ValueError: if that is less than one, or more than fit an int32.
     """
-    longest = MAX_UPDATES * steps_per_update
-    if not steps_per_update <= total_steps <= longest:  # also refuses NaN
+    least = warmup_steps + steps_per_update
+    longest = warmup_steps + MAX_UPDATES * steps_per_update
+    if not least <= total_steps <= longest:  # also refuses NaN
+        warmup = f" and of the warm-up, {warmup_steps:,}" if warmup_steps else ""
         raise ValueError(
-            f"total_steps: {total_steps:g} is not valid; it must be a number from "
-            f"{steps_per_update:,}, the environment steps of one update, to {longest:.3g}"
+            f"total_steps: {total_steps:g} is not valid; it must be a number from {least:,}, the "
+            f"environment steps of one update{warmup}, to {longest:.3g}"
         )
-    updates = int(total_steps) // steps_per_update
-    if updates * steps_per_update != total_steps:
+    updates = (int(total_steps) - warmup_steps) // steps_per_update
+    made = warmup_steps + updates * steps_per_update
+    if made != total_steps:
         console.print(
-            f"total_steps: {total_steps:,.0f} is rounded down to {updates * steps_per_update:,}, "
+            f"total_steps: {total_steps:,.0f} is rounded down to {made:,}, "
             f"{updates:,} updates of {steps_per_update:,} steps",
             markup=False,
             highlight=False,

@@ -90,8 +90,11 @@ class Scale:
         if self.total_steps is None:
             return self.num_updates
         require_fit("contender", algorithm, "a length in environment steps", "steps_per_update")
-        updates = int(self.total_steps) // algorithm.steps_per_update
-        expected = f"a number >= {algorithm.steps_per_update}, the environment steps of an update"
+        of_update, warmup = algorithm.steps_per_update, algorithm.warmup_steps
+        updates = (int(self.total_steps) - warmup) // of_update
+        with_warmup = f" and of the warm-up, {warmup}" if warmup else ""
+        expected = f"a number >= {of_update + warmup}, the environment steps of an update"
+        expected += with_warmup
         require(is_count(updates), self, "total_steps", expected)
         return updates
 

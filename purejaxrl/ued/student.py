@@ -138,6 +138,7 @@ def make(agent: Algorithm, env: OwnLevel, curriculum: Curriculum) -> Algorithm:
         act=agent.act,
         memory=agent.memory,
         steps_per_update=None if curriculum.plays else agent.steps_per_update,
+        warmup_steps=agent.warmup_steps,
         in_place=tuple(f"agent.{path}" for path in agent.in_place),
         episode_means=agent.episode_means,
         made_of=(*agent.made_of, part_name(env), part_name(curriculum)),

@@ -13,6 +13,7 @@ from algos import (
     disco,
     distillation,
     dpo,
+    dqn,
     groove,
     hand_rules,
     lpg,
@@ -21,27 +22,35 @@ from algos import (
     plr,
     ppo,
     ppo_rnn,
+    pqn,
     residual_lpg,
+    sac,
     ta_lpg,
     ta_lpo,
     ta_residual_lpg,
+    td3,
 )
 from envs import maze_levels
 from envs.maze import Maze
 from purejaxrl.algorithm import Task, update
 from purejaxrl.identity import part_name
 from purejaxrl.meta import evolution, gradient
-from purejaxrl.parts.wrappers import FlattenObservation
+from purejaxrl.parts.wrappers import FlattenObservation, for_network
 from purejaxrl.ued import student
 from purejaxrl.ued.curriculum import uniform
 from purejaxrl.ued.student import OwnLevel
 
 GRID, LEVEL = envs.make("gridworld-small")
 CART, CART_PARAMS = envs.make("CartPole-v1")
+PENDULUM, PENDULUM_PARAMS = envs.make("Pendulum-v1")
+PENDULUM = for_network(PENDULUM)
 WALLS, EDIT = maze_levels.uniform(25), partial(maze_levels.mutate, num_edits=2)
 MAZE = OwnLevel(FlattenObservation(Maze(WALLS)))
 SIZES = dict(num_envs=4, num_steps=4)
 PPO = dict(**SIZES, num_minibatches=2)
+REPLAY = dict(
+    **SIZES, capacity=64, warmup_steps=32, batch_size=8, num_batches=2, num_returns=2, hidden=(4,)
+)
 STUDENT = ppo_rnn.Config(**PPO)
 RULE = dict(**SIZES, rule_width=4)
 DISCO = dict(
@@ -53,6 +62,15 @@ DISCO = dict(
 def on_cart(module, **config):
     config = module.Config(**(config or PPO))
     return module.make(config, CART), module.Hypers(), CART_PARAMS
+
+
+def on_pendulum(module):
+    config = module.Config(**REPLAY, normalize_obs=True)
+    return module.make(config, PENDULUM), module.Hypers(), PENDULUM_PARAMS
+
+
+def with_discrete_sac():
+    return sac.make(sac.Config(**REPLAY), CART), sac.DiscreteHypers(), CART_PARAMS
 
 
 def with_drift(module):
@@ -117,6 +135,11 @@ ALGORITHMS = {
     "residual_lpg": lambda: with_rule(residual_lpg),
     "ta_residual_lpg": lambda: with_rule(ta_residual_lpg),
     "disco": with_disco_rule,
+    "dqn": lambda: on_cart(dqn, **REPLAY, dueling=True),
+    "pqn": lambda: on_cart(pqn, **PPO),
+    "sac": lambda: on_pendulum(sac),
+    "sac, discrete": with_discrete_sac,
+    "td3": lambda: on_pendulum(td3),
     "domain randomisation": lambda: on_levels(uniform(WALLS), student.Hypers),
     "plr": lambda: on_levels(plr.curriculum(WALLS, capacity=8), plr.hypers),
     "accel": lambda: on_levels(accel.curriculum(WALLS, EDIT, capacity=8), accel.hypers),
@@ -165,7 +188,9 @@ def test_observations_that_only_tables_can_read_are_refused_by_networks(module):
 
 
 @pytest.mark.parametrize(
-    "module", [a2c, disco, lpg, ppo, ppo_rnn], ids=lambda module: module.__name__
+    "module",
+    [a2c, disco, dqn, lpg, ppo, ppo_rnn, pqn, sac, td3],
+    ids=lambda module: module.__name__,
 )
 @pytest.mark.parametrize("hidden", [[4], (4.5,), (True,), "44", 8], ids=repr)
 def test_widths_that_are_not_a_tuple_of_integers_are_refused(module, hidden):

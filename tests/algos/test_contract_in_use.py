@@ -17,7 +17,7 @@ from purejaxrl.running import chunk
 from purejaxrl.running.evaluate import Evaluator, on_episodes
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.ued.curriculum import uniform
-from tests.algos.test_contract import ALGORITHMS, CART, GRID
+from tests.algos.test_contract import ALGORITHMS, CART, GRID, PENDULUM
 from tests.helpers import assert_equal
 
 STUDENTS = ("domain randomisation", "plr", "accel")
@@ -27,7 +27,8 @@ SHORT = {"num_episodes": 2, "max_steps": 30}
 
 
 def env_of(name):
-    return GRID if name in ("lpg", "ta_lpg") else CART
+    on_others = {"lpg": GRID, "ta_lpg": GRID, "sac": PENDULUM, "td3": PENDULUM}
+    return on_others.get(name, CART)
 
 
 def evaluator_for(name):
@@ -51,7 +52,7 @@ def poison(carry):
     return carry._replace(state=jax.tree.map(bad, carry.state))
 
 
-OFTEN = ("a2c", "ppo", "ppo_rnn", "lpo", "lpg")
+OFTEN = ("a2c", "ppo", "ppo_rnn", "lpo", "lpg", "dqn")
 """Tested at every change; the others compile slowly, and have tests of resuming of their own."""
 
 

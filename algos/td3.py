@@ -1,0 +1,280 @@
+"""Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018, arXiv 1802.09477).
+
+A deterministic policy follows the gradient of a critic, which learns from a replay buffer. Three
+things keep the critic from overestimating: targets take the lower of two critics; the target
+policy's action is blurred by clipped noise; and the policy, with all target networks, moves once in
+`policy_delay` steps of the critics.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_names
+from purejaxrl.parts import networks, optimizers, torsos
+from purejaxrl.parts.continuous import action_critic, check_vectors, init_twins, num_dims
+from purejaxrl.parts.normalize import Moments, advance, normalize_obs
+from purejaxrl.parts.replay import Replay
+from purejaxrl.parts.rollout import Experience, Interaction, collect
+from purejaxrl.parts.targets import track
+from purejaxrl.parts.transitions import (
+    Batch,
+    check_replay,
+    count_steps,
+    draw_batch,
+    steps_of,
+    warm_up,
+)
+from purejaxrl.validation import hyper, require, require_count
+
+
+@dataclass(frozen=True)
+class Config:
+    """What decides a shape or a length. Static."""
+
+    num_envs: int = 4
+    """Environments that one agent acts in at a time."""
+    num_steps: int = 1
+    """Steps in each environment between updates."""
+    capacity: int = 100_000
+    """Steps in the replay buffer; a multiple of num_envs * num_steps."""
+    warmup_steps: int = 1_000
+    """Environment steps of random actions before the first update; a multiple of the same."""
+    batch_size: int = 256
+    """Transitions in a batch."""
+    num_batches: int = 4
+    """Batches of an update, one gradient step of the critics each; a multiple of policy_delay."""
+    policy_delay: int = 2
+    """Steps of the critics to one of the policy and of the target networks."""
+    num_returns: int = 1
+    """n of the n-step returns."""
+    torso: networks.TorsoKind = "mlp"
+    """Kind of network under actor and critics, one each."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the torso's dense layers."""
+    activation: networks.Activation = "relu"
+    """Nonlinearity of the torso."""
+    normalize_obs: bool = False
+    """Standardise observations by their running moments."""
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps per update."""
+        return self.num_envs * self.num_steps
+
+    def __post_init__(self):
+        check_replay(self)
+        require_count(self, "policy_delay", "num_returns")
+        networks.check_network(self)
+        divides = self.num_batches % self.policy_delay == 0
+        require(divides, self, "num_batches", f"a multiple of policy_delay = {self.policy_delay}")
+
+
+class Hypers(struct.PyTreeNode):
+    """What training can be vmapped or swept over. Traced."""
+
+    actor_rate: float = hyper(3e-4, at_least=0)
+    """Adam's step size of the actor."""
+    critic_rate: float = hyper(3e-4, at_least=0)
+    """Adam's step size of the critics."""
+    gamma: float = hyper(0.99, at_least=0, at_most=1)
+    """Discount per step."""
+    exploration_noise: float = hyper(0.1, at_least=0)
+    """Standard deviation of the noise on the actions taken, which lie in [-1, 1]."""
+    target_noise: float = hyper(0.2, at_least=0)
+    """Standard deviation of the noise on the target policy's actions."""
+    target_noise_clip: float = hyper(0.5, at_least=0, infinite=True)
+    """Bound of that noise."""
+    target_rate: float = hyper(0.005, above=0, at_most=1)
+    """How far the target networks move with each step of the policy."""
+    reward_scale: float = hyper(1.0, above=0)
+    """Factor of the rewards that values are learned of."""
+
+
+class Params(NamedTuple):
+    """What is learned, or what belongs to each part of it."""
+
+    actor: Any
+    critic: Any
+
+
+class State(NamedTuple):
+    """An agent on a level."""
+
+    params: Params
+    target: Params  # of the target networks
+    opt_state: Params
+    moments: Moments | None  # of the observations, where they are normalised
+    replay: Replay
+    interaction: Interaction
+    task: Task
+    key: jax.Array
+    step: jax.Array  # int32, updates done
+
+
+class Policy(NamedTuple):
+    """What acting needs."""
+
+    actor: Any
+    moments: Moments | None
+
+
+def blur(key: jax.Array, action: jax.Array, std: jax.Array, clip: jax.Array) -> jax.Array:
+    """Add Gaussian noise, clipped to ±clip, to actions in [-1, 1]."""
+    noise = jnp.clip(std * jax.random.normal(key, action.shape), -clip, clip)
+    return jnp.clip(action + noise, -1.0, 1.0)
+
+
+def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
+    """Make TD3 for a gymnax environment with actions in [-1, 1].
+
+    Args:
+        config: static settings.
+        env: gymnax 1.x environment; its spaces are read at its default parameters.
+        torso: maps observations `[..., *obs_shape]`, and observations with the action appended, to
+            features `[..., width]`, under actor and critics, one each; by default the one that the
+            config names.
+
+    Raises:
+        ValueError: if the torso cannot read the observations or does not return features, actions
+            are not a vector in [-1, 1], or observations are not vectors.
+    """
+    size = num_dims(env)
+    check_vectors(env)
+    features = torsos.torso_for(config, env, torso)
+    actor = nn.Sequential([features, networks.dense(size, 0.01), jnp.tanh])
+    critic = nn.Sequential([features, networks.dense(1, 1.0)])
+
+    def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
+        actor_key, critic_key, env_key, warmup_key, key = jax.random.split(key, 5)
+        interaction = Interaction.start(env_key, env, task.env_params, config.num_envs)
+        obs = interaction.obs
+        inputs = jnp.concatenate([obs, jnp.zeros((config.num_envs, size))], -1)
+        params = Params(actor.init(actor_key, obs), init_twins(critic_key, critic, inputs))
+        interaction, replay = warm_up(
+            warmup_key, env, task.env_params, interaction, config, hypers.gamma
+        )
+        moments = None
+        if config.normalize_obs:
+            moments = advance(
+                Moments.start(obs.shape[1:]), replay.contents.obs[: config.warmup_steps]
+            )
+        return State(
+            params=params,
+            target=params,
+            opt_state=Params(*map(optimizers.adam(0.0).init, params)),
+            moments=moments,
+            replay=replay,
+            interaction=interaction,
+            task=task,
+            key=key,
+            step=jnp.int32(0),
+        )
+
+    def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
+        def explore(memory, obs, first, key):
+            action = actor.apply(state.params.actor, normalize_obs(state.moments, obs))
+            return memory, blur(key, action, hypers.exploration_noise, jnp.inf), ()
+
+        key, rollout_key = jax.random.split(state.key)
+        interaction, experience = collect(
+            rollout_key, env, state.task.env_params, state.interaction, explore,
+            config.num_steps, hypers.gamma,
+        )  # fmt: skip
+        return state._replace(interaction=interaction, key=key), experience
+
+    def targets(target: Params, batch: Batch, key: jax.Array, hypers: Hypers) -> jax.Array:
+        """Compute what both critics' values of the actions taken should be, `[batch_size]`."""
+        action = actor.apply(target.actor, batch.next_obs)
+        action = blur(key, action, hypers.target_noise, hypers.target_noise_clip)
+        q = action_critic(critic, target.critic, batch.next_obs, action)
+        return batch.reward + batch.discount * q.min(0)
+
+    def descend(rate: jax.Array, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
+        updates, opt_state = optimizers.adam(rate).update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
+        seen, moments = experience.transitions, state.moments
+        replay = state.replay.write(steps_of(seen))
+        moments = None if moments is None else advance(moments, seen.obs)
+
+        def draw(key: jax.Array) -> Batch:
+            batch = draw_batch(
+                key, replay, config.batch_size, hypers.gamma,
+                num_envs=config.num_envs, num_steps=config.num_returns,
+            )  # fmt: skip
+            return batch._replace(
+                obs=normalize_obs(moments, batch.obs),
+                next_obs=normalize_obs(moments, batch.next_obs),
+                reward=hypers.reward_scale * batch.reward,
+            )
+
+        def improve_critics(carry: tuple, key: jax.Array):
+            """Take one gradient step of both critics, on a new batch."""
+            (params, opt_state, target), (draw_key, noise_key) = carry, jax.random.split(key)
+            batch = draw(draw_key)
+            goal = targets(target, batch, noise_key, hypers)
+
+            def loss(params: Any) -> tuple[jax.Array, jax.Array]:
+                q = action_critic(critic, params, batch.obs, batch.action)
+                return 0.5 * ((q - goal) ** 2).mean(-1).sum(), q.mean()
+
+            (value, q), grads = jax.value_and_grad(loss, has_aux=True)(params)
+            params, opt_state = descend(hypers.critic_rate, grads, opt_state, params)
+            return (params, opt_state, target), (batch.obs, {"critic_loss": value, "q": q})
+
+        def improve_all(carry: tuple, keys: jax.Array):
+            """Take `policy_delay` steps of the critics, and one of the policy and the targets."""
+            params, opt_state, target = carry
+            (values, critic_opt, _), (obs, metrics) = jax.lax.scan(
+                improve_critics, (params.critic, opt_state.critic, target), keys
+            )
+
+            def loss(params: Any) -> jax.Array:
+                action = actor.apply(params, obs[-1])
+                return -action_critic(critic, values, obs[-1], action)[0].mean()
+
+            value, grads = jax.value_and_grad(loss)(params.actor)
+            policy, actor_opt = descend(hypers.actor_rate, grads, opt_state.actor, params.actor)
+            params, opt_state = Params(policy, values), Params(actor_opt, critic_opt)
+            target = track(target, params, hypers.target_rate)
+            return (params, opt_state, target), metrics | {"actor_loss": value}
+
+        key, learn_key = jax.random.split(state.key)
+        keys = jax.random.split(
+            learn_key, (config.num_batches // config.policy_delay, config.policy_delay)
+        )
+        (params, opt_state, target), metrics = jax.lax.scan(
+            improve_all, (state.params, state.opt_state, state.target), keys
+        )
+        metrics = jax.tree.map(jnp.mean, metrics) | experience.episodes
+        state_now = state._replace(
+            params=params,
+            target=target,
+            opt_state=opt_state,
+            moments=moments,
+            replay=replay,
+            key=key,
+            step=state.step + 1,
+        )
+        return state_now, metrics | count_steps(state, config)
+
+    def act(policy: Policy, memory, obs, first, key, greedy: bool):
+        return actor.apply(policy.actor, normalize_obs(policy.moments, obs)), memory
+
+    def vital(state: State, metrics: Metrics) -> tuple:
+        return state.params, metrics["critic_loss"], metrics["actor_loss"]
+
+    return Algorithm(
+        config, init, collect_experience, learn,
+        lambda state: Policy(state.params.actor, state.moments), act, vital=vital,
+        num_envs=config.num_envs, steps_per_update=config.steps_per_update,
+        warmup_steps=config.warmup_steps, in_place=("replay",), made_of=part_names(env, torso),
+    )  # fmt: skip

@@ -1,0 +1,164 @@
+"""Measure DQN, PQN and SAC beside their peers: environment steps per second, without compile time.
+
+Every contender runs in a process of its own, one at a time, with the same hyperparameters and sizes.
+Every round runs each contender once, so that a drift of the machine's speed affects all alike. Peers
+run with all members at a time and with one after the other; their faster arrangement counts. They run
+in a virtual environment that is made for them, as they need an older gymnax. PureJaxRL and purejaxql
+are measured if a checkout of them is named. The last cases are a replay buffer's insertion and draw
+alone, in draws per second, also flashbax's.
+
+python experiments/bench/off_policy_throughput.py --purejaxrl PATH --purejaxql PATH
+python experiments/bench/off_policy_throughput.py --cases dqn:16 draw:1000000 --rounds 1
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from processes import WORKERS, console, peer_python, run_worker, write_table
+
+from purejaxrl.launch import command
+from purejaxrl.validation import require, require_count
+
+PEER_PACKAGES = (
+    "rejax==0.1.3", "gymnax==0.0.9", "jax==0.10.2", "flax==0.12.8", "distrax==0.1.9",
+    "flashbax==0.1.3",
+)  # fmt: skip
+CONTENDERS = {
+    "dqn": ("ours", "rejax", "purejaxrl"),
+    "pqn": ("ours", "rejax", "purejaxql"),
+    "sac": ("ours", "rejax"),
+    "draw": ("ours", "flashbax", "rejax"),
+}
+SCRIPTS = {
+    "ours": "off_policy_ours.py",
+    "rejax": "off_policy_rejax.py",
+    "purejaxrl": "purejaxrl_dqn.py",
+    "purejaxql": "purejaxql_pqn.py",
+}
+UPDATES = {"dqn": 24_000, "pqn": 32, "sac": 2_000}
+"""Updates of all members together, in one timed run."""
+DRAW_MEMBERS = 8
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure."""
+
+    cases: tuple[str, ...] = (
+        "dqn:16", "dqn:1", "pqn:16", "pqn:1", "sac:4", "sac:1", "draw:10000", "draw:1000000",
+    )  # fmt: skip
+    """An algorithm and the number of its members, or `draw` and the capacity of the buffer."""
+    rounds: int = 2
+    """Processes per contender and arrangement; every round runs each once."""
+    repeats: int = 3
+    """Timed runs in each process, after one run to warm up."""
+    time_limit: float = 900.0
+    """Seconds after which a process is stopped."""
+    purejaxrl: Path | None = None
+    """Checkout of PureJaxRL; without one, it is not measured."""
+    purejaxql: Path | None = None
+    """Checkout of purejaxql; without one, it is not measured."""
+    out: Path = Path("results/bench/off_policy_throughput.csv")
+    """File for the table."""
+
+    def __post_init__(self):
+        require_count(self, "rounds", "repeats")
+        for case in self.cases:
+            what, _, number = case.partition(":")
+            valid = what in CONTENDERS and number.isdecimal() and int(number) > 0
+            known = ", ".join(f"{name}:N" for name in CONTENDERS)
+            require(valid, self, "cases", f"some of {known}, with N an integer >= 1")
+        require(self.time_limit > 0, self, "time_limit", "a number of seconds > 0")
+        for name, file in (("purejaxrl", "dqn.py"), ("purejaxql", "pqn_gymnax.py")):
+            path = getattr(self, name)
+            valid = path is None or (path / name / file).is_file()
+            require(valid, self, name, f"a folder that holds {name}/{file}")
+
+
+def arrangements(what: str, contender: str) -> tuple[str, ...]:
+    """Return how a contender is run: our layout, or a peer's two."""
+    return ("",) if what == "draw" or contender == "ours" else ("vmap", "map")
+
+
+def measure(
+    what: str, number: int, contender: str, arrangement: str, settings: Settings
+) -> dict | str:
+    """Run one worker; return what it measured, or the reason why there is nothing."""
+    environment = {}
+    python = sys.executable
+    if contender != "ours":
+        python = peer_python(Path(".cache/bench-peers-off-policy"), PEER_PACKAGES)
+    if contender in ("purejaxrl", "purejaxql"):
+        folder = getattr(settings, contender) / contender
+        environment["PYTHONPATH"] = str(folder.absolute())
+    if what == "draw":
+        arguments = [WORKERS / "replay_draw.py", contender, number, DRAW_MEMBERS]
+    else:
+        updates = max(1, UPDATES[what] // number)
+        arguments = [WORKERS / SCRIPTS[contender], what, number, updates]
+    words = [python, *arguments, settings.repeats, *([arrangement] if arrangement else [])]
+    return run_worker(words, settings.time_limit, environment)
+
+
+def summarize(what: str, number: int, found: dict[tuple[str, str], list[dict]]) -> list[dict]:
+    """Make a row per contender: medians over the processes of its faster arrangement.
+
+    Args:
+        what, number: the case.
+        found: what the workers measured, by contender and arrangement.
+    """
+    speed = {
+        who: np.median([r["env_steps"] / s for r in results for s in r["seconds"]])
+        for who, results in found.items()
+        if results
+    }
+    best = {c: max((w for w in speed if w[0] == c), key=speed.get) for c, _ in speed}
+    rows = []
+    for contender, who in best.items():
+        results = found[who]
+        seconds = [s for r in results for s in r["seconds"]]
+        rows.append(
+            {
+                "case": what,
+                "capacity" if what == "draw" else "members": number,
+                "contender": contender,
+                "arrangement": who[1],
+                "steps_per_s": round(speed[who]),
+                "ours_over_it": round(speed.get(("ours", ""), np.nan) / speed[who], 2),
+                "runs": len(seconds),
+                "fastest_s": round(min(seconds), 3),
+                "slowest_s": round(max(seconds), 3),
+                "compile_s": round(float(np.median([r["compile_s"] for r in results])), 1),
+                "peak_mb": round(max(r["peak_mb"] for r in results)),
+            }
+        )
+    return rows
+
+
+def main(settings: Settings) -> None:
+    rows = []
+    for case in settings.cases:
+        what, number = case.split(":")[0], int(case.split(":")[1])
+        contenders = [c for c in CONTENDERS[what] if getattr(settings, c, True)]
+        who = [(c, how) for c in contenders for how in arrangements(what, c)]
+        found: dict[tuple[str, str], list[dict]] = {one: [] for one in who}
+        for _ in range(settings.rounds):
+            for contender, arrangement in who:
+                result = measure(what, number, contender, arrangement, settings)
+                if isinstance(result, str):
+                    text = f"{contender} {arrangement}, {case}: {result}"
+                    console.print(text, markup=False, soft_wrap=True)
+                else:
+                    found[contender, arrangement].append(result)
+        rows += summarize(what, number, found)
+        if rows:  # after every case: the whole table takes long
+            write_table(pd.DataFrame(rows), settings.out)
+    if not rows:
+        raise ValueError("nothing was measured: every worker failed, or no case was given")
+
+
+if __name__ == "__main__":
+    command(main, Settings)

@@ -1,0 +1,95 @@
+r"""TD3 on any environment with continuous actions; `python -m envs` lists the environments.
+
+python experiments/td3.py
+python experiments/td3.py --env hopper --backend spring --seeds 5
+python experiments/td3.py --hypers.target-noise 0,0.1,0.2 --seeds 4
+"""
+
+from purejaxrl.running.devices import use_cpu_cores
+
+use_cpu_cores()
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import envs
+from algos import td3
+from purejaxrl.launch import Experiment, Job, RunFlags, launch, updates_for
+from purejaxrl.parts.wrappers import for_network
+from purejaxrl.running.runner import RunOptions
+
+OFTEN = RunOptions(chunk=256, log_every=32, checkpoint_every=32)
+"""Updates are short, so the host looks up rarely."""
+
+
+@dataclass(frozen=True)
+class Settings(Experiment):
+    """What to train, and where."""
+
+    seeds: int = 10
+    """Agents per combination of hyperparameters, seeded 0, 1, 2, …"""
+    env: str = "Pendulum-v1"
+    """Environment; the other defaults depend on it."""
+    backend: Literal["spring", "positional", "generalized", "mjx"] = "spring"
+    """Brax's physics; returns of different backends cannot be compared."""
+    total_steps: float = 5e4
+    """Environment steps per agent, the warm-up included."""
+    agent: td3.Config = td3.Config()
+    """TD3's static settings."""
+    hypers: td3.Hypers = td3.Hypers()
+    """TD3's hyperparameters."""
+    run: RunFlags = replace(OFTEN, out="results/td3")
+
+    @property
+    def title(self) -> str:
+        """Title of tables and plots."""
+        return f"TD3 on {self.env}"
+
+    @classmethod
+    def recommended(cls, env: str) -> "Settings":
+        """Return the settings that suit an environment.
+
+        Raises:
+            ValueError: for an unknown environment, with a suggestion.
+        """
+        of_family = RECOMMENDED.get(envs.family(env), cls())
+        found = RECOMMENDED.get(env, of_family)
+        return replace(found, env=env, run=replace(OFTEN, out=f"results/td3/{env}"))
+
+
+RECOMMENDED = {
+    "Pendulum-v1": Settings(
+        agent=td3.Config(capacity=50_000, hidden=(64, 64)),
+        hypers=td3.Hypers(actor_rate=1e-3, critic_rate=1e-3),
+    ),
+    "Brax": Settings(
+        total_steps=5e5,
+        seeds=5,
+        agent=td3.Config(
+            num_envs=32,
+            capacity=499_968,
+            warmup_steps=8_192,
+            num_batches=16,
+            normalize_obs=True,
+        ),
+    ),
+}
+"""Settings by environment or family of environments; `Settings()` for the rest."""
+
+
+def make_env(settings: Settings) -> tuple[Any, Any]:
+    """Make the environment, wrapped as far as the torso needs it, and its default level."""
+    of_family = {"Brax": {"backend": settings.backend}}
+    env, env_params = envs.make(settings.env, **of_family.get(envs.family(settings.env), {}))
+    return for_network(env), env_params
+
+
+def build(settings: Settings) -> Job:
+    env, env_params = make_env(settings)
+    agent = settings.agent
+    num_updates = updates_for(settings.total_steps, agent.steps_per_update, agent.warmup_steps)
+    return Job(td3.make(agent, env), env_params, num_updates, env)
+
+
+if __name__ == "__main__":
+    launch(Settings, build)

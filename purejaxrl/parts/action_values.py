@@ -1,0 +1,34 @@
+"""Action values: reading them, and exploring by random actions, rarer with an agent's age."""
+
+import jax
+import jax.numpy as jnp
+
+
+def of_action(q: jax.Array, action: jax.Array) -> jax.Array:
+    """Take the values of actions `[...]` from those of all actions `[..., num_actions]`."""
+    return jnp.take_along_axis(q, action[..., None], axis=-1)[..., 0]
+
+
+def by_age(age: jax.Array, start: jax.Array, end: jax.Array, share: jax.Array) -> jax.Array:
+    """Go from `start` to `end` linearly over the first `share` of a life, and stay there.
+
+    Args:
+        age: fraction of the agent's updates done, in [0, 1].
+        start, end: scalars.
+        share: fraction of the life, > 0.
+    """
+    return start + (end - start) * jnp.clip(age / share, 0.0, 1.0)
+
+
+def epsilon_greedy(key: jax.Array, q: jax.Array, epsilon: jax.Array) -> jax.Array:
+    """Choose the action of the highest value, or with probability ε any action: int32 `[...]`.
+
+    Args:
+        key: typed key.
+        q: action values, `[..., num_actions]`.
+        epsilon: scalar.
+    """
+    coin_key, action_key = jax.random.split(key)
+    best = q.argmax(-1).astype(jnp.int32)
+    any_action = jax.random.randint(action_key, best.shape, 0, q.shape[-1])
+    return jnp.where(jax.random.bernoulli(coin_key, epsilon, best.shape), any_action, best)

@@ -1,0 +1,105 @@
+"""PQN's targets by hand, probes, and its properties as a pure function."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from algos import pqn
+from purejaxrl.algorithm import Task, make_train
+from purejaxrl.parts import networks
+from tests.algos.chain import GAMMA, ONE_STEP, Chain, Q
+from tests.algos.probes import Params, Probe
+
+SMALL = pqn.Config(num_envs=8, num_steps=8, num_epochs=2, num_minibatches=2, hidden=(16,))
+FAST = pqn.Hypers(learning_rate=5e-3, epsilon_end=0.05, exploration=0.5, reward_scale=1.0)
+
+
+@pytest.mark.parametrize(
+    ("q_lambda", "expected"),
+    [
+        (0.0, [*ONE_STEP, 11.0]),
+        (0.5, [6.5, 2.0, 14.0, 24.0, 11.0]),  # 1 + γ (20 + 2) / 2; 2; 3 + γ (20 + 24) / 2; …
+        (1.0, [2.0, 2.0, 15.0, 24.0, 11.0]),
+    ],
+)
+def test_targets_on_a_chain_with_a_terminal_and_a_truncated_step(q_lambda, expected):
+    """Of five steps; a target that is carried a step too far, or over a reset, is another one."""
+    config = dataclasses.replace(SMALL, num_envs=1, num_steps=5, num_minibatches=1)
+    agent = pqn.make(config, Chain())
+    hypers = pqn.Hypers(gamma=GAMMA, q_lambda=q_lambda, reward_scale=1.0)
+    state = agent.init(jax.random.key(0), hypers, Task(Chain().default_params, jnp.int32(9)))
+    state = state._replace(params={"params": {"rows": Q}})
+    state, experience = agent.collect(state, hypers)
+    seen, last_value = experience.transitions, Q[state.interaction.obs].max(-1)
+    found = pqn.q_lambda(seen, last_value, hypers)[:, 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_rewards_are_scaled_for_the_targets_alone():
+    agent = pqn.make(dataclasses.replace(SMALL, num_envs=1), Chain())
+    hypers = pqn.Hypers(gamma=0.0, reward_scale=0.1)
+    state = agent.init(jax.random.key(0), hypers, Task(Chain().default_params, jnp.int32(9)))
+    _, experience = agent.collect(state, hypers)
+    found = pqn.q_lambda(experience.transitions, jnp.zeros(1), hypers)[:, 0]
+    np.testing.assert_allclose(found, np.tile([0.1, 0.2, 0.3, 0.4], 2), rtol=1e-6)
+    assert experience.episodes["return"] == 5  # 1 + 2, 3 + 4
+
+
+def train(env, params, updates=60, config=SMALL, hypers=FAST):
+    run = jax.jit(make_train(pqn.make(config, env), updates))
+    return run(jax.random.key(0), hypers, params)
+
+
+def test_it_learns_to_act_on_what_it_sees():
+    env = Probe(lambda state, action: jnp.where(action == (state.cue > 0), 1, -1))
+    _, metrics = train(env, Params())
+    assert metrics["return"][-10:].mean() > 0.85  # ε is 0.05
+
+
+def test_a_terminated_episode_is_not_bootstrapped_and_a_truncated_one_is():
+    env = Probe(lambda state, action: jnp.float32(1))
+    hypers = FAST.replace(gamma=0.5, q_lambda=0.5)
+    for level, value in (
+        (Params(length=1), 1.0),
+        (Params(length=100, max_steps_in_episode=1), 2.0),
+    ):
+        _, metrics = train(env, level, 150, hypers=hypers)
+        np.testing.assert_allclose(metrics["q"][-1], value, atol=0.1)
+
+
+def test_layers_are_normalised_over_all_of_an_image():
+    images = 5.0 + jax.random.normal(jax.random.key(0), (3, 10, 10, 4))
+    torso = networks.CNN((8,), layer_norm=True)
+    params = torso.init(jax.random.key(1), images)
+    assert params["params"]["LayerNorm_0"]["scale"].shape == (8 * 8 * 16,)
+    np.testing.assert_allclose(
+        torso.apply(params, images), torso.apply(params, 100 * images), atol=1e-4
+    )
+
+
+def test_members_of_different_seeds_differ_and_equal_themselves_alone():
+    env, params = envs.make("CartPole-v1")
+    run, keys = make_train(pqn.make(SMALL, env), 3), jax.random.split(jax.random.key(0), 2)
+    together, _ = jax.jit(jax.vmap(run, in_axes=(0, None, None)))(keys, FAST, params)
+    alone, _ = jax.jit(run)(keys[1], FAST, params)
+    for x, y in zip(
+        jax.tree.leaves((together.params, together.interaction.obs)),
+        jax.tree.leaves((alone.params, alone.interaction.obs)),
+        strict=True,
+    ):
+        assert (x[0] != x[1]).any()
+        np.testing.assert_allclose(x[1], y, atol=2e-6, rtol=0)
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"action_space: .*Discrete"):
+        pqn.make(SMALL, envs.make("Pendulum-v1")[0])
+    with pytest.raises(ValueError, match="num_minibatches: 5 is not valid; .*divisor"):
+        dataclasses.replace(SMALL, num_minibatches=5)
+    env, params = envs.make("CartPole-v1")
+    with pytest.raises(ValueError, match=r"Hypers\.epsilon_end: 1\.5 is not valid"):
+        make_train(pqn.make(SMALL, env), 1)(jax.random.key(0), pqn.Hypers(epsilon_end=1.5), params)

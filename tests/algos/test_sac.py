@@ -1,0 +1,164 @@
+"""SAC's targets by hand, its temperature on bandits, probes, and what it refuses."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from algos import sac
+from algos.sac_actions import Considered
+from purejaxrl.algorithm import make_train
+from purejaxrl.parts.transitions import Batch
+from purejaxrl.parts.wrappers import for_network
+from tests.algos.probes import Params, Probe
+
+SMALL = sac.Config(
+    num_envs=4, num_steps=2, capacity=2048, warmup_steps=64, batch_size=64, num_batches=4,
+    hidden=(16, 16),
+)  # fmt: skip
+RATES = dict(actor_rate=3e-3, critic_rate=3e-3, alpha_rate=1e-2, target_rate=0.05)
+
+
+def probe(reward, continuous=True):
+    return for_network(Probe(reward, continuous=continuous))
+
+
+def train(env, params, updates, hypers, config=SMALL):
+    run = jax.jit(make_train(sac.make(config, env), updates))
+    return run(jax.random.key(0), hypers, params)
+
+
+class Known:
+    """Actions whose values and probabilities are numbers, and which do not depend on parameters."""
+
+    entropy_unit = 1.0
+
+    def consider(self, actor, critic, obs, key):
+        weight = jnp.array([[0.25, 0.75], [0.5, 0.5]])
+        return Considered(weight + 0 * actor, jnp.log(weight), critic["lower"] + 0 * actor)
+
+    def q(self, critic, obs, action):
+        return critic["taken"]
+
+
+def test_targets_are_soft_values_of_the_target_critics():
+    taken = jnp.zeros((2, 2))
+    critic = {"taken": taken, "lower": jnp.full((2, 2), 99.0)}
+    slow = {"taken": taken, "lower": jnp.array([[1.0, 2.0], [3.0, 5.0]])}
+    params = sac.Params(jnp.float32(0), critic, jnp.log(0.1))
+    zeros = jax.tree.map(sac.optimizers.adam(0.0).init, params, is_leaf=lambda x: x is not params)
+    obs, discount = jnp.zeros((2, 1)), jnp.array([0.5, 0.0])
+    batch = Batch(obs, jnp.zeros(2), jnp.array([1.0, 2.0]), discount, obs)
+    *_, metrics = sac.learn_from_batch(
+        Known(), params, slow, zeros, batch, jax.random.key(0), sac.Hypers()
+    )
+    entropy = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
+    goal = np.array([1 + 0.5 * (1.75 + 0.1 * entropy), 2.0])
+    np.testing.assert_allclose(metrics["critic_loss"], (goal**2).mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["alpha"], 0.1, rtol=1e-5)
+    np.testing.assert_allclose(metrics["entropy"], (entropy + np.log(2)) / 2, rtol=1e-5)
+
+
+def test_the_temperature_reaches_its_target_entropy_on_a_bandit():
+    env = probe(lambda state, action: -(action[0] ** 2))
+    for target in (-1.0, 0.0):
+        hypers = sac.Hypers(target_entropy=target, **RATES)
+        _, metrics = train(env, Params(), 500, hypers)
+        np.testing.assert_allclose(metrics["entropy"][-100:].mean(), target, atol=0.15)
+
+
+def test_the_temperature_reaches_its_target_entropy_on_a_discrete_bandit():
+    env = probe(lambda state, action: jnp.where(action == 0, 1.0, 0.0), continuous=False)
+    hypers = sac.DiscreteHypers(target_entropy=0.5, **RATES)
+    _, metrics = train(env, Params(), 500, hypers)
+    np.testing.assert_allclose(metrics["entropy"][-100:].mean(), 0.5 * np.log(2), atol=0.05)
+    alpha = 1 / np.log(0.89 / 0.11)  # the policy is softmax(q / α), and has this entropy
+    np.testing.assert_allclose(metrics["alpha"][-100:].mean(), alpha, rtol=0.2)
+
+
+@pytest.mark.parametrize("normalize_obs", [False, True])
+def test_it_learns_continuous_actions(normalize_obs):
+    env = probe(lambda state, action: -((action[0] - state.cue) ** 2))
+    config = dataclasses.replace(SMALL, normalize_obs=normalize_obs)
+    state, metrics = train(env, Params(), 300, sac.Hypers(**RATES), config)
+    assert metrics["return"][-30:].mean() > -0.3 > metrics["return"][0]
+    assert metrics["env_steps"].tolist()[:2] == [72, 8]
+    if normalize_obs:
+        np.testing.assert_allclose(state.moments.count, 64 + 300 * 8, rtol=1e-3)
+
+
+def test_it_learns_discrete_actions():
+    env = probe(lambda state, a: jnp.where(a == (state.cue > 0), 1, -1), continuous=False)
+    hypers = sac.DiscreteHypers(**RATES).replace(target_entropy=0.2)
+    _, metrics = train(env, Params(), 300, hypers)
+    assert metrics["return"][-30:].mean() > 0.8
+
+
+def test_a_terminated_episode_is_not_bootstrapped_and_a_truncated_one_is():
+    env = probe(lambda state, action: jnp.float32(1))
+    hypers = sac.Hypers(gamma=0.5, alpha_start=1e-6, **RATES).replace(alpha_rate=0.0)
+    for level, value in (
+        (Params(length=1), 1.0),
+        (Params(length=100, max_steps_in_episode=1), 2.0),
+    ):
+        _, metrics = train(env, level, 200, hypers)
+        np.testing.assert_allclose(metrics["q"][-1], value, atol=0.1)
+
+
+def test_log_probabilities_are_those_of_the_actions_taken():
+    env, params = envs.make("Pendulum-v1")
+    agent = sac.make(dataclasses.replace(SMALL, normalize_obs=True), for_network(env))
+    state = agent.init(jax.random.key(0), sac.Hypers(), sac.Task(params, jnp.int32(9)))
+    state, experience = agent.collect(state, sac.Hypers())
+    seen = experience.transitions
+    np.testing.assert_allclose(seen.action, np.tanh(seen.extras), rtol=1e-5)
+    log_prob, entropies = agent.log_prob(state, experience)
+    assert log_prob.shape == seen.reward.shape
+    np.testing.assert_allclose(entropies["entropy"], -log_prob.mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["Pendulum-v1", "CartPole-v1"])
+def test_members_of_different_seeds_differ_and_equal_themselves_alone(name):
+    env, params = envs.make(name)
+    hypers = sac.Hypers() if name == "Pendulum-v1" else sac.DiscreteHypers()
+    run = make_train(sac.make(SMALL, for_network(env)), 3)
+    keys = jax.random.split(jax.random.key(0), 2)
+    together, _ = jax.jit(jax.vmap(run, in_axes=(0, None, None)))(keys, hypers, params)
+    alone, _ = jax.jit(run)(keys[1], hypers, params)
+    kept = lambda state: (state.params, state.replay.contents.obs, state.interaction.obs)  # noqa: E731
+    for x, y in zip(*map(jax.tree.leaves, (kept(together), kept(alone))), strict=True):
+        assert (x[0] != x[1]).any()
+        np.testing.assert_allclose(x[1], y, atol=1e-5, rtol=1e-5)
+
+
+def test_what_does_not_fit_is_refused():
+    pendulum, level = envs.make("Pendulum-v1")
+    with pytest.raises(ValueError, match=r"action_space: Box.* ScaleAction"):
+        sac.make(SMALL, pendulum)
+    run = make_train(sac.make(SMALL, for_network(pendulum)), 1)
+    with pytest.raises(ValueError, match="hypers: DiscreteHypers is not valid; it must be Hypers"):
+        run(jax.random.key(0), sac.DiscreteHypers(), level)
+    with pytest.raises(ValueError, match=r"target_entropy: 1\.5 is not valid"):
+        run(jax.random.key(0), sac.DiscreteHypers(target_entropy=1.5), level)
+    with pytest.raises(ValueError, match="observations of shape .* are not valid"):
+        config = dataclasses.replace(SMALL, torso="cnn", hidden=(8,))
+        sac.make(config, _Images())
+
+
+class _Images(Probe):
+    """Images, and actions in [-1, 1]."""
+
+    def __init__(self):
+        super().__init__(lambda state, action: jnp.float32(0), continuous=True)
+
+    def get_obs(self, state, params=None, key=None):
+        return jnp.zeros((10, 10, 4))
+
+    def observation_space(self, params=None):
+        return envs.make("Breakout-MinAtar")[0].observation_space(None)
+
+    def action_space(self, params=None):
+        return for_network(envs.make("Pendulum-v1")[0]).action_space(None)

@@ -1,0 +1,147 @@
+"""TD3's delay and noise by hand, probes, and what it refuses."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from algos import td3
+from purejaxrl.algorithm import Task, make_train, update
+from purejaxrl.parts.wrappers import for_network
+from tests.algos.probes import Params, Probe
+
+SMALL = td3.Config(
+    num_envs=4, num_steps=2, capacity=2048, warmup_steps=64, batch_size=64, num_batches=4,
+    hidden=(16, 16),
+)  # fmt: skip
+FAST = td3.Hypers(actor_rate=3e-3, critic_rate=3e-3, target_rate=0.05)
+
+
+def probe(reward):
+    return for_network(Probe(reward, continuous=True))
+
+
+def started(config, hypers, reward=lambda state, action: -(action[0] ** 2), level=None):
+    agent = td3.make(config, probe(reward))
+    task = Task(level or Params(), jnp.int32(9))
+    return agent, agent.init(jax.random.key(0), hypers, task)
+
+
+def train(env, params, updates, hypers=FAST, config=SMALL):
+    run = jax.jit(make_train(td3.make(config, env), updates))
+    return run(jax.random.key(0), hypers, params)
+
+
+@pytest.mark.parametrize("delay", [1, 2, 4])
+def test_policy_and_targets_move_once_in_a_delay(delay):
+    config = dataclasses.replace(SMALL, policy_delay=delay)
+    hypers = td3.Hypers(actor_rate=0.0, critic_rate=0.0, target_rate=0.1)
+    agent, state = started(config, hypers)
+    state = state._replace(target=jax.tree.map(jnp.zeros_like, state.target))
+    after, _ = update(agent, state, hypers)
+    count = lambda opt_state: int(opt_state[0].count)  # noqa: E731
+    assert count(after.opt_state.critic) == 4
+    assert count(after.opt_state.actor) == 4 // delay
+    moved = 1 - 0.9 ** (4 // delay)
+    for now, params in zip(
+        jax.tree.leaves(after.target), jax.tree.leaves(state.params), strict=True
+    ):
+        np.testing.assert_allclose(now, moved * params, rtol=1e-5, atol=1e-7)
+
+
+def test_noise_is_clipped_and_so_are_actions():
+    key, action = jax.random.key(0), jnp.linspace(-1, 1, 1000)
+    noise = np.clip(0.4 * jax.random.normal(key, action.shape), -0.5, 0.5)
+    expected = np.clip(action + noise, -1, 1)
+    np.testing.assert_allclose(td3.blur(key, action, 0.4, 0.5), expected, rtol=1e-6)
+    assert (np.abs(noise) == 0.5).any() and (np.abs(expected) == 1).any()
+
+
+@pytest.mark.parametrize("std", [0.0, 10.0])
+def test_targets_take_the_lower_critic_at_the_blurred_action_of_the_target_policy(std):
+    """Critics |a + 0.3| and |a + 0.6| at action 0; noise of ±0.15 makes the first 0.3 ± 0.15.
+
+    The noise is nearly always at a bound, where its std is large. Targets are 0.3, or 0.15 and
+    0.45; the root of the mean loss tells them apart.
+    """
+    config = dataclasses.replace(SMALL, hidden=(2,), batch_size=64, num_batches=2)
+    hypers = td3.Hypers(
+        gamma=1.0, target_noise=std, target_noise_clip=0.15, actor_rate=0.0, critic_rate=0.0
+    )
+    level = Params(length=100, max_steps_in_episode=1)  # every step bootstraps
+    agent, state = started(config, hypers, lambda state, action: jnp.float32(0), level)
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    first, last = zeros.critic["params"]["layers_0"], zeros.critic["params"]["layers_1"]
+    first["Dense_0"]["kernel"] = first["Dense_0"]["kernel"].at[:, -1].set([[1.0, -1.0]] * 2)
+    bias = jnp.array([[0.3, -0.3], [0.6, -0.6]])  # relu(a + b) + relu(-a - b) = |a + b|
+    first["Dense_0"]["bias"] = bias
+    last["kernel"] = jnp.ones_like(last["kernel"])
+    state = state._replace(params=jax.tree.map(jnp.zeros_like, state.params), target=zeros)
+    _, metrics = update(agent, state, hypers)
+    expected = 0.3**2 if std == 0 else (0.15**2 + 0.45**2) / 2
+    np.testing.assert_allclose(metrics["critic_loss"], expected, rtol=0.15 if std else 1e-5)
+
+
+def test_noise_of_the_targets_is_new_for_every_batch():
+    """With all rates zero, two batches of one and the same step differ by their noise only."""
+    config = dataclasses.replace(SMALL, capacity=64, num_envs=1, num_steps=1, num_batches=1,
+                                 policy_delay=1, batch_size=1, warmup_steps=1)  # fmt: skip
+    level = Params(length=100, max_steps_in_episode=1)
+    hypers = td3.Hypers(target_noise=0.5, actor_rate=0.0, critic_rate=0.0, exploration_noise=0.0)
+    agent, state = started(config, hypers, lambda state, action: jnp.float32(0), level)
+    losses = []
+    for _ in range(4):
+        one = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), state.replay.contents)
+        state = state._replace(replay=state.replay._replace(contents=one))
+        experience = agent.collect(state, hypers)[1]
+        same = jax.tree.map(lambda x: x[:1, None], one)
+        seen = experience.transitions._replace(
+            obs=same.obs, action=same.action, reward=same.reward, terminated=same.terminated,
+            truncated=same.truncated, final_obs=same.next_obs,
+        )  # fmt: skip
+        state, metrics = agent.learn(state, hypers, experience._replace(transitions=seen))
+        losses.append(float(metrics["critic_loss"]))
+    assert len(set(losses)) == 4
+
+
+@pytest.mark.parametrize("normalize_obs", [False, True])
+def test_it_learns_continuous_actions(normalize_obs):
+    env = probe(lambda state, action: -((action[0] - state.cue) ** 2))
+    config = dataclasses.replace(SMALL, normalize_obs=normalize_obs)
+    _, metrics = train(env, Params(), 300, config=config)
+    assert metrics["return"][-30:].mean() > -0.2 > metrics["return"][0]
+    assert metrics["env_steps"].tolist()[:2] == [72, 8]
+
+
+def test_a_terminated_episode_is_not_bootstrapped_and_a_truncated_one_is():
+    env = probe(lambda state, action: jnp.float32(1))
+    for level, value in (
+        (Params(length=1), 1.0),
+        (Params(length=100, max_steps_in_episode=1), 2.0),
+    ):
+        _, metrics = train(env, level, 250, FAST.replace(gamma=0.5))
+        np.testing.assert_allclose(metrics["q"][-1], value, atol=0.1)
+
+
+def test_members_of_different_seeds_differ_and_equal_themselves_alone():
+    env, params = envs.make("Pendulum-v1")
+    run = make_train(td3.make(SMALL, for_network(env)), 3)
+    keys = jax.random.split(jax.random.key(0), 2)
+    together, _ = jax.jit(jax.vmap(run, in_axes=(0, None, None)))(keys, FAST, params)
+    alone, _ = jax.jit(run)(keys[1], FAST, params)
+    kept = lambda state: (state.params, state.replay.contents.obs, state.interaction.obs)  # noqa: E731
+    for x, y in zip(*map(jax.tree.leaves, (kept(together), kept(alone))), strict=True):
+        assert (x[0] != x[1]).any()
+        np.testing.assert_allclose(x[1], y, atol=1e-5, rtol=1e-5)
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"action_space: Discrete\(2\) is not valid"):
+        td3.make(SMALL, envs.make("CartPole-v1")[0])
+    with pytest.raises(ValueError, match=r"action_space: Box.* ScaleAction"):
+        td3.make(SMALL, envs.make("Pendulum-v1")[0])
+    with pytest.raises(ValueError, match="num_batches: 3 .*a multiple of policy_delay = 2"):
+        dataclasses.replace(SMALL, num_batches=3)
