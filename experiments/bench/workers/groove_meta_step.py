@@ -13,8 +13,9 @@ import time
 
 import jax
 from environments.level_sampler import LevelSampler
-from experiments.parse_args import parse_args
 from meta.meta import create_lpg_train_state, make_lpg_train_step
+
+from experiments.parse_args import parse_args
 
 META_STEPS = 4
 NAMES = (
