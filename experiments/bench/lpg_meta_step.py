@@ -8,23 +8,29 @@ Every case runs in a process of its own, and every round runs each case once.
   meta-step itself.
 - `arithmetic`: only the matrix products of the rule's recurrent network, forward and backward, on
   the same shapes and the same number of cores: a lower bound.
+- `published, n mini-batches`: the published code, if `--groove` names a checkout of it and
+  `--groove-python` an interpreter that has its packages. At its best number of mini-batches it is
+  what ours is compared with.
 
 `peak_mb` is the process's peak memory, the compiler's included. `program_mb` is the memory that XLA
 plans for intermediate results.
 
 python experiments/bench/lpg_meta_step.py            # the published settings
+python experiments/bench/lpg_meta_step.py --groove PATH --groove-python PATH/bin/python
 python experiments/bench/lpg_meta_step.py --sweep    # agents 8 … 512, and K 1 … 20
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib.figure
 import pandas as pd
-from meta_steps import Scale, measure, row
+from meta_steps import Scale, measure, measure_published, row
 from processes import write_table
 
 from purejaxrl.launch import command
+from purejaxrl.validation import require
 
 CASES = {
     "meta-step": "step",
@@ -40,19 +46,43 @@ class Settings(Scale):
 
     sweep: bool = False
     """Instead, measure a range of agents and of K, and plot the results."""
+    groove: Path | None = None
+    """Checkout of the published code, GROOVE; without one, it is not measured."""
+    groove_python: Path | None = None
+    """Python interpreter with the packages that the published code needs."""
+    mini_batches: tuple[int, ...] = (16, 8)
+    """Mini-batches of agents in the published code, each a case of its own."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        checkout, python = self.groove, self.groove_python
+        valid = checkout is None or (checkout / "meta" / "train.py").is_file()
+        require(valid, self, "groove", "a folder that holds meta/train.py")
+        valid = checkout is None or (python is not None and python.is_file())
+        require(valid, self, "groove_python", "a Python interpreter, if groove is given")
+        for count in self.mini_batches:
+            valid = count >= 1 and self.num_agents % count == 0
+            require(valid, self, "mini_batches", "integers that divide num_agents")
 
 
 def compare(settings: Settings) -> pd.DataFrame:
-    """Measure every case; one row each, with its time as a ratio to the arithmetic's."""
-    found: dict[str, list] = {name: [] for name in CASES}
+    """Measure every case; one row each, its time also over the arithmetic's and over ours."""
+    cases = {name: partial(measure, kind, settings) for name, kind in CASES.items()}
+    for count in settings.mini_batches if settings.groove else ():
+        cases[f"published, {count} mini-batches"] = partial(
+            measure_published, settings.groove, settings.groove_python, settings, count
+        )
+    found: dict[str, list] = {name: [] for name in cases}
     for _ in range(settings.rounds):
-        for name, kind in CASES.items():
-            result = measure(kind, settings)
+        for name, measure_case in cases.items():
+            result = measure_case()
             if result:
                 found[name].append(result)
     rows = [row(name, results) for name, results in found.items() if results]
-    least = next((r["meta_step_s"] for r in rows if r["case"] == "arithmetic"), float("nan"))
-    return pd.DataFrame([r | {"over_arithmetic": round(r["meta_step_s"] / least, 2)} for r in rows])
+    seconds = {r["case"]: r["meta_step_s"] for r in rows}
+    over = lambda r, case: round(r["meta_step_s"] / seconds.get(case, float("nan")), 2)  # noqa: E731
+    ratios = {"over_arithmetic": "arithmetic", "over_ours": "meta-step"}
+    return pd.DataFrame([r | {name: over(r, case) for name, case in ratios.items()} for r in rows])
 
 
 def sweep(settings: Settings) -> pd.DataFrame:

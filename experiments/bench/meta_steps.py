@@ -1,8 +1,10 @@
 """What the benches of meta-learners share: their scale, one measurement, and one row of a table."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from processes import WORKERS, console, run_worker
@@ -50,9 +52,33 @@ def measure(kind: str, settings: Scale, *more: int, **changes: int) -> dict | No
     values = [changes.get(name, getattr(settings, name)) for name in SIZES]
     lean = kind == "lean"
     command = [sys.executable, WORKERS / "meta_step.py", "step" if lean else kind, *values, *more]
-    result = run_worker(command, environment=NO_FUSION_EMITTERS if lean else None)
+    about = " ".join([kind, *map(str, more), *(f"{k}={v}" for k, v in changes.items())])
+    return result_of(command, about, NO_FUSION_EMITTERS if lean else None)
+
+
+def measure_published(
+    checkout: Path, python: Path, settings: Scale, mini_batches: int
+) -> dict | None:
+    """Run the worker that times the published code; return as `measure`.
+
+    Args:
+        checkout: of the published code.
+        python: an interpreter that has its packages.
+        settings: the scale.
+        mini_batches: how many parts its agents are divided into.
+    """
+    values = [getattr(settings, name) for name in SIZES]
+    command = [python.absolute(), WORKERS / "groove_meta_step.py", *values, mini_batches]
+    about = f"published, {mini_batches} mini-batches"
+    return result_of(command, about, {"PYTHONPATH": str(checkout.absolute())})
+
+
+def result_of(
+    command: Sequence[Any], about: str, environment: Mapping[str, str] | None
+) -> dict | None:
+    """Run a worker; return what it measured, or None after printing why there is nothing."""
+    result = run_worker(command, environment=environment)
     if isinstance(result, str):
-        about = " ".join([kind, *map(str, more), *(f"{k}={v}" for k, v in changes.items())])
         console.print(f"{about}: {result}", markup=False, soft_wrap=True)
         return None
     return result
