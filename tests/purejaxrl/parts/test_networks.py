@@ -202,4 +202,4 @@ def test_actor_and_critic_on_one_torso_have_their_own_parameters():
 )
 def test_an_unsuitable_action_space_is_refused(space):
     with pytest.raises(ValueError, match=r"action_space: .* is not valid; it must be Discrete"):
-        PolicyHead(space).init(KEY, jnp.ones(8))
+        PolicyHead(space).init(KEY, jnp.ones(8), jnp.ones(8))
