@@ -95,7 +95,7 @@ def curriculum(
 
     def init(key: jax.Array, hypers: Search, num_levels: int) -> State:
         levels = sample_new(key, sample_level, config.num_kept).level
-        return State(levels, jnp.full(config.num_kept, -jnp.inf), jnp.int32(0))
+        return State(levels, jnp.full(config.num_kept, -jnp.inf, jnp.float32), jnp.int32(0))
 
     def sample(key: jax.Array, state: State, hypers: Search, wanted: jax.Array, play: Play):
         search_key, slot_key, new_key = jax.random.split(key, 3)
@@ -154,7 +154,7 @@ def search(
         scores, slots = jax.lax.top_k(scores, config.num_kept)
         return (jax.tree.map(lambda x: x[slots], levels), scores), None
 
-    nothing = levels, jnp.full(config.num_kept, -jnp.inf)
+    nothing = levels, jnp.full(config.num_kept, -jnp.inf, jnp.float32)
     return jax.lax.scan(one_batch, nothing, jax.random.split(key, config.num_batches))[0]
 
 
