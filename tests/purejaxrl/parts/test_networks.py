@@ -14,11 +14,13 @@ from purejaxrl.parts import networks
 from purejaxrl.parts.networks import (
     CNN,
     MLP,
+    MaskedDiscrete,
     PolicyHead,
     PolicyNetwork,
     ValueNetwork,
     check_torso,
     dense,
+    num_actions,
     orthogonal,
 )
 
@@ -148,6 +150,20 @@ def test_a_discrete_space_gets_a_categorical_policy_near_uniform_at_the_start():
     assert pi.sample(seed=KEY).shape == (2, 5)
     np.testing.assert_allclose(pi.probs, 1 / 3, atol=0.02)
     np.testing.assert_allclose(pi.probs.sum(-1), 1, rtol=1e-5)
+
+
+def test_illegal_actions_have_no_probability_and_no_gradient():
+    actor = PolicyNetwork(MLP((8,)), MaskedDiscrete(3))
+    obs = jnp.concatenate([jnp.ones((2, 5)), jnp.array([[1.0, 0, 1], [0, 1, 0]])], axis=1)
+    pi, params = actor.init_with_output(KEY, obs)
+    assert (pi.probs[0, 1], pi.probs[1, 0], pi.probs[1, 2]) == (0, 0, 0)
+    np.testing.assert_allclose(pi.probs.sum(-1), 1, rtol=1e-6)
+    np.testing.assert_allclose(pi.entropy(), [np.log(2), 0], atol=1e-3)
+    grads = jax.grad(lambda params: actor.apply(params, obs).entropy().sum())(params)
+    bias = grads["params"]["PolicyHead_0"]["Dense_0"]["bias"]
+    assert np.isfinite(bias).all() and bias[1] == 0
+    with pytest.raises(ValueError, match="MaskedDiscrete.* illegal at times"):
+        num_actions(MaskedDiscrete(3))
 
 
 def gaussian(log_std):
