@@ -30,7 +30,7 @@ from purejaxrl.meta.assessment import Assessment
 from purejaxrl.meta.base import SampleLifetime
 from purejaxrl.meta.gradient import Hypers
 from purejaxrl.ued.curriculum import Replay, SampleLevel, replay
-from purejaxrl.ued.scores import Score, algorithmic_regret, fields_read
+from purejaxrl.ued.scores import OptimalReturn, Score, algorithmic_regret, fields_read
 from purejaxrl.validation import require, require_count
 
 
@@ -82,6 +82,7 @@ def make(
     sample_level: SampleLevel,
     sample_lifetime: SampleLifetime,
     score: Score = algorithmic_regret,
+    optimal_return: OptimalReturn | None = None,
 ) -> Algorithm:
     """Make GROOVE for a gymnax environment with levels and discrete actions.
 
@@ -94,6 +95,7 @@ def make(
         sample_lifetime: draws the length of a life.
         score: scores a level, as in `ued/scores.py`; antagonists train only for a score that reads
             their returns.
+        optimal_return: of a level, for a score that reads it.
 
     Raises:
         ValueError: if the torso cannot read the observations, actions are not discrete, or a life
@@ -103,6 +105,7 @@ def make(
         make_antagonist(agent, env) if "antagonist_returns" in fields_read(score) else None,
         config.num_episodes,
         slots=config.slots,
+        optimal_return=optimal_return,
     )
     curriculum = replay(sample_level, score, config.capacity)
     world = meta_lpg.world(agent, env, sample_lifetime, curriculum=curriculum, assessment=scored)

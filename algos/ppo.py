@@ -238,7 +238,7 @@ def make(
             actions are neither discrete nor a vector.
     """
     action_space = env.action_space(env.default_params)
-    networks.check_action_space(action_space)
+    networks.check_action_space(action_space, config.normalize_obs)
     obs_shape = networks.obs_shape(env.observation_space(env.default_params))
     features = torsos.torso_for(config, env, torso)
     actor = networks.PolicyNetwork(features, action_space)

@@ -77,7 +77,7 @@ class ActorCritic(nn.Module):
             The memory after the last observation, a distribution and values `[T, num_envs]`.
         """
         memory, features = self.recurrent(memory, self.torso(obs), first)
-        pi = networks.PolicyHead(self.action_space)(features)
+        pi = networks.PolicyHead(self.action_space)(features, obs)
         return memory, pi, networks.dense(1, 1.0)(features)[..., 0]
 
     def step(self, params: Any, memory: Any, obs: jax.Array, first: jax.Array):
@@ -151,7 +151,7 @@ def make(
             the form of its memory, or actions are neither discrete nor a vector.
     """
     obs_shape = networks.obs_shape(env.observation_space(env.default_params))
-    networks.check_action_space(env.action_space(env.default_params))
+    networks.check_action_space(env.action_space(env.default_params), config.normalize_obs)
     network = make_network(config, env, torso)
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:

@@ -36,6 +36,11 @@ def solve(level: Level, gamma: float | jax.Array = 1.0) -> Solution:
     return Solution(value, value[start])
 
 
+def optimal_return(level: Level) -> jax.Array:
+    """Undiscounted optimal return from the level's start, up to the time limit: float32 `[]`."""
+    return solve(level).optimal_return
+
+
 def _zero(level: Level) -> jax.Array:
     return jnp.zeros(level.walls.size * 2 ** level.object_cell.shape[-1])
 

@@ -10,11 +10,14 @@ time decides what it means:
 3. from then on the cell's wall is toggled, unless the agent or the goal is there.
 
 A wall is removed where the goal or the agent goes. If the goal goes to the agent's cell, the agent
-goes to where the goal was. So the level is valid after every step.
+goes to where the goal was. So the level is valid after every step. The observation says which
+actions are legal: those that mean a direction, and cells that are not taken.
 
 Building takes a fixed number of steps and then terminates, because no later value exists to
 bootstrap from. It is never truncated. Rewards are 0: the students' results are the level's value.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +25,20 @@ from flax import struct
 from gymnax.environments import spaces
 
 from envs.maze import DIRECTIONS, MAX_STEPS, SIZE, Level, empty
+from purejaxrl.parts.networks import MaskedDiscrete
 from purejaxrl.parts.wrappers import Restarting
 from purejaxrl.validation import require, require_count
 
 NUM_STAGES = 4
-NUM_PLANES = 3 + len(DIRECTIONS) + NUM_STAGES + 1
+NUM_FACTS = len(DIRECTIONS) + NUM_STAGES + 1
+
+
+class Blueprint(NamedTuple):
+    """What is observed: the whole level, what the next action means, and what is legal."""
+
+    grid: jax.Array  # float32 [size, size, 3], walls, goal and agent: 0 before they are placed
+    facts: jax.Array  # float32 [9], direction (4), next action's meaning (4), share of steps done
+    legal: jax.Array  # float32 [size ** 2], 1 for the actions that are legal
 
 
 @struct.dataclass
@@ -82,13 +94,13 @@ class MazeEditor(Restarting):
         num_steps = jnp.int32(NUM_STAGES - 1 + self.num_walls)
         return EditorParams(empty(self.size, self.max_steps), num_steps)
 
-    def reset_env(self, key: jax.Array, params: EditorParams) -> tuple[jax.Array, EditorState]:
+    def reset_env(self, key: jax.Array, params: EditorParams) -> tuple[Blueprint, EditorState]:
         """Start an episode; the key is not used."""
         return self.restart(None, params)
 
     def restart(
         self, state: EditorState | None, params: EditorParams
-    ) -> tuple[jax.Array, EditorState]:
+    ) -> tuple[Blueprint, EditorState]:
         """Start with the first level."""
         state = EditorState(params.level, jnp.int32(0))
         return self.observe(state, params), state
@@ -110,37 +122,33 @@ class MazeEditor(Restarting):
         """Never: the last step terminates."""
         return jnp.bool_(False)
 
-    def observe(self, state: EditorState, params: EditorParams) -> jax.Array:
-        """Return the whole level and what the next action means.
-
-        Returns:
-            float32 `[size, size, 12]` in [0, 1]: planes of the walls, the goal and the agent (0
-            before it is placed). Then constant planes: the agent's direction (4), what the next
-            action means (goal, direction, agent, wall), and the fraction of the steps done.
-        """
+    def observe(self, state: EditorState, params: EditorParams) -> Blueprint:
+        """Return the level and what the next action means: goal, direction, agent or wall."""
         level, time = state.level, state.time
         rows, columns = jnp.indices(level.walls.shape)
         goal = (rows == level.goal_pos[0]) & (columns == level.goal_pos[1]) & (time > 0)
         agent = (rows == level.agent_pos[0]) & (columns == level.agent_pos[1]) & (time > 2)
         stage = jnp.minimum(time, NUM_STAGES - 1)
-        constants = jnp.concatenate(
-            [
-                level.agent_dir == jnp.arange(len(DIRECTIONS)),
-                stage == jnp.arange(NUM_STAGES),
-                time[None] / params.max_steps_in_episode,
-            ]
-        )
-        constants = jnp.broadcast_to(constants, (*level.walls.shape, *constants.shape))
-        grids = jnp.stack([level.walls, goal, agent], axis=-1)
-        return jnp.concatenate([grids, constants], axis=-1).astype(jnp.float32)
+        facts = [
+            level.agent_dir == jnp.arange(len(DIRECTIONS)),
+            stage == jnp.arange(NUM_STAGES),
+            time[None] / params.max_steps_in_episode,
+        ]
+        is_direction = jnp.arange(level.walls.size) < len(DIRECTIONS)
+        legal = jnp.where(time == 1, is_direction, ~(goal | agent).ravel())
+        grid = jnp.stack([level.walls, goal, agent], axis=-1)
+        blueprint = Blueprint(grid, jnp.concatenate(facts), legal)
+        return jax.tree.map(lambda x: x.astype(jnp.float32), blueprint)
 
-    def action_space(self, params: EditorParams | None = None) -> spaces.Discrete:
-        """Cells, `row * size + column`."""
-        return spaces.Discrete(self.num_actions)
+    def action_space(self, params: EditorParams | None = None) -> MaskedDiscrete:
+        """Cells, `row * size + column`, of which some are taken."""
+        return MaskedDiscrete(self.num_actions)
 
-    def observation_space(self, params: EditorParams | None = None) -> spaces.Box:
-        """Planes in [0, 1]."""
-        return spaces.Box(0.0, 1.0, (self.size, self.size, NUM_PLANES))
+    def observation_space(self, params: EditorParams | None = None) -> spaces.Dict:
+        """Numbers in [0, 1]: the fields of a `Blueprint`."""
+        grid, facts = spaces.Box(0.0, 1.0, (self.size, self.size, 3)), (NUM_FACTS,)
+        legal = spaces.Box(0.0, 1.0, (self.num_actions,))
+        return spaces.Dict({"grid": grid, "facts": spaces.Box(0.0, 1.0, facts), "legal": legal})
 
 
 def _place_goal(key: jax.Array, level: Level, cell: jax.Array) -> Level:

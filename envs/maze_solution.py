@@ -27,7 +27,8 @@ def distances(level: Level) -> jax.Array:
     def before(reached: jax.Array) -> jax.Array:
         return reduce(jnp.logical_or, [_ahead(reached, direction) for direction in DIRECTIONS])
 
-    return _search(before, level.walls, level.goal_pos)
+    goal = jnp.zeros(level.walls.shape, bool).at[tuple(level.goal_pos)].set(True)
+    return _search(before, level.walls, goal)
 
 
 def actions_to_goal(level: Level) -> jax.Array:
@@ -37,13 +38,27 @@ def actions_to_goal(level: Level) -> jax.Array:
         int32 `[4, size, size]`; `UNREACHABLE` in walls and where no path leads to the goal.
     """
 
+    goal = jnp.zeros((len(DIRECTIONS), *level.walls.shape), bool)
+    return actions_to(goal.at[:, *level.goal_pos].set(True), level.walls)
+
+
+def actions_to(poses: jax.Array, walls: jax.Array) -> jax.Array:
+    """Fewest actions, turns counted, from each direction and cell to the nearest of some.
+
+    Args:
+        poses: bool `[4, size, size]`, where to go; at least one.
+        walls: bool `[size, size]`.
+
+    Returns:
+        int32 `[4, size, size]`; `UNREACHABLE` in walls and where no path leads to any.
+    """
+
     def before(reached: jax.Array) -> jax.Array:
         left, right = jnp.roll(reached, 1, axis=0), jnp.roll(reached, -1, axis=0)
         forward = [_ahead(x, direction) for x, direction in zip(reached, DIRECTIONS, strict=True)]
         return left | right | jnp.stack(forward)
 
-    walls = jnp.broadcast_to(level.walls, (len(DIRECTIONS), *level.walls.shape))
-    return _search(before, walls, level.goal_pos)
+    return _search(before, jnp.broadcast_to(walls, poses.shape), poses)
 
 
 def solvable(level: Level) -> jax.Array:
@@ -64,14 +79,14 @@ def optimal_return(level: Level, gamma: float | jax.Array = 1.0) -> jax.Array:
 
 
 def _search(
-    before: Callable[[jax.Array], jax.Array], walls: jax.Array, goal_pos: jax.Array
+    before: Callable[[jax.Array], jax.Array], walls: jax.Array, goal: jax.Array
 ) -> jax.Array:
     """Breadth-first search from the goal backwards, all cells at once.
 
     Args:
         before: maps states to the states one action before them, bool `walls.shape`.
         walls: bool `[..., size, size]`.
-        goal_pos: int32 `[2]`.
+        goal: bool `walls.shape`.
 
     Returns:
         Actions to the goal, int32 `walls.shape`.
@@ -82,7 +97,6 @@ def _search(
         extended = reached | (before(reached) & ~walls)
         return extended, actions + ~reached, (extended != reached).any()
 
-    goal = jnp.zeros(walls.shape, bool).at[..., goal_pos[0], goal_pos[1]].set(True)
     start = (goal, jnp.zeros(walls.shape, jnp.int32), jnp.bool_(True))
     reached, actions, _ = jax.lax.while_loop(lambda carry: carry[2], extend, start)
     return jnp.where(reached, actions, UNREACHABLE)

@@ -1,13 +1,35 @@
 """The best returns that can be reached on levels, where they can be computed."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
 from envs.gridworld import GridWorld, MovingGridWorld
-from envs.gridworld_solution import solve
+from envs.gridworld_solution import optimal_return
+from envs.maze import Maze
+from envs.maze_solution import optimal_return as optimal_return_of_maze
 from purejaxrl.parts.wrappers import unwrapped
+
+
+def solver(env: Any) -> Callable[[Any], jax.Array] | None:
+    """Return the function from a level of an environment to its optimal return, float32 `[]`.
+
+    Args:
+        env: the environment, which may be wrapped.
+
+    Returns:
+        A pure function of a level; None for an environment whose optimum is not known.
+    """
+    env = unwrapped(env)
+    if isinstance(env, MovingGridWorld):
+        return None
+    if isinstance(env, GridWorld):
+        return optimal_return
+    if isinstance(env, Maze):
+        return optimal_return_of_maze
+    return getattr(env, "optimal_return", None)
 
 
 def optimal_returns(env: Any, levels: Any) -> np.ndarray | None:
@@ -20,11 +42,5 @@ def optimal_returns(env: Any, levels: Any) -> np.ndarray | None:
     Returns:
         The returns; None for an environment whose optimum is not known.
     """
-    env = unwrapped(env)
-    if isinstance(env, MovingGridWorld):
-        return None
-    if isinstance(env, GridWorld):
-        return np.asarray(jax.jit(jax.vmap(solve))(levels).optimal_return)
-    if hasattr(env, "optimal_return"):
-        return np.asarray(jax.vmap(env.optimal_return)(levels))
-    return None
+    solve = solver(env)
+    return None if solve is None else np.asarray(jax.jit(jax.vmap(solve))(levels))

@@ -25,6 +25,7 @@ from algos.rules import save_population
 from envs import gallery
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
+from envs.optimum import solver
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.ued.buffer import Buffer
@@ -70,6 +71,7 @@ def build(settings: Settings) -> Job:
         env.sample_level,
         LEVELS[settings.levels].sample_lifetime,
         SCORES[settings.score],
+        solver(env),
     )
     return Job(learner, (), settings.meta_steps)
 

@@ -27,7 +27,7 @@ from algos.rules import LearnedRule, load_rule
 from algos.rules.contenders import Tune, baselines, of_rule
 from algos.rules.learn import learn_rules
 from envs.gridworld_levels import LEVELS
-from envs.optimum import optimal_returns
+from envs.optimum import optimal_returns, solver
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.launch import command
 from purejaxrl.meta import gradient
@@ -90,7 +90,7 @@ def make_learner(settings: Settings, curriculum: str) -> tuple[Algorithm, gradie
     if curriculum in SCORES:
         score = SCORES[curriculum]
         learner = groove.make(
-            settings.learner, AGENT, env, env.sample_level, sample_lifetime, score
+            settings.learner, AGENT, env, env.sample_level, sample_lifetime, score, solver(env)
         )
         return learner, settings.hypers
     config = gradient.Config(**{name: getattr(settings.learner, name) for name in SHARED})

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl.algorithm import Algorithm
-from purejaxrl.identity import part_name
+from purejaxrl.identity import part_name, part_names
 from purejaxrl.parts.returns import ValueEstimates
 from purejaxrl.running.evaluate import evaluate
-from purejaxrl.ued.scores import LevelOutcome, Score
+from purejaxrl.ued.scores import LevelOutcome, OptimalReturn, Score
 
 
 class Assessment(NamedTuple):
@@ -24,11 +24,14 @@ class Assessment(NamedTuple):
     """Steps after which an evaluation episode is cut."""
     slots: int = 8
     """Finished lives that a device scores at a time, until all are scored."""
+    optimal_return: OptimalReturn | None = None
+    """Of a level, for scores that read it."""
 
     @property
     def provided(self) -> frozenset[str]:
         """The fields of a `LevelOutcome` that it provides."""
-        missing = set() if self.antagonist else {"antagonist_returns"}
+        parts = {"antagonist_returns": self.antagonist, "optimal_return": self.optimal_return}
+        missing = {field for field, part in parts.items() if part is None}
         return frozenset(LevelOutcome._fields) - missing
 
     @property
@@ -38,7 +41,7 @@ class Assessment(NamedTuple):
         if self.antagonist:
             antagonist = part_name(self.antagonist.config), *self.antagonist.made_of
         parts = self.num_episodes, self.max_steps, self.slots
-        return *map(part_name, parts), *antagonist
+        return *map(part_name, parts), *antagonist, *part_names(self.optimal_return)
 
 
 def assess(
@@ -86,4 +89,7 @@ def assess(
     outcome = LevelOutcome(
         returns, best_return, estimates.advantage, estimates.value, antagonist_returns
     )
+    if assessment.optimal_return:
+        optimum = assessment.optimal_return(state.task.env_params)
+        outcome = outcome._replace(optimal_return=optimum)
     return score(score_key, outcome), best_return

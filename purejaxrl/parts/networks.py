@@ -132,19 +132,41 @@ def num_rows(space: spaces.Space) -> int | None:
     return space.n if isinstance(space, spaces.Discrete) else None
 
 
+class MaskedDiscrete(spaces.Discrete):
+    """Actions of which some are illegal at times.
+
+    Observations are vectors. Their last `n` entries say which actions are legal (1) and which are
+    not (0).
+    """
+
+
+ILLEGAL = -1e9
+"""The logit of an illegal action: finite, so that entropies and their gradients are."""
+
+
 def num_actions(space: spaces.Space) -> int:
-    """Count the actions of a discrete space.
+    """Count the actions of a discrete space, all of which are legal.
 
     Raises:
-        ValueError: if it is not discrete.
+        ValueError: if it is not discrete, or some actions may be illegal.
     """
+    if isinstance(space, MaskedDiscrete):
+        raise ValueError(
+            f"action_space: MaskedDiscrete({space.n}) is not valid; some of its actions are "
+            "illegal at times, which PPO heeds but this algorithm does not"
+        )
     if not isinstance(space, spaces.Discrete):
         raise ValueError(f"action_space: {describe_space(space)} is not valid; it must be Discrete")
     return space.n
 
 
-def check_action_space(space: spaces.Space) -> None:
+def check_action_space(space: spaces.Space, normalize_obs: bool = False) -> None:
     """Raise a ValueError unless a `PolicyHead` has a distribution over the actions."""
+    if normalize_obs and isinstance(space, MaskedDiscrete):
+        raise ValueError(
+            "normalize_obs: True is not valid; observations say which actions are legal, and "
+            "would no longer be 0 and 1"
+        )
     is_vector = isinstance(space, spaces.Box) and len(space.shape) == 1
     if not isinstance(space, spaces.Discrete) and not is_vector:
         raise ValueError(
@@ -156,17 +178,22 @@ def check_action_space(space: spaces.Space) -> None:
 class PolicyHead(nn.Module):
     """Features to a distribution over actions: categorical, or a diagonal Gaussian.
 
-    The Gaussian's standard deviation does not depend on the state. Its samples are unbounded: clip
-    them in the environment (`ClipAction`), so that log-probabilities are those of the samples.
+    Illegal actions of a `MaskedDiscrete` space have probability 0. The Gaussian's standard
+    deviation does not depend on the state. Its samples are unbounded: clip them in the environment
+    (`ClipAction`), so that log-probabilities are those of the samples.
     """
 
     action_space: Any  # static: a gymnax space, compared by identity
 
     @nn.compact
-    def __call__(self, features: jax.Array) -> Distribution:  # noqa: D102
-        check_action_space(self.action_space)
-        if isinstance(self.action_space, spaces.Discrete):
-            return distrax.Categorical(logits=dense(self.action_space.n, 0.01)(features))
+    def __call__(self, features: jax.Array, obs: jax.Array) -> Distribution:  # noqa: D102
+        space = self.action_space
+        check_action_space(space)
+        if isinstance(space, spaces.Discrete):
+            logits = dense(space.n, 0.01)(features)
+            if isinstance(space, MaskedDiscrete):
+                logits = jnp.where(obs[..., -space.n :] > 0, logits, ILLEGAL)
+            return distrax.Categorical(logits=logits)
         mean = dense(self.action_space.shape[0], 0.01)(features)
         log_std = self.param("log_std", nn.initializers.zeros, self.action_space.shape)
         return distrax.MultivariateNormalDiag(mean, jnp.broadcast_to(jnp.exp(log_std), mean.shape))
@@ -215,7 +242,7 @@ class PolicyNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> Distribution:  # noqa: D102
-        return PolicyHead(self.action_space)(self.torso(obs))
+        return PolicyHead(self.action_space)(self.torso(obs), obs)
 
 
 class ValueNetwork(nn.Module):

@@ -46,6 +46,7 @@ class Visits(NamedTuple):
     score: jax.Array  # float32
     best_return: jax.Array  # float32
     finished: jax.Array  # bool: only finished visits are recorded
+    lesson: Any = ()  # what a curriculum added to the draw
 
 
 def empty(level: Any, capacity: int) -> Buffer:

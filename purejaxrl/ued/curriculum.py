@@ -19,7 +19,7 @@ from purejaxrl.algorithm import Metrics
 from purejaxrl.identity import part_name
 from purejaxrl.ued import buffer as buffers
 from purejaxrl.ued.buffer import NOT_KEPT, Buffer, Priority, Visits
-from purejaxrl.ued.scores import Score, require_score
+from purejaxrl.ued.scores import LevelOutcome, Score, require_score
 from purejaxrl.validation import COUNT, hyper, is_count, require
 
 SampleLevel = Callable[[jax.Array], Any]
@@ -39,11 +39,12 @@ class Draw(NamedTuple):
 
     chosen: Chosen
     learns: jax.Array = np.bool_(True)  # bool []: the student learns from its experience on them
-    env_steps: jax.Array = np.int32(0)  # int32 []: environment steps in which levels were played
+    env_steps: jax.Array = np.int32(0)  # int32 []: environment steps besides the student's own
+    lesson: Any = ()  # what `report` needs to know of this draw, as `Visits.lesson`
 
 
-Play = Callable[[jax.Array, Any, int], jax.Array]
-"""`(key, levels, num_steps) -> returns`: runs the current student on levels `[m, ...]`, without
+Play = Callable[[jax.Array, Any, int], LevelOutcome]
+"""`(key, levels, num_steps) -> outcomes`: runs the current student on levels `[m, ...]`, without
 learning. Returns are float32 `[num_steps, m]`, of the episode that ends at a step; otherwise NaN.
 It takes `m * num_steps` environment steps, which a curriculum adds to `Draw.env_steps`."""
 Sample = Callable[[jax.Array, Any, Any, jax.Array, Play | None], tuple[Any, Draw]]
@@ -73,6 +74,17 @@ class Curriculum(NamedTuple):
     """Whether `Draw.learns` can be False."""
     plays: bool = False
     """Whether `sample` calls `play`."""
+    search_score: Score | None = None
+    """Scores the levels that `sample` plays, by returns and, if it reads it, the optimal one."""
+    teaches: int | None = None
+    """Of a teacher that learns: how many levels it makes for an update; `report` needs the visits
+    to all of them at once. None: there is no teacher."""
+    extra_steps: float = 0.0
+    """Environment steps of an update besides the student's own, on average."""
+    with_horizon: Callable[[Any, jax.Array], Any] = lambda state, horizon: state
+    """`(state, horizon) -> state`: tells the agents of a curriculum how many updates they live."""
+    vital: Callable[[Any], Any] = lambda state: ()
+    """`(state) ->` what must stay finite, as of an `Algorithm`."""
 
 
 def require_curriculum(
@@ -83,6 +95,7 @@ def require_curriculum(
     *,
     explores: bool = False,
     plays: bool = False,
+    teaches: bool = False,
 ) -> None:
     """Raise a ValueError unless a learner can use a curriculum, when the two are composed.
 
@@ -93,8 +106,9 @@ def require_curriculum(
         provided: the fields of a `LevelOutcome` that it provides for a score.
         explores: whether it can act on a level without learning from it.
         plays: whether it has one current student, with a policy to play.
+        teaches: whether it visits all levels in the update for which they were drawn.
     """
-    name = part_name(curriculum.sample).split(".<locals>")[0]
+    name = part_name(curriculum.sample).split(".<locals>")[0].split("(")[0]
     if curriculum.explores and not explores:
         raise ValueError(
             f"curriculum: {name} is not valid; it explores levels without learning from them, "
@@ -105,6 +119,16 @@ def require_curriculum(
             f"curriculum: {name} is not valid; it plays levels with the current student, and "
             f"{learner} has none"
         )
+    if curriculum.teaches is not None and not teaches:
+        raise ValueError(
+            f"curriculum: {name} is not valid; its teacher learns from visits to all its levels at "
+            f"once, which {learner} cannot provide"
+        )
+    if curriculum.teaches not in (None, num_levels):
+        raise ValueError(
+            f"curriculum: {name} is not valid; its teacher makes {curriculum.teaches} levels at a "
+            f"time, and {learner} draws {num_levels}"
+        )
     if curriculum.capacity is not None and curriculum.capacity < num_levels:
         raise ValueError(
             f"capacity: {curriculum.capacity} is not valid; it must be an integer >= {num_levels}, "
@@ -112,6 +136,9 @@ def require_curriculum(
         )
     if curriculum.score:
         require_score(curriculum.score, learner, provided)
+    if curriculum.search_score:
+        known = {"returns", "best_return", "optimal_return"} & set(provided)
+        require_score(curriculum.search_score, f"a search by {learner}", known)
 
 
 def check_curriculum_hypers(curriculum: Curriculum, hypers: Any) -> None:

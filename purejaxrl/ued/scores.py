@@ -5,7 +5,7 @@ composed with a learner (`require_score`), and what the learner cannot provide i
 """
 
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +26,14 @@ class LevelOutcome(NamedTuple):
     advantage: jax.Array | None = None  # float32 [T, ...], of the student's last steps on it
     value: jax.Array | None = None  # float32 [T, ...], the student's estimates at those steps
     antagonist_returns: jax.Array | None = None  # float32 [...], of the antagonist's episodes
+    optimal_return: jax.Array | None = None  # float32 [], the highest that is possible on the level
 
 
 Score = Callable[[jax.Array, LevelOutcome], jax.Array]
 """`(key, outcome) -> float32 []`; the higher, the more there is to learn. A score that is not
 finite is ignored."""
+OptimalReturn = Callable[[Any], jax.Array]
+"""`(level) -> float32 []`: the highest return that an episode on a level can have."""
 
 NUM_TRIALS = 16
 """Random outcomes on which a score is tried when it is composed."""
@@ -39,6 +42,14 @@ NUM_TRIALS = 16
 def algorithmic_regret(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
     """Subtract the student's mean return from the antagonist's (GROOVE eq. 4)."""
     return jnp.nanmean(outcome.antagonist_returns) - jnp.nanmean(outcome.returns)
+
+
+def true_regret(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
+    """Subtract the student's mean return from the optimal one: 0 on a level without a solution.
+
+    The optimum knows the level. A student of partial sight may not be able to reach it.
+    """
+    return outcome.optimal_return - jnp.nanmean(outcome.returns)
 
 
 def positive_value_loss(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
@@ -152,11 +163,13 @@ def _random_outcome(key: jax.Array) -> LevelOutcome:
     )
     advantage, value = (x.at[-2:].set(jnp.nan) for x in numbers[2:])
     best_return = jnp.fmax(jnp.nanmax(returns), jnp.nanmax(antagonist_returns))
-    return LevelOutcome(returns, best_return, advantage, value, antagonist_returns)
+    optimal_return = best_return + scale
+    return LevelOutcome(returns, best_return, advantage, value, antagonist_returns, optimal_return)
 
 
 SCORES = {
     "regret": algorithmic_regret,
+    "true_regret": true_regret,
     "pvl": positive_value_loss,
     "l1": l1_value_loss,
     "maxmc": max_monte_carlo,

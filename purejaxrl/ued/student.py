@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from purejaxrl.algorithm import Algorithm, Metrics, Task, require_fit
-from purejaxrl.identity import part_name
+from purejaxrl.identity import part_name, part_names
 from purejaxrl.parts import rollout
 from purejaxrl.parts.returns import Episode
 from purejaxrl.parts.rollout import Experience, Interaction
@@ -32,6 +32,7 @@ from purejaxrl.ued.curriculum import (
 )
 from purejaxrl.ued.scores import (
     LevelOutcome,
+    OptimalReturn,
     episode_returns,
     fields_read,
     of_finished_episodes,
@@ -114,20 +115,27 @@ class Setup(NamedTuple):
     agent: Algorithm
     env: OwnLevel
     curriculum: Curriculum
+    optimal_return: OptimalReturn | None = None
 
 
-def make(agent: Algorithm, env: OwnLevel, curriculum: Curriculum) -> Algorithm:
+def make(
+    agent: Algorithm,
+    env: OwnLevel,
+    curriculum: Curriculum,
+    optimal_return: OptimalReturn | None = None,
+) -> Algorithm:
     """Make a student.
 
     Args:
         agent: the algorithm that learns, made with `env`, such as PPO.
         env: the environment; its states hold their levels.
         curriculum: chooses the levels.
+        optimal_return: of a level, for scores that compare the student with the optimum.
 
     Raises:
         ValueError: if the parts do not fit each other.
     """
-    setup = Setup(agent, env, curriculum)
+    setup = Setup(agent, env, curriculum, optimal_return)
     check_setup(setup)
     return Algorithm(
         agent.config,
@@ -137,17 +145,18 @@ def make(agent: Algorithm, env: OwnLevel, curriculum: Curriculum) -> Algorithm:
         policy=lambda state: agent.policy(state.agent),
         act=agent.act,
         memory=agent.memory,
-        steps_per_update=None if curriculum.plays else agent.steps_per_update,
+        vital=lambda state, metrics: (state.params, curriculum.vital(state.curriculum)),
+        steps_per_update=None if curriculum.extra_steps else agent.steps_per_update,
         warmup_steps=agent.warmup_steps,
         in_place=tuple(f"agent.{path}" for path in agent.in_place),
         episode_means=agent.episode_means,
-        made_of=(*agent.made_of, part_name(env), part_name(curriculum)),
+        made_of=(*agent.made_of, *part_names(env, curriculum, optimal_return)),
     )
 
 
 def check_setup(setup: Setup) -> None:
     """Raise a ValueError unless the parts fit each other."""
-    agent, env, curriculum = setup
+    agent, env, curriculum, optimal_return = setup
     if not isinstance(env, OwnLevel):
         raise ValueError(
             f"env: {type(env).__name__} is not valid; it must be an OwnLevel, in which every "
@@ -165,7 +174,11 @@ def check_setup(setup: Setup) -> None:
                 "is written in place"
             )
     provided = {"returns", "best_return", "advantage", "value"}
-    require_curriculum(curriculum, "a student", agent.num_envs, provided, explores=True, plays=True)
+    if optimal_return:
+        provided.add("optimal_return")
+    require_curriculum(
+        curriculum, "a student", agent.num_envs, provided, explores=True, plays=True, teaches=True
+    )
     if curriculum.score and fields_read(curriculum.score) & {"advantage", "value"}:
         require_fit("agent", agent, f"the score {part_name(curriculum.score)}", "estimate")
 
@@ -191,8 +204,9 @@ def collect(setup: Setup, state: State, hypers: Hypers) -> tuple[State, Experien
     task = state.agent.task._replace(horizon=state.task.horizon)
     agent = state.agent._replace(task=task, step=state.step)  # it also anneals while it explores
     wanted = jnp.ones(setup.agent.num_envs, bool)
+    curriculum = setup.curriculum.with_horizon(state.curriculum, state.task.horizon)
     curriculum, draw = setup.curriculum.sample(
-        levels_key, state.curriculum, hypers.curriculum, wanted, partial(play, setup, agent)
+        levels_key, curriculum, hypers.curriculum, wanted, partial(play, setup, agent)
     )
     agent = move_to_levels(reset_key, agent, setup.env, draw.chosen.level)
     agent, experience = setup.agent.collect(agent, hypers.agent)
@@ -249,19 +263,28 @@ def score_levels(
     seen, chosen = experience.transitions, draw.chosen
     done = seen.terminated | seen.truncated
     returns = episode_returns(seen.reward, done)
-    best = jnp.fmax(chosen.best_return, jnp.nanmax(returns, axis=0))
-    best = jnp.where(jnp.isfinite(best), best, 0.0)  # no episode has finished on the level yet
-    outcomes = LevelOutcome(returns, best)
+    outcomes = compare_returns(setup, returns, chosen.level, chosen.best_return)
     if setup.agent.estimate:
         found = of_finished_episodes(setup.agent.estimate(agent, hypers, experience), done)
         outcomes = outcomes._replace(advantage=found.advantage, value=found.value)
     num_envs = setup.agent.num_envs
-    score = jax.vmap(setup.curriculum.score, in_axes=(0, LevelOutcome(1, 0, 1, 1, 1)))
+    score = jax.vmap(setup.curriculum.score, in_axes=(0, LevelOutcome(1, 0, 1, 1, 1, 0)))
     scores = score(jax.random.split(key, num_envs), outcomes)
-    return Visits(chosen.slot, chosen.level, scores, best, jnp.ones(num_envs, bool))
+    finished = jnp.ones(num_envs, bool)
+    return Visits(chosen.slot, chosen.level, scores, outcomes.best_return, finished, draw.lesson)
 
 
-def play(setup: Setup, agent: Any, key: jax.Array, levels: Any, num_steps: int) -> jax.Array:
+def compare_returns(
+    setup: Setup, returns: jax.Array, levels: Any, best_return: jax.Array
+) -> LevelOutcome:
+    """Set returns `[T, n]` beside the highest that are known and, if they are, the optimal ones."""
+    best = jnp.fmax(best_return, jnp.nanmax(returns, axis=0))
+    best = jnp.where(jnp.isfinite(best), best, 0.0)  # no episode has finished on the level yet
+    optimum = jax.vmap(setup.optimal_return)(levels) if setup.optimal_return else None
+    return LevelOutcome(returns, best, optimal_return=optimum)
+
+
+def play(setup: Setup, agent: Any, key: jax.Array, levels: Any, num_steps: int) -> LevelOutcome:
     """Run an agent's policy on levels `[m, ...]` without learning: a `curriculum.Play`."""
     reset_key, key = jax.random.split(key)
     num_levels = jax.tree.leaves(levels)[0].shape[0]
@@ -274,7 +297,8 @@ def play(setup: Setup, agent: Any, key: jax.Array, levels: Any, num_steps: int) 
     start = start_on_levels(reset_key, setup.env, levels, setup.agent.memory(num_levels))
     _, played = rollout.collect(key, setup.env, (), start, act, num_steps, 1.0)
     seen = played.transitions
-    return episode_returns(seen.reward, seen.terminated | seen.truncated)
+    returns = episode_returns(seen.reward, seen.terminated | seen.truncated)
+    return compare_returns(setup, returns, levels, jnp.float32(-jnp.inf))
 
 
 def start_on_levels(key: jax.Array, env: OwnLevel, levels: Any, memory: Any) -> Interaction:

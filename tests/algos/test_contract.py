@@ -19,12 +19,14 @@ from algos import (
     lpg,
     lpo,
     meta_lpg,
+    paired,
     plr,
     ppo,
     ppo_rnn,
     pqn,
     residual_lpg,
     sac,
+    sfl,
     ta_lpg,
     ta_lpo,
     ta_residual_lpg,
@@ -32,11 +34,13 @@ from algos import (
 )
 from envs import maze_levels
 from envs.maze import Maze
+from envs.maze_editor import MazeEditor
 from purejaxrl.algorithm import Task, update
 from purejaxrl.identity import part_name
 from purejaxrl.meta import evolution, gradient
 from purejaxrl.parts.wrappers import FlattenObservation, for_network
 from purejaxrl.ued import student
+from purejaxrl.ued.builder import Builder
 from purejaxrl.ued.curriculum import uniform
 from purejaxrl.ued.student import OwnLevel
 
@@ -52,6 +56,7 @@ REPLAY = dict(
     **SIZES, capacity=64, warmup_steps=32, batch_size=8, num_batches=2, num_returns=2, hidden=(4,)
 )
 STUDENT = ppo_rnn.Config(**PPO)
+SEARCH = sfl.Config(batch_size=4, num_batches=2, num_steps=4, num_kept=4)
 RULE = dict(**SIZES, rule_width=4)
 DISCO = dict(
     **SIZES, num_trajectories=6, replay_capacity=8, hidden=(4,), head_width=4, num_predictions=3,
@@ -100,6 +105,12 @@ def on_levels(curriculum, hypers):
     return student.make(agent, MAZE, curriculum), hypers(ppo_rnn.Hypers()), ()
 
 
+def with_teacher():
+    builder = Builder(FlattenObservation(MazeEditor(num_walls=2)))
+    teacher = ppo.make(ppo.Config(num_envs=4, num_steps=5, num_minibatches=2), builder)
+    return paired.curriculum(teacher, ppo_rnn.make(STUDENT, MAZE), MAZE, builder)
+
+
 def distilled():
     config, lifetime = lpg.Config(**RULE), lambda key: jnp.int32(6)
     world = meta_lpg.world(config, GRID, lifetime)
@@ -143,6 +154,8 @@ ALGORITHMS = {
     "domain randomisation": lambda: on_levels(uniform(WALLS), student.Hypers),
     "plr": lambda: on_levels(plr.curriculum(WALLS, capacity=8), plr.hypers),
     "accel": lambda: on_levels(accel.curriculum(WALLS, EDIT, capacity=8), accel.hypers),
+    "sfl": lambda: on_levels(sfl.curriculum(SEARCH, WALLS), sfl.hypers),
+    "paired": lambda: on_levels(with_teacher(), lambda agent: paired.hypers(agent, agent)),
     "meta-gradient": lambda: meta_learner("gradient"),
     "evolution": lambda: meta_learner("evolution"),
     "groove": lambda: meta_learner("groove"),

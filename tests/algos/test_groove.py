@@ -10,6 +10,7 @@ import pytest
 from algos import a2c, groove, lpg, meta_lpg, plr
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
+from envs.gridworld_solution import optimal_return
 from purejaxrl.meta import gradient
 from purejaxrl.meta.assessment import Assessment
 from purejaxrl.meta.worlds import World
@@ -34,6 +35,7 @@ def make(lifetime=6, score=algorithmic_regret, **changes):
         ENV.sample_level,
         lambda key: jnp.int32(lifetime),
         score,
+        optimal_return,
     )
 
 

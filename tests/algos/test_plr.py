@@ -7,6 +7,7 @@ import pytest
 
 from algos import accel, lpg, plr, ppo, ppo_rnn
 from envs import maze, maze_levels
+from envs.maze_solution import optimal_return
 from purejaxrl.algorithm import Task, update
 from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.running.population import populate, seeds
@@ -32,7 +33,8 @@ def mutate(key, level):
 
 
 def make_plr(agent=AGENT, capacity=16, **options):
-    return students.make(agent, ENV, plr.curriculum(SAMPLE, capacity=capacity, **options))
+    curriculum = plr.curriculum(SAMPLE, capacity=capacity, **options)
+    return students.make(agent, ENV, curriculum, optimal_return)
 
 
 def make_accel():

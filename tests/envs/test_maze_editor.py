@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from envs.maze import check, from_text, to_text
 from envs.maze_editor import MazeEditor
+from tests.helpers import assert_equal
 
 ENV = MazeEditor(size=4, num_walls=3, max_steps=99)
 STEP = jax.jit(ENV.step_env)
@@ -23,7 +24,7 @@ def build(actions, params=None, seed=0):
         jax.random.split(jax.random.key(seed), len(actions)), actions, strict=True
     ):
         obs, state, *rest = STEP(key, state, action, params)
-        np.testing.assert_array_equal(obs, ENV.observe(state, params))
+        assert_equal(obs, ENV.observe(state, params))
         texts.append(to_text(check(state.level)))
     return texts, (obs, state, *rest)
 
@@ -98,27 +99,35 @@ def test_the_observation_shows_the_level_and_what_comes_next():
     params = ENV.default_params
     first, _ = ENV.reset_env(jax.random.key(0), params)
     space = ENV.observation_space(params)
-    assert first.shape == space.shape == (4, 4, 12) and first.dtype == space.dtype
-    assert not first[..., :3].any()  # nothing is placed yet
-
-    def constants(obs):
-        """Direction, stage and time; the same in all cells."""
-        assert (obs[..., 3:] == obs[0, 0, 3:]).all()
-        return obs[0, 0, 3:].tolist()
-
-    assert constants(first) == [1, 0, 0, 0, 1, 0, 0, 0, 0]
-    for actions, grids, rest in [
+    assert not first.grid.any()  # nothing is placed yet
+    assert first.facts.tolist() == [1, 0, 0, 0, 1, 0, 0, 0, 0]
+    for actions, placed, facts in [
         ([6], "goal", [1, 0, 0, 0, 0, 1, 0, 0, 1 / 6]),
-        ([6, 7], "goal", [0, 0, 0, 1, 0, 0, 1, 0, 2 / 6]),
-        ([6, 7, 9], "goal agent", [0, 0, 0, 1, 0, 0, 0, 1, 3 / 6]),
-        ([6, 7, 9, 0], "goal agent wall", [0, 0, 0, 1, 0, 0, 0, 1, 4 / 6]),
+        ([6, 3], "goal", [0, 0, 0, 1, 0, 0, 1, 0, 2 / 6]),
+        ([6, 3, 9], "goal agent", [0, 0, 0, 1, 0, 0, 0, 1, 3 / 6]),
+        ([6, 3, 9, 0], "goal agent wall", [0, 0, 0, 1, 0, 0, 0, 1, 4 / 6]),
     ]:
         _, (obs, *_) = build(actions)
-        assert space.contains(obs)
-        assert constants(obs) == pytest.approx(rest)
+        for field, part in obs._asdict().items():
+            assert space.spaces[field].contains(part)
+            assert part.dtype == space.spaces[field].dtype
+        assert obs.facts.tolist() == pytest.approx(facts)
         for plane, name, cell in ((0, "wall", 0), (1, "goal", 6), (2, "agent", 9)):
             expected = np.arange(16).reshape(4, 4) == cell
-            np.testing.assert_array_equal(obs[..., plane], expected & (name in grids))
+            np.testing.assert_array_equal(obs.grid[..., plane], expected & (name in placed))
+
+
+def test_the_legal_actions_are_directions_and_cells_that_are_not_taken():
+    def legal(actions):
+        if not actions:
+            return np.flatnonzero(ENV.reset_env(jax.random.key(0), ENV.default_params)[0].legal)
+        return np.flatnonzero(build(actions)[1][0].legal)
+
+    cells = set(range(16))
+    assert set(legal([])) == cells
+    assert set(legal([6])) == {0, 1, 2, 3}
+    assert set(legal([6, 3])) == cells - {6}
+    assert set(legal([6, 3, 9])) == set(legal([6, 3, 9, 0])) == cells - {6, 9}  # walls may go again
 
 
 def test_a_batch_of_random_adversaries_builds_valid_levels():

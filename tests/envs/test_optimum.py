@@ -6,7 +6,8 @@ import pytest
 
 import envs
 from envs.gridworld_solution import solve
-from envs.optimum import optimal_returns
+from envs.maze import from_text
+from envs.optimum import optimal_returns, solver
 from purejaxrl.parts.wrappers import FlattenObservation
 
 
@@ -27,6 +28,12 @@ def test_an_environment_may_know_its_own_optimum():
     levels = levels_of(env)
     expected = [env.optimal_return(jax.tree.map(lambda x, i=i: x[i], levels)) for i in range(3)]
     np.testing.assert_allclose(optimal_returns(env, levels), expected, rtol=1e-6)
+
+
+def test_the_optimum_of_a_maze_is_that_of_its_shortest_path():
+    env, _ = envs.make("maze")
+    level = from_text(">.G", size=3, max_steps=9)
+    np.testing.assert_allclose(solver(FlattenObservation(env))(level), 1 - 0.9 * 2 / 9, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "gridworld-rand_all"])

@@ -51,7 +51,9 @@ COMMANDS = {
     "--num-envs 4 --tuning-rounds 0 --greedy-episodes 2",
     "lpg_meta_train": f"{LPG} --learner.num-agents 4 --meta-steps 3",
     "lpo_meta_train": f"{CLIP} --drift ta_lpo",
-    "maze": f"{MAZE} --curriculum dr,plr,accel",
+    "maze": f"{MAZE} --curriculum dr,plr,plr_regret,accel,sfl,sfl_regret,paired",
+    "maze_autoencoder": "--tokens.size 4 --tokens.max-walls 4 --steps 16 --latent 4 --hidden 8 "
+    "--embedding 4 --batch-size 4 --seeds 2",
     "objective_atlas": "--objectives lpg lpo ta_lpo --horizons 4 --num-agents 4",
     "ppo": f"{PPO} --seeds 2 --env Breakout-MinAtar,Pendulum-v1,gridworld-small,inverted_pendulum",
     "ppo_rnn_memory": f"{PPO} --seeds 2",
@@ -61,6 +63,9 @@ COMMANDS = {
     "rule_tournament": "--contenders A2C PPO evolved lpg --envs CartPole-v1 bandit-contextual "
     "--total-steps 8192 --num-agents 3 --num-tuning 1 --tune step-size --tuning-rounds 0 "
     "--hidden 8 --num-envs 2 --greedy-episodes 2",
+    "ued_tournament": "--contenders dr sfl --seeds 2 --total-steps 60000 --num-levels 20 "
+    "--attempts 1 --agent.num-envs 4 --agent.num-steps 256 --agent.num-minibatches 1 "
+    "--agent.hidden 8 --agent.memory-size 4 --shares 0.5 1",
     "ta_lpg_meta_train": f"{LPG} --learner.num-pairs 4 --lifetimes all_shortlife --generations 2",
     "ta_lpg_vs_lpg": "--meta-steps 2 --generations 2 --seeds 1 --num-envs 2 --rule-width 4 "
     "--horizons 2 4 --num-levels 4",
@@ -82,11 +87,16 @@ PROMISED = {  # files besides those of a run; where there is no entry, those are
     "lpg_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
     "lpo_meta_train": (*RUN, "drift-0.npz", "drift-1.npz"),
     "maze": tuple(f"**/{x}" for x in (*RUN, "held_out.csv", "held_out.png")),
+    "maze_autoencoder": (*RUN, "evaluations", "model-0", "model-1"),
     "objective_atlas": ("rules.png", "rules.csv", "lpo.png", "ta_lpo.png"),
     "ppo": tuple(f"*/{x}" for x in RUN),  # a folder for each environment
     "ppo_vs_lpo": (*COMPARISON, "Catch-bsuite/curves.png"),
     "rule_tournament": ("scores.csv", "suite.csv", "environments.csv", "suite.png"),
     "ta_lpg_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
+    "ued_tournament": (
+        *("scores.csv", "table.csv", "curves.csv", "tournament.png"),
+        *("levels_dr.png", "levels_sfl.png"),
+    ),
     "ta_lpg_vs_lpg": ("LPG-gradient/rules-*/rule-0.npz", "scores.csv", "table.csv", "horizons.png"),
 }
 

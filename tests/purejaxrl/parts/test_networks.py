@@ -14,11 +14,13 @@ from purejaxrl.parts import networks
 from purejaxrl.parts.networks import (
     CNN,
     MLP,
+    MaskedDiscrete,
     PolicyHead,
     PolicyNetwork,
     ValueNetwork,
     check_torso,
     dense,
+    num_actions,
     orthogonal,
 )
 
@@ -150,6 +152,20 @@ def test_a_discrete_space_gets_a_categorical_policy_near_uniform_at_the_start():
     np.testing.assert_allclose(pi.probs.sum(-1), 1, rtol=1e-5)
 
 
+def test_illegal_actions_have_no_probability_and_no_gradient():
+    actor = PolicyNetwork(MLP((8,)), MaskedDiscrete(3))
+    obs = jnp.concatenate([jnp.ones((2, 5)), jnp.array([[1.0, 0, 1], [0, 1, 0]])], axis=1)
+    pi, params = actor.init_with_output(KEY, obs)
+    assert (pi.probs[0, 1], pi.probs[1, 0], pi.probs[1, 2]) == (0, 0, 0)
+    np.testing.assert_allclose(pi.probs.sum(-1), 1, rtol=1e-6)
+    np.testing.assert_allclose(pi.entropy(), [np.log(2), 0], atol=1e-3)
+    grads = jax.grad(lambda params: actor.apply(params, obs).entropy().sum())(params)
+    bias = grads["params"]["PolicyHead_0"]["Dense_0"]["bias"]
+    assert np.isfinite(bias).all() and bias[1] == 0
+    with pytest.raises(ValueError, match="MaskedDiscrete.* illegal at times"):
+        num_actions(MaskedDiscrete(3))
+
+
 def gaussian(log_std):
     """A Gaussian policy over two action dimensions with these log-deviations."""
     actor = PolicyNetwork(MLP((8,)), spaces.Box(-1.0, 1.0, (2,)))
@@ -202,4 +218,4 @@ def test_actor_and_critic_on_one_torso_have_their_own_parameters():
 )
 def test_an_unsuitable_action_space_is_refused(space):
     with pytest.raises(ValueError, match=r"action_space: .* is not valid; it must be Discrete"):
-        PolicyHead(space).init(KEY, jnp.ones(8))
+        PolicyHead(space).init(KEY, jnp.ones(8), jnp.ones(8))

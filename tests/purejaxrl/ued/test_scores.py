@@ -24,9 +24,11 @@ OUTCOME = LevelOutcome(
     returns=np.array([0.5, np.nan, 0.0, 0.25, -1.0, np.nan, 0.1], np.float32),
     best_return=np.float32(0.75),
     antagonist_returns=np.array([0.5, 1.0, np.nan], np.float32),
+    optimal_return=np.float32(0.9),
 )
 EXPECTED = {
     "regret": 0.75 - (0.5 + 0.25 - 1.0 + 0.1) / 5,
+    "true_regret": 0.9 - (0.5 + 0.25 - 1.0 + 0.1) / 5,
     "pvl": np.nansum(np.clip(OUTCOME.advantage, 0, None)) / 11,
     "l1": np.nansum(abs(OUTCOME.advantage)) / 11,
     "maxmc": 0.75 - np.nansum(OUTCOME.value) / 11,
@@ -54,6 +56,7 @@ def test_the_random_score_depends_only_on_the_key():
 
 READS = {
     "regret": {"returns", "antagonist_returns"},
+    "true_regret": {"returns", "optimal_return"},
     "pvl": {"advantage"},
     "l1": {"advantage"},
     "maxmc": {"best_return", "value"},
@@ -97,7 +100,7 @@ BAD = {
 def test_a_score_that_cannot_be_used_is_named(case):
     score, message = BAD[case]
     with pytest.raises(ValueError, match=message):
-        require_score(score, "a student", LevelOutcome._fields[:-1])
+        require_score(score, "a student", {*LevelOutcome._fields} - {"antagonist_returns"})
 
 
 @pytest.mark.parametrize("score", [sometimes, *SCORES.values()])

@@ -12,7 +12,7 @@ from purejaxrl.algorithm import Task, update
 from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.ued import student as students
 from purejaxrl.ued.curriculum import Curriculum, Draw, Replay, new_levels, replay, uniform
-from purejaxrl.ued.scores import LevelOutcome, learnability
+from purejaxrl.ued.scores import LevelOutcome, learnability, true_regret
 from purejaxrl.ued.student import OwnLevel, move_to_levels
 from tests.helpers import assert_equal
 
@@ -86,8 +86,7 @@ def search(every, num_candidates, num_steps):
         levels = jax.vmap(SAMPLE)(jax.random.split(levels_key, num_candidates))
 
         def find():
-            returns = play(play_key, levels, num_steps)
-            outcomes = LevelOutcome(returns, jnp.nanmax(returns, axis=0))
+            outcomes = play(play_key, levels, num_steps)
             rate = jax.vmap(learnability, (None, LevelOutcome(1, 0)))(key, outcomes)
             return jax.tree.map(lambda x: x[rate.argmax()], levels)
 
@@ -97,7 +96,8 @@ def search(every, num_candidates, num_steps):
         env_steps = jnp.where(searches, num_candidates * num_steps, 0)
         return (age + 1, best), Draw(new_levels(all_best), env_steps=env_steps)
 
-    return Curriculum(init, sample, SAMPLE, plays=True)
+    extra_steps = num_candidates * num_steps / every
+    return Curriculum(init, sample, SAMPLE, plays=True, extra_steps=extra_steps)
 
 
 ENV = OwnLevel(FlattenObservation(maze.Maze()))
@@ -129,7 +129,7 @@ def test_playing_a_policy_returns_what_each_episode_earned_on_its_level():
     levels = jax.vmap(maze_levels.uniform(0, size=3, max_steps=9))(jax.random.split(KEY, 4))
     setup = students.Setup(AGENT, ENV, uniform(SAMPLE))
     agent = jax.jit(lambda: AGENT.init(KEY, HYPERS.agent, Task(maze.empty(), jnp.int32(1))))()
-    returns = np.array(jax.jit(lambda: students.play(setup, agent, KEY, levels, 60))())
+    returns = np.array(jax.jit(lambda: students.play(setup, agent, KEY, levels, 60).returns)())
     assert returns.shape == (60, 4)
     lengths = [np.diff([-1, *np.flatnonzero(np.isfinite(x))]) for x in returns.T]
     assert max(x.max() for x in lengths) == 9  # the time limit
@@ -149,6 +149,8 @@ def test_what_does_not_fit_a_student_is_refused():
         students.make(AGENT, maze.Maze(), uniform(SAMPLE))
     with pytest.raises(ValueError, match="agent: algos.ppo .* levels needs its `num_envs`"):
         students.make(AGENT._replace(num_envs=None), ENV, uniform(SAMPLE))
+    with pytest.raises(ValueError, match="reads optimal_return, which a student does not"):
+        students.make(AGENT, ENV, replay(SAMPLE, true_regret))
     with pytest.raises(ValueError, match="reads antagonist_returns, which a student does not"):
         students.make(AGENT, ENV, replay(SAMPLE, lambda key, x: jnp.nanmean(x.antagonist_returns)))
     student = students.make(AGENT, ENV, exploring)

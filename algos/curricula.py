@@ -1,0 +1,197 @@
+"""Every curriculum for students by its name, with settings for the command line.
+
+A `Method` makes a curriculum for any kind of levels (`purejaxrl/ued/levels.py`) and any agent:
+
+    method = METHODS["sfl"]()
+    curriculum = method.make(levels, agent)
+    algorithm = student.make(agent, levels.env, curriculum, levels.optimal_return)
+    hypers = method.hypers(ppo.Hypers())
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from algos import accel, clutr, paired, plr, ppo, sfl
+from purejaxrl.algorithm import Algorithm
+from purejaxrl.ued import student
+from purejaxrl.ued.builder import Builder
+from purejaxrl.ued.curriculum import Curriculum, uniform
+from purejaxrl.ued.levels import Levels
+from purejaxrl.ued.scores import SCORES
+from purejaxrl.validation import require, require_choice, require_count
+
+OF_VISITS = tuple(sorted(SCORES.keys() - {"regret"}))
+"""Scores of levels that a student trained on or explored."""
+OF_SEARCHES = ("learnability", "true_regret")
+"""Scores of levels that a student played in a search."""
+TEACHER = ppo.Hypers(learning_rate=1e-4, gamma=0.995, gae_lambda=0.98, entropy_coef=0.01)
+"""A teacher's hyperparameters: those of JaxUED's, with more entropy."""
+
+
+@dataclass(frozen=True)
+class DomainRandomization:
+    """Domain randomisation has no settings."""
+
+    title = "Domain randomisation"
+
+    def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
+        """Make the curriculum."""
+        return uniform(levels.sample)
+
+    def hypers(self, agent: Any) -> student.Hypers:
+        """Return the default hyperparameters around the agent's."""
+        return student.Hypers(agent)
+
+
+@dataclass(frozen=True)
+class Plr:
+    """Settings of robust PLR."""
+
+    score: str = "pvl"
+    """Score by which levels are kept and replayed: see purejaxrl/ued/scores.py."""
+    capacity: int = 4000
+    """Slots of the buffer, at least as many as the student has environments."""
+
+    def __post_init__(self):
+        require_choice(self, "score", OF_VISITS)
+        require_count(self, "capacity")
+
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        return f"Robust PLR ({self.score})"
+
+    def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
+        """Make the curriculum."""
+        return plr.curriculum(levels.sample, SCORES[self.score], self.capacity)
+
+    def hypers(self, agent: Any) -> student.Hypers:
+        """Return the default hyperparameters around the agent's."""
+        return plr.hypers(agent)
+
+
+@dataclass(frozen=True)
+class Accel(Plr):
+    """Settings of ACCEL."""
+
+    num_edits: int = 5
+    """Edits of a level after its replay."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_count(self, "num_edits")
+
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        return f"ACCEL ({self.score}), {self.num_edits} edits at a time,"
+
+    def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
+        """Make the curriculum."""
+        mutate = partial(levels.mutate, num_edits=self.num_edits)
+        return accel.curriculum(levels.sample, mutate, SCORES[self.score], self.capacity)
+
+    def hypers(self, agent: Any) -> student.Hypers:
+        """Return the default hyperparameters around the agent's."""
+        return accel.hypers(agent)
+
+
+@dataclass(frozen=True)
+class Sfl(sfl.Config):
+    """Settings of sampling for learnability."""
+
+    score: str = "learnability"
+    """Score by which levels are searched for: learnability, or true_regret."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_choice(self, "score", OF_SEARCHES)
+
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        return f"SFL ({self.score})"
+
+    def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
+        """Make the curriculum."""
+        return sfl.curriculum(self, levels.sample, SCORES[self.score])
+
+    def hypers(self, agent: Any) -> student.Hypers:
+        """Return the default hyperparameters around the agent's."""
+        return sfl.hypers(agent)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Settings of PAIRED."""
+
+    regret: str = "mean-max"
+    """What the teacher is paid: mean-max, mean-mean or flexible."""
+    hidden: tuple[int, ...] = (128, 128)
+    """Widths of the teacher's layers."""
+    num_epochs: int = 5
+    """Passes of the teacher over its experience."""
+
+    def __post_init__(self):
+        require_choice(self, "regret", tuple(paired.REGRETS))
+
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        return f"PAIRED ({self.regret})"
+
+    def builder(self, levels: Levels) -> Builder:
+        """Return where the teacher builds levels."""
+        return levels.builder
+
+    def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
+        """Make the curriculum; the antagonist is a second agent like the student."""
+        builder = self.builder(levels)
+        config = ppo.Config(
+            num_envs=agent.num_envs, num_steps=builder.num_steps, num_epochs=self.num_epochs,
+            num_minibatches=1, hidden=self.hidden, activation="relu",
+        )  # fmt: skip
+        teacher, regret = ppo.make(config, builder), paired.REGRETS[self.regret]
+        return paired.curriculum(teacher, agent, levels.env, builder, regret)
+
+    def hypers(self, agent: Any) -> student.Hypers:
+        """Return the default hyperparameters around the agent's."""
+        return paired.hypers(agent, TEACHER)
+
+
+@dataclass(frozen=True)
+class Clutr(Paired):
+    """Settings of CLUTR."""
+
+    autoencoder: str = ""
+    """Folder of an autoencoder of these levels (experiments/maze_autoencoder.py)."""
+
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        return f"CLUTR ({self.regret})"
+
+    def builder(self, levels: Levels) -> Builder:
+        """Return where the teacher chooses latents.
+
+        Raises:
+            ValueError: if there is no autoencoder, or it is of other levels.
+        """
+        require(bool(self.autoencoder), self, "autoencoder", "the folder of an autoencoder")
+        config, params = clutr.load(self.autoencoder)
+        latents = clutr.Latents(config, params, levels.tokens.read, levels.tokens.allowed())
+        return Builder(latents)
+
+
+METHODS = {
+    "dr": DomainRandomization,
+    "plr": Plr,
+    "accel": Accel,
+    "sfl": Sfl,
+    "sfl_regret": partial(Sfl, score="true_regret"),
+    "plr_regret": partial(Plr, score="true_regret"),
+    "paired": Paired,
+    "clutr": Clutr,
+}
+"""The methods by their names on command lines."""

@@ -1,0 +1,107 @@
+"""An autoencoder of random mazes, for CLUTR: it writes a maze as one point of a latent space.
+
+python experiments/maze_autoencoder.py
+python experiments/maze.py --curriculum clutr --learner.autoencoder results/maze_autoencoder/model-0
+
+OUT/model-SEED is the autoencoder. Curves show the F1 score of walls on mazes that it never saw.
+"""
+
+from purejaxrl.running.devices import use_cpu_cores
+
+use_cpu_cores()
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from algos import clutr
+from envs import maze_levels
+from envs.maze_tokens import MazeTokens, wall_f1
+from purejaxrl.algorithm import Algorithm, Metrics
+from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
+from purejaxrl.running.evaluate import Evaluator
+from purejaxrl.running.runner import RunOptions
+from purejaxrl.validation import require_count
+
+NUM_HELD_OUT = 512
+"""Mazes that it is tested on."""
+
+
+@dataclass(frozen=True)
+class Settings(Experiment):
+    """What to learn."""
+
+    tokens: MazeTokens = MazeTokens()
+    """How mazes are written; random ones have up to as many walls."""
+    steps: int = 30_000
+    """Gradient steps."""
+    seeds: int = 1
+    """Autoencoders, seeded 0, 1, 2, …"""
+    latent: int = 64
+    """Numbers that stand for a maze."""
+    embedding: int = 64
+    """Width of a token's embedding."""
+    hidden: int = 256
+    """Width of each GRU."""
+    batch_size: int = 64
+    """Mazes of a gradient step."""
+    hypers: clutr.Hypers = clutr.Hypers()
+    """How it learns."""
+    run: RunFlags = RunOptions(out="results/maze_autoencoder", log_every=8)
+    """How to run."""
+
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        tokens = self.tokens
+        return f"Autoencoder of mazes, {tokens.size} x {tokens.size}, {tokens.max_walls} walls"
+
+
+def build(settings: Settings) -> Job:
+    """Build the job."""
+    require_count(settings, "steps")
+    tokens = settings.tokens
+    config = clutr.Config(
+        tokens.vocabulary, tokens.length, settings.latent, settings.embedding, settings.hidden,
+        settings.batch_size,
+    )  # fmt: skip
+    sample = maze_levels.uniform(tokens.max_walls, tokens.size, tokens.max_steps)
+    autoencoder = clutr.make_autoencoder(config, lambda key: tokens.write(sample(key)))
+    return Job(autoencoder, (), settings.steps, evaluator=on_held_out(tokens))
+
+
+def on_held_out(tokens: MazeTokens) -> Evaluator:
+    """Evaluate autoencoders by the F1 score of walls, as `return`, and by the rate of exact mazes.
+
+    They never see these mazes in training, but for small ones by chance.
+    """
+    sample = maze_levels.uniform(tokens.max_walls, tokens.size, tokens.max_steps)
+
+    def play(algorithm: Algorithm, key: jax.Array, params: Any, _: Any) -> Metrics:
+        levels = jax.vmap(sample)(jax.random.split(key, NUM_HELD_OUT))
+        written = jax.vmap(tokens.write)(levels)
+        found = clutr.reconstruct(algorithm.config, tokens.allowed(), params, written)
+        f1 = wall_f1(jax.vmap(tokens.read)(found).walls, levels.walls)
+        exact = (found == written).all(-1).mean()
+        return {"episodes": jnp.int32(NUM_HELD_OUT), "return": f1, "exact": exact}
+
+    return Evaluator(play, f"F1 score of walls on {NUM_HELD_OUT} new mazes", needs=())
+
+
+def save(outcome: Outcome) -> None:
+    """Write OUT/model-SEED, and print how well mazes are written and read."""
+    result = outcome.result
+    last = result.evaluations.groupby("member").last()
+    for i, row in enumerate(result.population.rows):
+        if not result.alive[i]:
+            say(f"seed {row['seed']}: nothing is saved, because its training diverged")
+            continue
+        folder, config = result.out / f"model-{row['seed']}", outcome.job.algorithm.config
+        clutr.save(folder, config, result.member(i).params)
+        say(f"{folder}: F1 {last['return'].iloc[i]:.3f}, exact {last['exact'].iloc[i]:.3f}")
+
+
+if __name__ == "__main__":
+    launch(Settings, build, save=save)

@@ -1,0 +1,278 @@
+r"""Curricula for one student at equal environment steps, by how robust it is on random mazes.
+
+python experiments/ued_tournament.py
+python experiments/ued_tournament.py --contenders dr sfl sfl_regret --seeds 10 --first-seed 100 \
+    --total-steps 5e7
+python experiments/ued_tournament.py --contenders dr paired clutr \
+    --autoencoder results/maze_autoencoder/model-0
+
+The steps of a search, of exploration and of an antagonist count, so a method that takes them trains
+for fewer updates. After training, every student plays many random mazes twice: the first set of
+attempts says which α of them are its worst, the second what it solves there (CVaR). Then it plays
+the standard held-out mazes. Intervals are over students and over mazes, crossed.
+
+Killed and started again, it continues. OUT holds `scores.csv` (a row for each student),
+`table.csv`, `curves.csv`, `tournament.png`, `levels_METHOD.png` (what a student was last trained
+on), and a run for each method.
+"""
+
+from purejaxrl.running.devices import use_cpu_cores
+
+use_cpu_cores()
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+
+from algos import ppo, ppo_rnn
+from algos.curricula import METHODS, Clutr
+from envs import gallery, maze
+from envs.maze_domain import mazes
+from purejaxrl.algorithm import Algorithm
+from purejaxrl.launch import command, say, updates_for
+from purejaxrl.parts.wrappers import FlattenObservation
+from purejaxrl.running import record
+from purejaxrl.running.commandline import writable_folder
+from purejaxrl.running.population import Population, populate, seeds
+from purejaxrl.running.runner import Result, RunOptions, run
+from purejaxrl.study.plots import curves
+from purejaxrl.study.robustness import (
+    conditional_value_at_risk,
+    on_levels,
+    solve_rates,
+    stack_levels,
+    steps_to_reach,
+)
+from purejaxrl.study.stats import PROBABILITY, interval
+from purejaxrl.study.tables import print_table
+from purejaxrl.ued import student
+from purejaxrl.ued.curriculum import sample_new
+from purejaxrl.validation import require, require_count, require_distinct, require_known
+
+AGENT = ppo.Hypers(
+    learning_rate=1e-3, gamma=0.995, gae_lambda=0.98, entropy_coef=1e-3, value_clip_eps=0.2
+)
+"""The students' hyperparameters."""
+BLOCKS = 10
+"""Parts of the random mazes: the worst of each are averaged, for intervals over mazes."""
+TEST_ENV = FlattenObservation(maze.Maze())
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the tournament."""
+
+    contenders: tuple[str, ...] = (
+        "dr", "plr", "plr_regret", "accel", "sfl", "sfl_regret", "paired",
+    )  # fmt: skip
+    """Methods: dr, plr, plr_regret, accel, sfl, sfl_regret, paired or clutr."""
+    baseline: str = "dr"
+    """The method that the others are compared with."""
+    autoencoder: str = ""
+    """The autoencoder of clutr."""
+    seeds: int = 3
+    """Students of a method."""
+    first_seed: int = 0
+    """The first of their seeds, so that new ones can be drawn."""
+    total_steps: float = 1e7
+    """Environment steps of a student."""
+    max_walls: int = 60
+    """Most walls of a random maze."""
+    num_levels: int = 10_000
+    """Random mazes to test on, a multiple of 10."""
+    attempts: int = 10
+    """Episodes on each maze, of either set."""
+    shares: tuple[float, ...] = (0.01, 0.1, 1.0)
+    """α of the table: shares of the random mazes that are the worst."""
+    rate: float = 0.5
+    """Solve rate on the held-out mazes whose steps are counted."""
+    agent: ppo_rnn.Config = ppo_rnn.Config(
+        num_envs=32, num_steps=256, num_epochs=5, num_minibatches=4, activation="relu"
+    )
+    """Static settings of the students."""
+    hypers: ppo.Hypers = AGENT
+    """The students' hyperparameters."""
+    out: Path = Path("results/ued_tournament")
+    """Folder."""
+
+    def __post_init__(self):
+        require_count(self, "seeds", "num_levels", "attempts")
+        require_distinct(self, "contenders", f"of {', '.join(METHODS)}")
+        for name in self.contenders:
+            require_known("method", name, METHODS)
+        among = self.baseline in self.contenders
+        require(among, self, "baseline", f"one of {', '.join(self.contenders)}")
+        require(self.first_seed >= 0, self, "first_seed", "an integer >= 0")
+        require(self.num_levels % BLOCKS == 0, self, "num_levels", f"a multiple of {BLOCKS}")
+        valid = bool(self.shares) and all(0 < share <= 1 for share in self.shares)
+        require(valid, self, "shares", "numbers above 0 and at most 1")
+        require(0 < self.rate <= 1, self, "rate", "a number above 0 and at most 1")
+        object.__setattr__(self, "out", writable_folder(self.out))
+
+
+class Contender(NamedTuple):
+    """A method, ready to train."""
+
+    name: str
+    title: str
+    algorithm: Algorithm
+    hypers: student.Hypers
+    num_updates: int
+
+
+class Tested(NamedTuple):
+    """What the students of a method solve, `[students, mazes]` each; NaN: it diverged."""
+
+    first: np.ndarray  # rates on random mazes, which say which are the worst
+    second: np.ndarray  # rates of other attempts
+    held_out: np.ndarray
+    evaluations: pd.DataFrame
+
+    def at_risk(self, shares: tuple[float, ...]) -> np.ndarray:
+        """CVaR of every student in every block of mazes, `[students, BLOCKS, shares]`."""
+        first, second = (x.reshape(len(x), BLOCKS, -1) for x in (self.first, self.second))
+        return conditional_value_at_risk(first, second, np.array(shares))
+
+
+def build(name: str, settings: Settings) -> Contender:
+    """Make a method for the students, and count its updates."""
+    method, levels = METHODS[name](), mazes(settings.max_walls)
+    if isinstance(method, Clutr):
+        method = replace(method, autoencoder=settings.autoencoder)
+    agent = ppo_rnn.make(settings.agent, levels.env)
+    curriculum = method.make(levels, agent)
+    algorithm = student.make(agent, levels.env, curriculum, levels.optimal_return)
+    steps = agent.steps_per_update + round(curriculum.extra_steps)
+    num_updates = updates_for(settings.total_steps, steps)
+    return Contender(name, method.title, algorithm, method.hypers(settings.hypers), num_updates)
+
+
+def train(one: Contender, settings: Settings) -> Result:
+    """Train the students of a method, or continue; a core trains one at a time."""
+    members: Population = populate(
+        seeds(settings.seeds, start=settings.first_seed), one.hypers, maze.empty()
+    )
+    identity = f"{record.digest(one.algorithm, members)} {one.num_updates}"
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    options = RunOptions(f"{settings.out}/{one.name}-{digest}", resume=True, group=1)
+    held_out = stack_levels(maze.held_out().values())
+    evaluator = on_levels(TEST_ENV, held_out, 4, maze.MAX_STEPS, "held-out mazes")
+    say(f"{one.title}: {settings.seeds} students, {one.num_updates:,} updates")
+    return run(one.algorithm, members, one.num_updates, options, evaluator=evaluator)
+
+
+def play(one: Contender, result: Result, settings: Settings) -> Tested:
+    """Test the students of a method on random mazes, twice, and on the held-out ones."""
+    sample = mazes(settings.max_walls).sample
+    levels = sample_new(jax.random.key(2**30), sample, settings.num_levels).level
+
+    def rates(levels: maze.Level, seed: int) -> np.ndarray:
+        found = solve_rates(
+            one.algorithm, TEST_ENV, result.state, levels,
+            num_episodes=settings.attempts, max_steps=maze.MAX_STEPS, seed=seed,
+            batch=int(np.gcd(settings.num_levels, 500)),
+        )  # fmt: skip
+        return np.where(result.alive[:, None], found, np.nan)
+
+    held_out = stack_levels(maze.held_out().values())
+    return Tested(rates(levels, 1), rates(levels, 2), rates(held_out, 3), result.evaluations)
+
+
+def draw_levels(one: Contender, result: Result, path: Path) -> None:
+    """Draw levels that the first student was last trained on."""
+    last = result.member(0).agent.interaction.env_state.level
+    count = min(8, len(last.walls))
+    shown = [jax.tree.map(lambda x: x[i], last) for i in range(count)]  # noqa: B023
+    gallery.levels(maze.Maze(), shown, path)
+
+
+def score_students(tested: dict[str, Tested], settings: Settings) -> pd.DataFrame:
+    """Return a row for each student, with its CVaR over all random mazes."""
+    rows = []
+    for name, found in tested.items():
+        at_risk = conditional_value_at_risk(found.first, found.second, np.array(settings.shares))
+        for i in range(settings.seeds):
+            seen = found.evaluations
+            seen = seen[seen["member"] == i]
+            rows.append({
+                "method": name, "seed": settings.first_seed + i,
+                **{f"cvar_{a:g}": at_risk[i, j] for j, a in enumerate(settings.shares)},
+                "held_out": found.held_out[i].mean(),
+                "steps_to_rate": steps_to_reach(seen["env_steps"], seen["solved"], settings.rate),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def tabulate(tested: dict[str, Tested], settings: Settings) -> pd.DataFrame:
+    """Return a row for each method: means, and differences from the baseline, with intervals."""
+    measures = {f"CVaR {a:.2g}": j for j, a in enumerate(settings.shares)} | {"held-out": None}
+    rows = []
+
+    def scores(name: str, column: int | None) -> np.ndarray:  # [mazes or blocks, students]
+        found = tested[name]
+        values = found.held_out if column is None else found.at_risk(settings.shares)[..., column]
+        return values[~np.isnan(values).any(-1)].T
+
+    for name in tested:
+        row = {"method": name}
+        for measure, column in measures.items():
+            own, others = scores(name, column), scores(settings.baseline, column)
+            if not own.size:
+                row[measure] = "all diverged"
+                continue
+            row[measure] = str(interval(own, bounds=PROBABILITY))
+            if name != settings.baseline and others.size:
+                row[f"{measure} less {settings.baseline}'s"] = str(
+                    interval(own[:, :, None] - others[:, None, :])
+                )
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def draw(tested: dict[str, Tested], learning: pd.DataFrame, path: Path) -> None:
+    """Draw CVaR by α, and the solve rate on the held-out mazes along training."""
+    figure = matplotlib.figure.Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for i, (name, found) in enumerate(tested.items()):
+        shares = np.geomspace(10 / found.first.shape[1], 1, 40)
+        at_risk = np.nanmean(conditional_value_at_risk(found.first, found.second, shares), axis=0)
+        left.plot(shares, at_risk, color=f"C{i}", label=name)
+        curve = learning[learning["method"] == name]
+        right.plot(curve["env_steps"], curve["mean"], color=f"C{i}")
+        right.fill_between(
+            curve["env_steps"], curve["low"], curve["high"], color=f"C{i}", alpha=0.15, lw=0
+        )
+    left.set(xscale="log", ylim=(0, 1), xlabel="α, share of the worst mazes", ylabel="solve rate")
+    right.set(ylim=(0, 1), xlabel="environment steps", title="held-out mazes")
+    left.set_title("random mazes")
+    left.legend()
+    figure.savefig(path, dpi=150)
+
+
+def main(settings: Settings) -> None:
+    contenders = [build(name, settings) for name in settings.contenders]
+    tested, parts = {}, []
+    for one in contenders:
+        result = train(one, settings)
+        tested[one.name] = play(one, result, settings)
+        draw_levels(one, result, settings.out / f"levels_{one.name}.png")
+        found = curves(result.evaluations, metric="solved")
+        parts.append(found.assign(method=one.name))
+        learning = pd.concat(parts)
+        score_students(tested, settings).to_csv(settings.out / "scores.csv", index=False)
+        learning.to_csv(settings.out / "curves.csv", index=False, float_format="%.6g")
+    table = tabulate(tested, settings)
+    table.to_csv(settings.out / "table.csv", index=False)
+    draw(tested, learning, settings.out / "tournament.png")
+    print_table(table, title=f"{settings.total_steps:g} environment steps, {settings.seeds} seeds")
+    say(f"table and pictures are in {settings.out}")
+
+
+if __name__ == "__main__":
+    command(main, Settings)

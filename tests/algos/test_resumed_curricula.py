@@ -1,0 +1,56 @@
+"""Curricula that search and that learn: a run that was stopped ends where an unbroken one does."""
+
+import jax
+import numpy as np
+import pytest
+
+from algos import paired, plr, ppo, sfl
+from envs.maze_domain import mazes
+from purejaxrl.running.population import populate, seeds
+from purejaxrl.running.runner import RunOptions, run
+from purejaxrl.ued import student as students
+from purejaxrl.ued.scores import true_regret
+from tests.helpers import assert_equal
+
+LEVELS = mazes(max_walls=8, size=5, max_steps=10, num_edits=4)
+CONFIG = ppo.Config(num_envs=4, num_steps=12, num_epochs=1, num_minibatches=1, hidden=(8,))
+AGENT = ppo.make(CONFIG, LEVELS.env)
+HYPERS = ppo.Hypers(learning_rate=1e-3)
+SEARCH = sfl.Config(every=3, batch_size=8, num_batches=2, num_steps=12, num_kept=6)
+
+
+def with_teacher():
+    config = ppo.Config(num_envs=4, num_steps=7, num_minibatches=1, hidden=(8,))
+    teacher = ppo.make(config, LEVELS.builder)
+    return paired.curriculum(teacher, AGENT, LEVELS.env, LEVELS.builder)
+
+
+CURRICULA = {
+    "sfl": lambda: (sfl.curriculum(SEARCH, LEVELS.sample), sfl.hypers(HYPERS)),
+    "plr_regret": lambda: (plr.curriculum(LEVELS.sample, true_regret, 16), plr.hypers(HYPERS)),
+    "paired": lambda: (with_teacher(), paired.hypers(HYPERS, HYPERS)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CURRICULA)
+def test_resumed_equals_uninterrupted_and_members_are_as_alone(name, tmp_path):
+    curriculum, hypers = CURRICULA[name]()
+    algorithm = students.make(AGENT, LEVELS.env, curriculum, LEVELS.optimal_return)
+    who = populate(seeds(2), hypers, ())
+    settings = dict(chunk=4, checkpoint_every=1, progress=False, group=1)
+    whole = run(algorithm, who, 16, RunOptions(str(tmp_path / "whole"), **settings), horizon=16)
+    parts = RunOptions(str(tmp_path / "parts"), **settings)
+    run(algorithm, who, 8, parts, horizon=16)
+    resumed = RunOptions(str(tmp_path / "parts"), resume=True, **settings)
+    assert_equal(run(algorithm, who, 16, resumed, horizon=16).state, whole.state)
+    one = RunOptions(str(tmp_path / "one"), **settings)
+    alone = run(algorithm, who.select("seed=1"), 16, one, horizon=16)
+    assert_equal(alone.member(0), whole.member(1))
+
+
+def test_the_state_of_a_curriculum_does_not_grow_with_the_length_of_a_run():
+    for make in CURRICULA.values():
+        curriculum, hypers = make()
+        state = jax.eval_shape(lambda: curriculum.init(jax.random.key(0), hypers.curriculum, 4))  # noqa: B023
+        assert sum(np.prod(x.shape) for x in jax.tree.leaves(state)) < 1e5
