@@ -1,11 +1,11 @@
 """Measure DQN, PQN and SAC beside their peers: environment steps per second, without compile time.
 
-Every contender runs in a process of its own, one at a time, with the same hyperparameters and sizes.
-Every round runs each contender once, so that a drift of the machine's speed affects all alike. Peers
-run with all members at a time and with one after the other; their faster arrangement counts. They run
-in a virtual environment that is made for them, as they need an older gymnax. PureJaxRL and purejaxql
-are measured if a checkout of them is named. The last cases are a replay buffer's insertion and draw
-alone, in draws per second, also flashbax's.
+Every contender runs in a process of its own, one at a time, with the same hyperparameters. Every
+round runs each contender once, so that a drift of the machine's speed affects all alike. Peers run
+with all members at a time, and with one after the other; their faster arrangement counts. They run
+in a virtual environment that is made for them, as they need an older gymnax. PureJaxRL and
+purejaxql are measured if a checkout of them is named. The last cases are the insertion into a
+replay buffer and a draw from it, flashbax's too, in draws per second.
 
 python experiments/bench/off_policy_throughput.py --purejaxrl PATH --purejaxql PATH
 python experiments/bench/off_policy_throughput.py --cases dqn:16 draw:1000000 --rounds 1
@@ -38,7 +38,7 @@ SCRIPTS = {
     "purejaxrl": "purejaxrl_dqn.py",
     "purejaxql": "purejaxql_pqn.py",
 }
-UPDATES = {"dqn": 24_000, "pqn": 32, "sac": 2_000}
+UPDATES = {"dqn": 6_400, "pqn": 16, "sac": 1_000}
 """Updates of all members together, in one timed run."""
 DRAW_MEMBERS = 8
 
