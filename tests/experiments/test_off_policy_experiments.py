@@ -84,6 +84,6 @@ def test_what_cannot_be_is_refused_before_anything_compiles(
         launch(module.Settings, module.build, [*words, "--out", str(tmp_path / "out")])
     assert ended.value.code == 2
     said = capsys.readouterr()
-    said = " ".join((said.out + said.err).split())
+    said = " ".join((said.out + said.err).replace("│", " ").split())
     assert re.search(message, said), said
     assert not (tmp_path / "out").exists()
