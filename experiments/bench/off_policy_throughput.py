@@ -38,7 +38,7 @@ SCRIPTS = {
     "purejaxrl": "purejaxrl_dqn.py",
     "purejaxql": "purejaxql_pqn.py",
 }
-UPDATES = {"dqn": 24_000, "pqn": 32, "sac": 2_000}
+UPDATES = {"dqn": 6_400, "pqn": 16, "sac": 1_000}
 """Updates of all members together, in one timed run."""
 DRAW_MEMBERS = 8
 

@@ -52,21 +52,22 @@ def test_a_meta_gradient_tunes_sacs_target_entropy(num_updates):
     assert np.isfinite(metrics["grad_norm"])
     assert (metrics["grad_norm"] > 0) == (after.params != -1.0) == (num_updates > 1)
     [world] = after.worlds
-    written = 32 + (num_updates + 1) * 16 - 16  # the last experience is for the meta-loss alone
+    written = 32 + num_updates * 16  # the last experience is for the meta-loss alone
     assert world.agents.state.replay.written.tolist() == [written] * 2
 
 
 def test_evolution_tunes_dqns_exploration():
-    inner = dqn.make(dqn.Config(**SIZES, num_batches=2, target_every=8), CUE)
+    env, level = envs.make("CartPole-v1")
+    inner = dqn.make(dqn.Config(**SIZES, num_batches=2, target_every=8), env)
     learner = evolution.make(
-        evolution.Config(num_pairs=2, num_episodes=4),
-        world_of(inner, CUE, Params(), 10),
+        evolution.Config(num_pairs=2, num_episodes=4, max_steps=100),
+        world_of(inner, env, level, 10),
         init_theta=lambda key: {"end": jnp.float32(-3.0), "share": jnp.float32(0.0)},
         insert=lambda theta, hypers: hypers.replace(
             epsilon_end=jax.nn.sigmoid(theta["end"]), exploration=jax.nn.sigmoid(theta["share"])
         ),
     )
-    hypers = evolution.Hypers(agent=dqn.Hypers(learning_rate=3e-3))
+    hypers = evolution.Hypers(agent=dqn.Hypers(learning_rate=3e-3), std=1.0)
     state = learner.init(jax.random.key(0), hypers, Task((), jnp.int32(4)))
     after, metrics = jax.jit(lambda state: update(learner, state, hypers))(state)
     assert metrics["env_steps"] == 4 * (32 + 10 * 16)  # warm-ups count

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnax.environments import spaces
 
 import envs
 from algos import sac
@@ -114,7 +115,7 @@ def test_log_probabilities_are_those_of_the_actions_taken():
     state = agent.init(jax.random.key(0), sac.Hypers(), sac.Task(params, jnp.int32(9)))
     state, experience = agent.collect(state, sac.Hypers())
     seen = experience.transitions
-    np.testing.assert_allclose(seen.action, np.tanh(seen.extras), rtol=1e-5)
+    np.testing.assert_allclose(seen.action, np.tanh(seen.extras), atol=1e-5)
     log_prob, entropies = agent.log_prob(state, experience)
     assert log_prob.shape == seen.reward.shape
     np.testing.assert_allclose(entropies["entropy"], -log_prob.mean(), rtol=1e-5)
@@ -131,12 +132,12 @@ def test_members_of_different_seeds_differ_and_equal_themselves_alone(name):
     kept = lambda state: (state.params, state.replay.contents.obs, state.interaction.obs)  # noqa: E731
     for x, y in zip(*map(jax.tree.leaves, (kept(together), kept(alone))), strict=True):
         assert (x[0] != x[1]).any()
-        np.testing.assert_allclose(x[1], y, atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(x[1], y, atol=1e-4)
 
 
 def test_what_does_not_fit_is_refused():
     pendulum, level = envs.make("Pendulum-v1")
-    with pytest.raises(ValueError, match=r"action_space: Box.* ScaleAction"):
+    with pytest.raises(ValueError, match=r"action_space: Box.*ScaleAction"):
         sac.make(SMALL, pendulum)
     run = make_train(sac.make(SMALL, for_network(pendulum)), 1)
     with pytest.raises(ValueError, match="hypers: DiscreteHypers is not valid; it must be Hypers"):
@@ -158,7 +159,7 @@ class _Images(Probe):
         return jnp.zeros((10, 10, 4))
 
     def observation_space(self, params=None):
-        return envs.make("Breakout-MinAtar")[0].observation_space(None)
+        return spaces.Box(0.0, 1.0, (10, 10, 4))
 
     def action_space(self, params=None):
-        return for_network(envs.make("Pendulum-v1")[0]).action_space(None)
+        return spaces.Box(-1.0, 1.0, (1,))

@@ -67,9 +67,14 @@ def test_targets_take_the_lower_critic_at_the_blurred_action_of_the_target_polic
     The noise is nearly always at a bound, where its std is large. Targets are 0.3, or 0.15 and
     0.45; the root of the mean loss tells them apart.
     """
-    config = dataclasses.replace(SMALL, hidden=(2,), batch_size=64, num_batches=2)
+    config = dataclasses.replace(SMALL, hidden=(2,), batch_size=64, num_batches=8)
     hypers = td3.Hypers(
-        gamma=1.0, target_noise=std, target_noise_clip=0.15, actor_rate=0.0, critic_rate=0.0
+        gamma=1.0,
+        target_noise=std,
+        target_noise_clip=0.15,
+        actor_rate=0.0,
+        critic_rate=0.0,
+        target_rate=1e-9,
     )
     level = Params(length=100, max_steps_in_episode=1)  # every step bootstraps
     agent, state = started(config, hypers, lambda state, action: jnp.float32(0), level)
@@ -86,11 +91,11 @@ def test_targets_take_the_lower_critic_at_the_blurred_action_of_the_target_polic
 
 
 def test_noise_of_the_targets_is_new_for_every_batch():
-    """With all rates zero, two batches of one and the same step differ by their noise only."""
+    """With all rates zero, batches of one and the same step differ by their noise only."""
     config = dataclasses.replace(SMALL, capacity=64, num_envs=1, num_steps=1, num_batches=1,
                                  policy_delay=1, batch_size=1, warmup_steps=1)  # fmt: skip
     level = Params(length=100, max_steps_in_episode=1)
-    hypers = td3.Hypers(target_noise=0.5, actor_rate=0.0, critic_rate=0.0, exploration_noise=0.0)
+    hypers = td3.Hypers(target_noise_clip=jnp.inf, actor_rate=0.0, critic_rate=0.0)
     agent, state = started(config, hypers, lambda state, action: jnp.float32(0), level)
     losses = []
     for _ in range(4):
@@ -135,13 +140,13 @@ def test_members_of_different_seeds_differ_and_equal_themselves_alone():
     kept = lambda state: (state.params, state.replay.contents.obs, state.interaction.obs)  # noqa: E731
     for x, y in zip(*map(jax.tree.leaves, (kept(together), kept(alone))), strict=True):
         assert (x[0] != x[1]).any()
-        np.testing.assert_allclose(x[1], y, atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(x[1], y, atol=1e-4)
 
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"action_space: Discrete\(2\) is not valid"):
         td3.make(SMALL, envs.make("CartPole-v1")[0])
-    with pytest.raises(ValueError, match=r"action_space: Box.* ScaleAction"):
+    with pytest.raises(ValueError, match=r"action_space: Box.*ScaleAction"):
         td3.make(SMALL, envs.make("Pendulum-v1")[0])
     with pytest.raises(ValueError, match="num_batches: 3 .*a multiple of policy_delay = 2"):
         dataclasses.replace(SMALL, num_batches=3)

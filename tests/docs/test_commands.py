@@ -58,14 +58,15 @@ def test_programs_targets_and_modules_exist(page):
 
 @pytest.fixture
 def workplace(tmp_path):
-    """A folder that holds what the commands read: rules, and checkouts of this and PureJaxRL."""
+    """A folder that holds what the commands read: rules, and checkouts of this and of peers."""
     for rule, files in EARLIER_COMMANDS_WRITE.items():
         for file in map(tmp_path.joinpath, files):
             file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / "algos/rules" / rule, file)
-    for checkout in ("PATH/purejaxrl/ppo.py", "CHECKOUT/purejaxrl/algorithm.py"):
+    checkouts = "PATH/purejaxrl/ppo.py", "PATH/purejaxrl/dqn.py", "PATH/purejaxql/pqn_gymnax.py"
+    for checkout in (*checkouts, "CHECKOUT/purejaxrl/algorithm.py"):
         file = tmp_path / checkout
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     return tmp_path
 
