@@ -26,6 +26,13 @@ EARLIER_COMMANDS_WRITE = {
     "ta_lpo.npz": ["results/ta_lpo_meta_train/drift-0.npz"],
 }
 """Shipped rules, and the files of the documentation that they stand for."""
+CHECKOUTS = (
+    "PATH/purejaxrl/ppo.py",
+    "PATH/meta/train.py",
+    "VENV/bin/python",
+    "CHECKOUT/purejaxrl/algorithm.py",
+)
+"""Files by which a checkout, or a virtual environment, is known."""
 
 
 def test_every_block_says_its_language():
@@ -58,12 +65,12 @@ def test_programs_targets_and_modules_exist(page):
 
 @pytest.fixture
 def workplace(tmp_path):
-    """A folder that holds what the commands read: rules, and checkouts of this and PureJaxRL."""
+    """A folder that holds what the commands read: rules, and checkouts of this and of peers."""
     for rule, files in EARLIER_COMMANDS_WRITE.items():
         for file in map(tmp_path.joinpath, files):
             file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / "algos/rules" / rule, file)
-    for checkout in ("PATH/purejaxrl/ppo.py", "CHECKOUT/purejaxrl/algorithm.py"):
+    for checkout in CHECKOUTS:
         file = tmp_path / checkout
         file.parent.mkdir(parents=True)
         file.touch()
