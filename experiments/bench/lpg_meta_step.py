@@ -16,7 +16,7 @@ Every case runs in a process of its own, and every round runs each case once.
 plans for intermediate results.
 
 python experiments/bench/lpg_meta_step.py            # the published settings
-python experiments/bench/lpg_meta_step.py --groove PATH --groove-python PATH/bin/python
+python experiments/bench/lpg_meta_step.py --groove PATH --groove-python VENV/bin/python
 python experiments/bench/lpg_meta_step.py --sweep    # agents 8 … 512, and K 1 … 20
 """
 

@@ -26,6 +26,15 @@ EARLIER_COMMANDS_WRITE = {
     "ta_lpo.npz": ["results/ta_lpo_meta_train/drift-0.npz"],
 }
 """Shipped rules, and the files of the documentation that they stand for."""
+CHECKOUTS = (
+    "PATH/purejaxrl/ppo.py",
+    "PATH/purejaxrl/dqn.py",
+    "PATH/purejaxql/pqn_gymnax.py",
+    "PATH/meta/train.py",
+    "VENV/bin/python",
+    "CHECKOUT/purejaxrl/algorithm.py",
+)
+"""Files by which a checkout, or a virtual environment, is known."""
 
 
 def test_every_block_says_its_language():
@@ -63,8 +72,7 @@ def workplace(tmp_path):
         for file in map(tmp_path.joinpath, files):
             file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / "algos/rules" / rule, file)
-    checkouts = "PATH/purejaxrl/ppo.py", "PATH/purejaxrl/dqn.py", "PATH/purejaxql/pqn_gymnax.py"
-    for checkout in (*checkouts, "CHECKOUT/purejaxrl/algorithm.py"):
+    for checkout in CHECKOUTS:
         file = tmp_path / checkout
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
