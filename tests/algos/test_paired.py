@@ -18,7 +18,7 @@ from purejaxrl.ued.builder import Builder
 from purejaxrl.ued.curriculum import require_curriculum
 from purejaxrl.ued.student import OwnLevel
 
-NUM_ENVS, NUM_STEPS, SIZE, KEY = 3, 40, 3, jax.random.key(0)
+NUM_ENVS, NUM_STEPS, SIZE, KEY = 3, 240, 3, jax.random.key(0)
 TASK = Task((), jnp.int32(20))
 ENV = OwnLevel(FlattenObservation(maze.Maze()))
 BUILDER = Builder(FlattenObservation(MazeEditor(SIZE, num_walls=2, max_steps=12)), noise_size=4)
