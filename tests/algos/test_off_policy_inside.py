@@ -61,7 +61,7 @@ def test_evolution_tunes_dqns_exploration():
     inner = dqn.make(dqn.Config(**SIZES, num_batches=2, target_every=8), env)
     learner = evolution.make(
         evolution.Config(num_pairs=2, num_episodes=4, max_steps=100),
-        world_of(inner, env, level, 10),
+        world_of(inner, env, level, 60),
         init_theta=lambda key: {"end": jnp.float32(-3.0), "share": jnp.float32(0.0)},
         insert=lambda theta, hypers: hypers.replace(
             epsilon_end=jax.nn.sigmoid(theta["end"]), exploration=jax.nn.sigmoid(theta["share"])
@@ -70,7 +70,7 @@ def test_evolution_tunes_dqns_exploration():
     hypers = evolution.Hypers(agent=dqn.Hypers(learning_rate=3e-3), std=1.0)
     state = learner.init(jax.random.key(0), hypers, Task((), jnp.int32(4)))
     after, metrics = jax.jit(lambda state: update(learner, state, hypers))(state)
-    assert metrics["env_steps"] == 4 * (32 + 10 * 16)  # warm-ups count
+    assert metrics["env_steps"] == 4 * (32 + 60 * 16)  # warm-ups count
     assert metrics["unsound"] == 0
     assert all(after.params[name] != state.params[name] for name in ("end", "share"))
 
