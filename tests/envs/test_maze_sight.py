@@ -21,7 +21,7 @@ MAZES = {  # the explorer's actions by hand, with a view of 3 x 3, and the fewes
         G#######
         """,
         None,
-        6 + 1 + 1 - 1,
+        8,  # it turns twice, goes 3 back, turns once, and goes 2 down
     ),
 }
 """Text, the explorer's actions (None: more than the fewest), and the fewest."""

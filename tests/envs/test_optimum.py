@@ -31,7 +31,7 @@ def test_an_environment_may_know_its_own_optimum():
 
 
 def test_the_optimum_of_a_maze_is_that_of_its_shortest_path():
-    env, _ = envs.make("maze")
+    env, _ = envs.make("maze-60")
     level = from_text(">.G", size=3, max_steps=9)
     np.testing.assert_allclose(solver(FlattenObservation(env))(level), 1 - 0.9 * 2 / 9, rtol=1e-6)
 

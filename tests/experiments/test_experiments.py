@@ -20,6 +20,10 @@ CLIP = (
     "--learner.max-steps 50 --worlds CartPole-v1 Catch-bsuite --lives.total-steps 64 128 "
     "--generations 2 --seeds 2"
 )
+REPLAY = (
+    "--agent.num-envs 2 --agent.capacity 64 --agent.warmup-steps 16 --agent.batch-size 4 "
+    "--agent.hidden 4 --total-steps 64 --chunk 4 --log-every 2 --eval-every 4 --seeds 2"
+)
 RUN = ("run.json", "metrics", "checkpoints", "curves.png", "curves.csv")
 COMPARISON = ("scores.csv", "table.csv", "scores.png")
 
@@ -29,6 +33,7 @@ COMMANDS = {
     "--eval-every 1",
     "distil_rule": "--worlds random-mdp Catch-bsuite --student.num-envs 2 --student.rule-width 4 "
     "--student.hidden 4 --learner.num-agents 6 --steps 3 --seeds 2",
+    "dqn": f"{REPLAY} --agent.target-every 2",
     "drift_robustness": "--drifts lpo --envs Catch-bsuite --total-steps 20480 --seeds 2 "
     "--learning-rates 1e-3 1e-2",
     "evolve_hand_rule": "--worlds random-mdp Catch-bsuite --agent.num-envs 2 --agent.hidden 4 "
@@ -56,13 +61,17 @@ COMMANDS = {
     "--embedding 4 --batch-size 4 --seeds 2",
     "objective_atlas": "--objectives lpg lpo ta_lpo --horizons 4 --num-agents 4",
     "ppo": f"{PPO} --seeds 2 --env Breakout-MinAtar,Pendulum-v1,gridworld-small,inverted_pendulum",
+    "pqn": "--agent.num-envs 2 --agent.num-steps 8 --agent.num-minibatches 2 --agent.hidden 4 "
+    "--total-steps 64 --seeds 2",
     "ppo_rnn_memory": f"{PPO} --seeds 2",
     "ppo_vs_lpo": "--envs Catch-bsuite --total-steps 4096 --seeds 4 --num-tuning 1 "
     "--tune step-size --tuning-rounds 0 --greedy-episodes 0",
     "quickstart": f"{PPO} --seeds 2",
+    "sac": REPLAY,
     "rule_tournament": "--contenders A2C PPO evolved lpg --envs CartPole-v1 bandit-contextual "
     "--total-steps 8192 --num-agents 3 --num-tuning 1 --tune step-size --tuning-rounds 0 "
     "--hidden 8 --num-envs 2 --greedy-episodes 2",
+    "td3": REPLAY,
     "ued_tournament": "--contenders dr sfl --seeds 2 --total-steps 60000 --num-levels 20 "
     "--attempts 1 --agent.num-envs 4 --agent.num-steps 256 --agent.num-minibatches 1 "
     "--agent.hidden 8 --agent.memory-size 4 --shares 0.5 1",
