@@ -1,8 +1,8 @@
 """Measure what a replay buffer costs under `run`: an update with 10,000 rows and with 1,000,000.
 
-The learner is A2C that also writes its observations to a ring buffer and draws from it. A pair is
-one chunk of each size, the second right after the first; the order alternates. The result is the
-median over pairs of the ratio of the seconds per update, with a 95 % bootstrap interval.
+The learner is DQN on CartPole. A pair is one chunk of each size, the second right after the first;
+the order alternates. The result is the median over pairs of the ratio of the seconds per update,
+with a 95 % bootstrap interval.
 
 python experiments/bench/replay_rows.py
 python experiments/bench/replay_rows.py --members 1 --pairs 5
@@ -15,17 +15,15 @@ use_cpu_cores()
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from processes import write_table
 
 import envs
-from algos import a2c
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from algos import dqn
+from purejaxrl.algorithm import Algorithm
 from purejaxrl.launch import command
 from purejaxrl.running import chunk
 from purejaxrl.running.population import populate, seeds
@@ -33,58 +31,11 @@ from purejaxrl.study.stats import bootstrap_interval
 from purejaxrl.validation import require_count
 
 ENV, ENV_PARAMS = envs.make("CartPole-v1")
-CONFIG = a2c.Config(num_envs=2, num_steps=4, hidden=(4,))
-WIDTH = 4
-"""Numbers in an observation of CartPole."""
 
 
-class Replay(NamedTuple):
-    """The last observations, and where the next one goes."""
-
-    obs: jax.Array  # [capacity, WIDTH]
-    cursor: jax.Array  # int32
-
-
-class State(NamedTuple):
-    """A2C's, and a buffer."""
-
-    params: Any
-    opt_state: Any
-    interaction: Any
-    task: Task
-    key: jax.Array
-    step: jax.Array
-    replay: Replay
-
-
-def make(capacity: int) -> Algorithm:
-    """Make the learner; what it draws changes its entropy bonus.
-
-    Args:
-        capacity: rows of the buffer, a multiple of the environment steps of an update.
-    """
-    inner = a2c.make(CONFIG, ENV)
-    num_rows = inner.steps_per_update
-
-    def init(key: jax.Array, hypers: a2c.Hypers, task: Task) -> State:
-        replay = Replay(jnp.zeros((capacity, WIDTH)), jnp.int32(0))
-        return State(**inner.init(key, hypers, task)._asdict(), replay=replay)
-
-    def collect(state: State, hypers: a2c.Hypers) -> tuple[State, Any]:
-        state, experience = inner.collect(state, hypers)
-        rows = experience.transitions.obs.reshape(num_rows, WIDTH)
-        obs, cursor = state.replay
-        obs = jax.lax.dynamic_update_slice(obs, rows, (cursor, 0))
-        return state._replace(replay=Replay(obs, (cursor + num_rows) % capacity)), experience
-
-    def learn(state: State, hypers: a2c.Hypers, experience: Any) -> tuple[State, Metrics]:
-        draw_key, key = jax.random.split(state.key)
-        drawn = state.replay.obs[jax.random.randint(draw_key, (8,), 0, capacity)].mean()
-        hypers = hypers.replace(entropy_coef=hypers.entropy_coef + 0.01 * drawn)
-        state, metrics = inner.learn(state._replace(key=key), hypers, experience)
-        return state, metrics | {"drawn": drawn}
-
-    return inner._replace(init=init, collect=collect, learn=learn, in_place=("replay",))
+def make(rows: int) -> Algorithm:
+    """Make DQN with a buffer of so many rows."""
+    return dqn.make(dqn.Config(capacity=rows, warmup_steps=1_000), ENV)
 
 
 @dataclass(frozen=True)
@@ -113,7 +64,7 @@ class Timed:
 
     def __init__(self, rows: int, settings: Settings):
         """Compile and warm up."""
-        learner, who = make(rows), populate(seeds(settings.members), a2c.Hypers(), ENV_PARAMS)
+        learner, who = make(rows), populate(seeds(settings.members), dqn.Hypers(), ENV_PARAMS)
         plan, self.updates = chunk.plan_for(learner, who), settings.updates
         self.carry = chunk.start(learner, who, plan, settings.updates)
         self.program = chunk.compile_chunk(learner, who, plan, settings.updates, self.carry)

@@ -13,7 +13,7 @@ class Replay(NamedTuple):
     """The latest items."""
 
     contents: Any  # leaves [capacity, ...]
-    written: jax.Array  # int32, items written so far
+    written: jax.Array  # int32, items written; a full ring counts from capacity to 2 * capacity
 
     @classmethod
     def start(cls, items: Any, capacity: int) -> "Replay":
@@ -35,7 +35,9 @@ class Replay(NamedTuple):
         """Write items over the oldest ones, leaves `[n, ...]`; n divides the capacity."""
         num_items, at = jax.tree.leaves(items)[0].shape[0], self.written % self.capacity
         put = lambda x, new: jax.lax.dynamic_update_slice_in_dim(x, new, at, 0)  # noqa: E731
-        return Replay(jax.tree.map(put, self.contents, items), self.written + num_items)
+        written = self.written + num_items  # without the next line it would overflow in long runs
+        written = jnp.where(written < 2 * self.capacity, written, written - self.capacity)
+        return Replay(jax.tree.map(put, self.contents, items), written)
 
     def newest(self, num_items: int) -> jax.Array:
         """Return the places of the newest items, int32 `[num_items]`."""

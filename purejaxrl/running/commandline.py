@@ -26,8 +26,8 @@ from purejaxrl.running.checkpoint import CheckpointError
 from purejaxrl.running.evaluate import Evaluator, on_episodes
 from purejaxrl.running.logs import console
 from purejaxrl.running.options import RunOptions
-from purejaxrl.running.population import Population, Rows, populate, seeds
-from purejaxrl.validation import require_count
+from purejaxrl.running.population import NUM_SEEDS, Population, Rows, populate, seeds
+from purejaxrl.validation import require, require_count
 
 MAY_CHANGE = ("total_steps", "meta_steps", "generations", "run.")
 """Settings that may differ when a run is resumed: its length, and how it runs."""
@@ -43,12 +43,16 @@ class Experiment:
     """What all experiments can be told; they add their own fields and defaults."""
 
     seeds: int = 16
-    """Agents per combination of hyperparameters, seeded 0, 1, 2, …"""
+    """Agents per combination of hyperparameters; their seeds count up from `first_seed`."""
+    first_seed: int = 0
+    """The first agent's seed: report on other seeds than those that settings were chosen on."""
     run: RunFlags = RunOptions()
     """How to run."""
 
     def __post_init__(self):
         require_count(self, "seeds")
+        most = NUM_SEEDS - self.seeds
+        require(0 <= self.first_seed <= most, self, "first_seed", f"an integer from 0 to {most}")
 
     @property
     def title(self) -> str:
@@ -226,7 +230,9 @@ def plan_runs(settings: type, build: Build, words: Sequence[str]) -> list[Plan]:
         job = build(chosen)
         job = job._replace(evaluator=_evaluator(job, chosen.run))
         rows = Rows({k.removeprefix("hypers."): flat[i][k] for k in swept} for i in members)
-        population = populate(rows * seeds(chosen.seeds), chosen.hypers, job.env_params)
+        population = populate(
+            rows * seeds(chosen.seeds, chosen.first_seed), chosen.hypers, job.env_params
+        )
         if chosen.run.only:
             population = population.select(chosen.run.only)
         out = chosen.run.folder if apart else chosen.run.folder / label

@@ -36,6 +36,10 @@ def test_the_newest_items_are_found_across_the_end_of_the_ring():
     np.testing.assert_array_equal(written(4).read(written(4).newest(4))["reward"], [4, 5, 6, 7])
 
 
+def test_the_count_does_not_grow_with_the_length_of_a_run():
+    assert [int(written(n).written) for n in (0, 1, 3, 5, 6, 8, 9)] == [0, 2, 6, 10, 6, 10, 6]
+
+
 def test_only_written_items_are_drawn_and_all_of_them():
     for num_writes, expected in ((1, {0, 1}), (2, {0, 1, 2, 3}), (5, {4, 5, 6, 7, 8, 9})):
         replay = written(num_writes)

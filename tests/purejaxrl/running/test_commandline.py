@@ -37,6 +37,11 @@ def test_a_member_of_a_sweep_is_named_as_warnings_name_it(tmp_path):
     assert plan.population.names == ("learning_rate=0.001,seed=1",)
 
 
+def test_seeds_count_up_from_the_first():
+    (plan,) = plan_runs(Settings, build, ["--seeds", "2", "--first-seed", "5"])
+    assert plan.population.names == ("seed=5", "seed=6")
+
+
 def test_resume_alone_repeats_the_kept_command_line(tmp_path):
     keep(tmp_path, [*SWEEP, "--out", str(tmp_path)])
     words = with_kept_words(Settings, ["--resume", "--out", str(tmp_path)])

@@ -1,16 +1,13 @@
 """A replay buffer is written in place: nothing copies or selects it, and memory holds it once."""
 
 import re
-import sys
-from pathlib import Path
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algos import a2c
+from algos import dqn, sac
 from purejaxrl.algorithm import Task
 from purejaxrl.meta import gradient
 from purejaxrl.meta.lifetime import train_and_play
@@ -22,13 +19,14 @@ from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.ued.curriculum import uniform
 from tests.helpers import ENV, ENV_PARAMS, assert_equal
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "experiments/bench"))
-with mock.patch("purejaxrl.running.devices.use_cpu_cores"):  # the tests have their own devices
-    from replay_rows import WIDTH, make
-
 CAPACITY = 12_344  # a size that nothing else has
-LEARNER = make(CAPACITY)
-BUFFER = CAPACITY * WIDTH * 4  # bytes
+WIDTH = 4  # numbers in an observation of CartPole
+SIZES = {
+    **{"num_envs": 2, "num_steps": 4, "capacity": CAPACITY, "warmup_steps": 8},
+    **{"batch_size": 8, "hidden": (4,)},
+}
+LEARNER = dqn.make(dqn.Config(**SIZES), ENV)
+BUFFER = CAPACITY * (2 * WIDTH * 4 + 4 + 4 + 1 + 1)  # bytes: both observations, and the rest
 
 
 def touched(text: str) -> list[str]:
@@ -40,7 +38,7 @@ def touched(text: str) -> list[str]:
 
 
 def program_of(members: int, group: int):
-    who = populate(seeds(members), a2c.Hypers(), ENV_PARAMS)
+    who = populate(seeds(members), dqn.Hypers(), ENV_PARAMS)
     plan = chunk.plan_for(LEARNER, who, group, jax.devices()[:1])
     carry = chunk.start(LEARNER, who, plan, 8)
     return chunk.compile_chunk(LEARNER, who, plan, 4, carry)
@@ -64,7 +62,7 @@ def test_lives_of_different_lengths_do_not_copy_it(group):
     def lives(keys, horizons):
         levels, hypers = (
             jax.tree.map(lambda x: jnp.broadcast_to(x, (group, *jnp.shape(x))), tree)
-            for tree in (ENV_PARAMS, a2c.Hypers())
+            for tree in (ENV_PARAMS, dqn.Hypers())
         )
         tasks = Task(levels, horizons)
         return train_and_play(LEARNER, ENV, keys, hypers, tasks, num_episodes=1, max_steps=2).ret
@@ -77,7 +75,7 @@ def test_lives_of_different_lengths_do_not_copy_it(group):
 def test_a_meta_step_does_not_copy_it(group):
     world = World(
         "cart",
-        LEARNER,
+        sac.make(sac.Config(**SIZES), ENV),  # DQN has no log-probabilities
         ENV,
         uniform(lambda key: ENV_PARAMS),
         sample_lifetime=lambda key: jnp.int32(3),
@@ -87,9 +85,9 @@ def test_a_meta_step_does_not_copy_it(group):
         gradient.Config(num_agents=8, num_updates=2, group=group),
         world,
         init_theta=lambda key: jnp.float32(-6.0),
-        insert=lambda theta, hypers: hypers.replace(learning_rate=jnp.exp(theta)),
+        insert=lambda theta, hypers: hypers.replace(actor_rate=jnp.exp(theta)),
     )
-    hypers = gradient.Hypers(agent=a2c.Hypers())
+    hypers = gradient.Hypers(agent=sac.DiscreteHypers())
     state = jax.eval_shape(lambda: learner.init(jax.random.key(0), hypers, Task((), jnp.int32(8))))
 
     def steps(state):
@@ -99,24 +97,24 @@ def test_a_meta_step_does_not_copy_it(group):
 
 
 def test_a_checkpoint_holds_it(tmp_path):
-    who = populate(seeds(2), a2c.Hypers(), ENV_PARAMS)
+    who = populate(seeds(2), dqn.Hypers(), ENV_PARAMS)
     options = {"chunk": 2, "checkpoint_every": 1, "progress": False}
     whole = run(LEARNER, who, 6, RunOptions(str(tmp_path / "whole"), **options))
     run(LEARNER, who, 3, RunOptions(str(tmp_path / "parts"), **options), horizon=6)
     parts = RunOptions(str(tmp_path / "parts"), resume=True, **options)
     resumed = run(LEARNER, who, 6, parts)
     assert_equal(whole.state, resumed.state)
-    written = np.asarray(whole.state.replay.obs)
-    assert (written[:, : 6 * LEARNER.steps_per_update] != 0).any(-1).all()
-    assert not written[:, 6 * LEARNER.steps_per_update :].any()
+    kept, num_written = np.asarray(whole.state.replay.contents.obs), 8 + 6 * 8  # the warm-up's, too
+    assert (kept[:, :num_written] != 0).any(-1).all()
+    assert not kept[:, num_written:].any()
 
 
 def test_a_frozen_member_keeps_its_parameters_though_its_buffer_is_written(tmp_path):
-    who = populate(seeds(2), a2c.Hypers(), ENV_PARAMS)
+    who = populate(seeds(2), dqn.Hypers(), ENV_PARAMS)
     broken = who._replace(hypers=who.hypers.replace(learning_rate=jnp.array([0.001, 3e38])))
     with pytest.warns(UserWarning, match="'seed=1' is frozen"):
         done = run(LEARNER, broken, 4, RunOptions(str(tmp_path), progress=False))
     sound, frozen = done.member(0), done.member(1)
     assert done.alive.tolist() == [True, False] and frozen.step < sound.step == 4
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(frozen.params))
-    assert frozen.replay.cursor == sound.replay.cursor == 4 * LEARNER.steps_per_update
+    assert frozen.replay.written == sound.replay.written == 8 + 4 * 8
