@@ -257,8 +257,7 @@ def advance_agents(
         own = agent.hypers.replace(rule=advice)
         state, experience = setup.agent.collect(agent.state, own)
         _, seen = lpg.scale(state, own, experience.transitions)
-        acting_prob = lpg.action_prob(setup.networks, state, seen)
-        x = lpg.read(setup.networks, state, own, seen, acting_prob)
+        x = lpg.read(setup.networks, state, own, seen)
         state, metrics = setup.agent.learn(state, own, experience)
         return agent._replace(state=state), x, metrics
 

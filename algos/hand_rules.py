@@ -48,8 +48,6 @@ class Settings(struct.PyTreeNode):
     """Weight of negative advantages; that of positive ones is 1."""
     prob_power: float = hyper(0.0, at_least=0)
     """Negative advantages are weighted by π(a|s) to this power, which spares rare actions."""
-    clip_eps: float = hyper(0.2, at_least=0, infinite=True)
-    """PPO's clip range, which matters from an update's second pass on."""
     scale_power: float = hyper(0.0, at_least=0, at_most=1)
     """π̂ is divided by its root mean square over the experience, to this power."""
 
@@ -76,7 +74,6 @@ class Unbounded(NamedTuple):
     entropy_decay: jax.Array
     negative: jax.Array
     prob_power: jax.Array
-    clip_eps: jax.Array
     scale_power: jax.Array
 
     def settings(self) -> Settings:
@@ -88,7 +85,6 @@ class Unbounded(NamedTuple):
             entropy_decay=jax.nn.sigmoid(self.entropy_decay),
             negative=jnp.exp(self.negative),
             prob_power=0.5 * jax.nn.softplus(self.prob_power - 1),
-            clip_eps=0.2 * jnp.exp(self.clip_eps),
             scale_power=jax.nn.sigmoid(self.scale_power),
         )
 
@@ -104,7 +100,6 @@ class Unbounded(NamedTuple):
             entropy_decay=logit(settings.entropy_decay),
             negative=jnp.log(jnp.maximum(settings.negative, 1e-3)),
             prob_power=jnp.log(jnp.expm1(2 * power)) + 1,
-            clip_eps=jnp.log(jnp.maximum(settings.clip_eps, 1e-3) / 0.2),
             scale_power=logit(settings.scale_power),
         )
 
@@ -124,10 +119,9 @@ class ActorCritic:
     """Advantage actor-critic, with its value in y.
 
     π̂ is the symlog of the generalised advantage, and an entropy bonus in REINFORCE's form,
-    -β log π(a|s). Both are weighted by π(a|s) over its value when the agent acted, and the
-    advantage counts as 0 where PPO's clipped objective has no gradient. ŷ is a Gaussian around the
-    symlog of the λ-return: KL(y ‖ ŷ) averages the logarithms of the targets of a state, and the
-    mean of such Gaussians is a Gaussian around the mean of the returns.
+    -β log π(a|s). ŷ is a Gaussian around the symlog of the λ-return: KL(y ‖ ŷ) averages the
+    logarithms of the targets of a state, and the mean of such Gaussians is a Gaussian around the
+    mean of the returns.
     """
 
     largest: float = 25.0
@@ -168,10 +162,8 @@ class ActorCritic:
         weight = settings.negative * x.prob**settings.prob_power
         pi = symlog(advantage) * jnp.where(advantage < 0, weight, 1.0)
         pi /= jnp.sqrt((pi**2).mean() + LEAST_SCALE**2) ** settings.scale_power
-        change = jnp.sign(advantage) * (x.ratio - 1)  # positive: in the advantage's direction
-        pi = jnp.where(change > settings.clip_eps, 0.0, pi)
         beta = settings.entropy_coef * (1 - settings.entropy_decay * x.age)
-        return Target(x.ratio * (pi - beta * jnp.log(jnp.maximum(x.prob, 1e-8))), log_y)
+        return Target(pi - beta * jnp.log(jnp.maximum(x.prob, 1e-8)), log_y)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ also through what the rule reads of y: ŷ of one update is y of the next, and on
 mean something. The published code stops that gradient, gives π̂ the opposite sign, leaves γ out of
 the rule's inputs, and treats time limits as terminations.
 
+An update may pass over its experience several times. Then π̂ stands where PPO's objective has the
+advantage (Schulman et al. 2017, eq. 7), and −log π(a|s) π̂ is the case of one pass.
+
 Rewards are divided by the running standard deviation of the discounted return before the rule reads
 them, so that one rule serves environments of any scale of reward.
 """
@@ -43,8 +46,7 @@ class Config:
     num_steps: int = 20
     """Steps in each environment between updates."""
     num_epochs: int = 1
-    """Passes over the experience of an update, each with a gradient step. The rule reads policy and
-    prediction anew in every pass. 1 as published."""
+    """Passes over the experience of an update, each with a gradient step; 1 as published."""
     num_predictions: int = 8
     """Categories of the agent's prediction y."""
     rule_width: int = 256
@@ -94,6 +96,8 @@ class Hypers(struct.PyTreeNode):
     """α, weight of the prediction's update; with Adam it hardly matters."""
     entropy_coef: float = hyper(0.0, at_least=0)
     """Weight of an entropy bonus beside the rule's π̂; 0 as published."""
+    clip_eps: float = hyper(0.2, above=0, infinite=True)
+    """Clip range of the policy ratio, which matters from an update's second pass on."""
 
 
 def init_rule(key: jax.Array, config: Config) -> Any:
@@ -166,9 +170,7 @@ def scale(state: State, hypers: Hypers, seen: Transition) -> tuple[State, Transi
     return state._replace(reward_scale=reward_scale), seen._replace(reward=reward)
 
 
-def read(
-    nets: Networks, state: State, hypers: Hypers, seen: Transition, acting_prob: jax.Array
-) -> RuleInputs:
+def read(nets: Networks, state: State, hypers: Hypers, seen: Transition) -> RuleInputs:
     """Make what the rule reads of experience whose rewards are scaled.
 
     Args:
@@ -176,27 +178,33 @@ def read(
         state: the agent.
         hypers: its hyperparameters.
         seen: the experience, `[num_steps, num_envs, ...]`.
-        acting_prob: what `prob` was when the agent acted, float32 `[num_steps, num_envs]`.
     """
-    terminated, prob = seen.terminated.astype(jnp.float32), action_prob(nets, state, seen)
+    terminated = seen.terminated.astype(jnp.float32)
     next_prediction = jnp.exp(nets.log_prediction(state.params, seen.final_obs))
     return RuleInputs(
         reward=seen.reward,
         terminated=terminated,
         done=seen.terminated | seen.truncated,
         gamma=jnp.asarray(hypers.gamma),
-        prob=prob,
+        prob=nets.policy(state.params, seen.obs).prob(seen.action),
         prediction=jnp.exp(nets.log_prediction(state.params, seen.obs)),
         next_prediction=next_prediction * (1 - terminated)[..., None],
         age=state.step / state.task.horizon,
         horizon=state.task.horizon.astype(jnp.float32),
-        ratio=prob / acting_prob,
     )
 
 
-def action_prob(nets: Networks, state: State, seen: Transition) -> jax.Array:
-    """Compute π(a|s) of the actions taken, float32 `[num_steps, num_envs]`."""
-    return nets.policy(state.params, seen.obs).prob(seen.action)
+def policy_loss(ratio: jax.Array, pi_hat: jax.Array, clip_eps: jax.Array) -> jax.Array:
+    """Compute PPO's clipped loss with π̂ in place of the advantage, elementwise.
+
+    Args:
+        ratio: π(a|s) over what it was when the agent acted. Where it is 1, as in an update's first
+            pass, the gradient is that of −log π(a|s) π̂.
+        pi_hat: π̂.
+        clip_eps: clip range.
+    """
+    clipped = jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps)
+    return -jnp.minimum(ratio * pi_hat, clipped * pi_hat)
 
 
 def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
@@ -251,11 +259,12 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
         return state._replace(interaction=interaction, key=key), experience
 
     def loss(
-        params: Params, target: Target, seen: Transition, hypers: Hypers
+        params: Params, target: Target, acting: jax.Array, seen: Transition, hypers: Hypers
     ) -> tuple[jax.Array, Metrics]:
         pi, log_y = nets.policy(params, seen.obs), nets.log_prediction(params, seen.obs)
+        ratio = jnp.exp(pi.log_prob(seen.action) - acting)
         metrics = {
-            "policy_loss": -(pi.log_prob(seen.action) * target.pi).mean(),
+            "policy_loss": policy_loss(ratio, target.pi, hypers.clip_eps).mean(),
             "prediction_loss": kl_divergence(log_y, target.log_y).mean(),
         }
         total = (
@@ -267,27 +276,28 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
 
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
         state, seen = scale(state, hypers, experience.transitions)
-        acting_prob = action_prob(nets, state, seen)
+        target = rule.apply(hypers.rule, read(nets, state, hypers, seen))
+        acting = nets.policy(state.params, seen.obs).log_prob(seen.action)
         descent = optimizer(config.optimizer, hypers.learning_rate)
 
-        def one_pass(state: State, _: None) -> tuple[State, Metrics]:
-            target = rule.apply(hypers.rule, read(nets, state, hypers, seen, acting_prob))
-            grads, metrics = jax.grad(loss, has_aux=True)(state.params, target, seen, hypers)
-            updates, opt_state = descent.update(grads, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
-            metrics |= {
-                "pi_hat_square": (target.pi**2).mean(),
-                "y_hat_square": (jnp.exp(target.log_y) ** 2).sum(-1).mean(),
-            }
-            return state._replace(params=params, opt_state=opt_state), metrics
+        def one_pass(carry: tuple[Params, Any], _: None) -> tuple[tuple[Params, Any], Metrics]:
+            params, opt_state = carry
+            grads, metrics = jax.grad(loss, has_aux=True)(params, target, acting, seen, hypers)
+            updates, opt_state = descent.update(grads, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), metrics
 
+        start = state.params, state.opt_state
         if config.num_epochs == 1:  # a scan of one step costs compile time
-            state, metrics = one_pass(state, None)
+            (params, opt_state), metrics = one_pass(start, None)
         else:
-            state, metrics = jax.lax.scan(one_pass, state, None, config.num_epochs)
+            (params, opt_state), metrics = jax.lax.scan(one_pass, start, None, config.num_epochs)
             metrics = jax.tree.map(jnp.mean, metrics)
-        metrics |= experience.episodes | {"env_steps": jnp.int32(config.batch_size)}
-        return state._replace(step=state.step + 1), metrics
+        metrics |= experience.episodes | {
+            "pi_hat_square": (target.pi**2).mean(),
+            "y_hat_square": (jnp.exp(target.log_y) ** 2).sum(-1).mean(),
+            "env_steps": jnp.int32(config.batch_size),
+        }
+        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
 
     def log_prob(state: State, experience: Experience) -> tuple[jax.Array, Metrics]:
         seen = experience.transitions

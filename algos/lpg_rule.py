@@ -22,7 +22,6 @@ class RuleInputs(NamedTuple):
     next_prediction: jax.Array  # y(s'), of the true next observation; 0 where terminated
     age: jax.Array = 0.0  # [] n/N, the fraction of the agent's updates done; TA-LPG reads it
     horizon: jax.Array = 1.0  # [] N, length of the agent's life in updates; TA-LPG reads it
-    ratio: jax.Array = 1.0  # π(a|s) over what it was when the agent acted; 1 in the first pass
 
 
 class Target(NamedTuple):

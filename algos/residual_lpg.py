@@ -51,7 +51,6 @@ class Rule(lpg.Rule):
             x.terminated,
             jnp.log(1.001 - x.gamma),
             x.prob,
-            jnp.log(x.ratio),
             symlog(value),
             before.pi,
             center - symlog(value),

@@ -41,7 +41,9 @@ class Settings(Experiment):
     """Rules to distil, seeded 0, 1, 2, …, one after the other."""
     learner: distillation.Config = distillation.Config()
     """Static settings of the distillation."""
-    student: lpg.Config = lpg.Config(num_envs=16, num_predictions=16, rule_width=48, hidden=(32,))
+    student: lpg.Config = lpg.Config(
+        num_envs=16, num_epochs=4, num_predictions=16, rule_width=48, hidden=(32,)
+    )
     """Static settings of the agents and of the rule."""
     hypers: distillation.Hypers = distillation.Hypers(
         agent=lpg.Hypers(), teacher=hand_rules.EVOLVED

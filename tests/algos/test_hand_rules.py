@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algos import a2c, hand_rules, lpg, ppo
+from algos import a2c, hand_rules, lpg
 from algos.lpg_rule import RuleInputs
 from envs.random_mdp import RandomMDP
 from purejaxrl.algorithm import Task, make_train
@@ -118,22 +118,6 @@ def test_negative_advantages_can_weigh_less(experience):
     found = RULE.apply(SETTINGS.replace(negative=0.5, prob_power=1.0), x).pi
     np.testing.assert_allclose(found, np.where(plain < 0, 0.5 * 0.2 * plain, plain), rtol=1e-5)
     assert (plain < 0).any() and (plain > 0).any()
-
-
-def test_after_the_first_pass_it_follows_the_gradient_of_ppos_clipped_objective(experience):
-    """π̂ is the weight of ∇ log π, so it is that objective's derivative by log π."""
-    log_ratio = jnp.asarray(np.random.default_rng(1).normal(0, 0.3, experience[0].reward.shape))
-    x = inputs(*experience)
-    advantage = RULE.apply(SETTINGS, x).pi
-    found = RULE.apply(SETTINGS.replace(clip_eps=0.25), x._replace(ratio=jnp.exp(log_ratio))).pi
-
-    def objective(log_ratio):
-        of = ppo.LossInputs(log_ratio, advantage, jnp.float32(0))
-        return -ppo.policy_loss(of, ppo.Hypers(clip_eps=0.25)).sum()
-
-    expected = jax.grad(objective)(log_ratio)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    assert (expected == 0).any() and (abs(log_ratio[expected != 0]) > 0.3).any()
 
 
 def test_advantages_can_be_divided_by_their_root_mean_square(experience):

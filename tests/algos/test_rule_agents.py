@@ -57,7 +57,7 @@ def test_an_agent_has_the_settings_of_the_rules_config_by_default():
             r"unknown setting of an agent of rule 'lpg' 'num_env'; .* num_envs",
         ),
         ("lpg", dict(rule=None), r"unknown setting of an agent of rule 'lpg' 'rule'"),
-        ("lpg", dict(clip_eps=0.1), r"unknown setting of an agent of rule 'lpg' 'clip_eps'"),
+        ("lpg", dict(vf_coef=0.1), r"unknown setting of an agent of rule 'lpg' 'vf_coef'"),
         ("lpg", dict(num_envs=0), r"Config.num_envs: 0 is not valid"),
         ("lpg", dict(learning_rate=-1.0), r"Hypers.learning_rate: -1.0 is not valid"),
         (
