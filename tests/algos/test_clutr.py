@@ -90,6 +90,7 @@ def test_the_walls_of_mazes_that_it_never_saw_are_found_again():
     assert metrics["error"][-1] < 0.2 * metrics["error"][0]
 
 
+@pytest.mark.slow
 def test_a_teacher_chooses_latents_and_is_paid_the_regret_of_their_levels():
     env = OwnLevel(FlattenObservation(maze.Maze()))
     config = ppo.Config(NUM_ENVS, num_steps=14, num_minibatches=1, num_epochs=1, hidden=(4,))

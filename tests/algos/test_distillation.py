@@ -75,6 +75,7 @@ def test_agents_live_by_student_or_teacher(share):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_worlds_have_metrics_of_their_own_and_lives_end():
     learner = make([world(), world(GRID, "grid")])
     state, metrics = train(learner, HYPERS, 25)

@@ -136,6 +136,7 @@ def test_the_regret_of_an_agent_that_never_learns_is_what_the_antagonist_learned
     assert scores.mean() > 0.3 and np.corrcoef(scores, trained - random)[0, 1] > 0.8
 
 
+@pytest.mark.slow
 def test_agent_and_antagonist_have_the_same_level_and_as_many_interactions():
     learner = make()
     state, hypers, step = start(learner)
@@ -206,6 +207,7 @@ def options(out, **settings):
     return RunOptions(str(out), chunk=2, checkpoint_every=1, progress=False, **settings)
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted(tmp_path):
     who = populate(seeds(1), groove.hypers(), ())
     learner = make()

@@ -73,6 +73,7 @@ def naive_advantages(seen, value, next_value, gae_lambda):
     return out
 
 
+@pytest.mark.slow
 def test_where_the_prediction_is_exact_its_advantages_are_a2cs(experience):
     seen, value, next_value, last_value = experience
     advantage = hand_rules.symexp(RULE.apply(SETTINGS, inputs(*experience)).pi)

@@ -275,7 +275,7 @@ def inputs_read(level, updates=3, **changes):
     for _ in range(updates):
         state, experience = agent.collect(state, hypers)
         _, seen = lpg.scale(state, hypers, experience.transitions)
-        read.append(lpg.read(nets, state, hypers, seen, lpg.action_prob(nets, state, seen)))
+        read.append(lpg.read(nets, state, hypers, seen))
         state, _ = agent.learn(state, hypers, experience)
     return read
 

@@ -43,6 +43,7 @@ def tune_entropy(num_updates):
     return learner, gradient.Hypers(agent=rates, learning_rate=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_updates", [1, 3])
 def test_a_meta_gradient_tunes_sacs_target_entropy(num_updates):
     """It reaches the policy through the temperature of an earlier update, so there must be one."""

@@ -90,6 +90,7 @@ def test_targets_take_the_lower_critic_at_the_blurred_action_of_the_target_polic
     np.testing.assert_allclose(metrics["critic_loss"], expected, rtol=0.15 if std else 1e-5)
 
 
+@pytest.mark.slow
 def test_noise_of_the_targets_is_new_for_every_batch():
     """With all rates zero, batches of one and the same step differ by their noise only."""
     config = dataclasses.replace(SMALL, capacity=64, num_envs=1, num_steps=1, num_batches=1,

@@ -23,7 +23,7 @@ from tests.envs.simulate import assert_shaped_like, close, digest, is_finite, st
 QUICK = {"gridworld-small", "gridworld-longer", "gridworld-mazes", "gridworld-rand_all", "maze-60"}
 QUICK |= {"chain-long-noisy", "chain-distracted", "garnet", "random-mdp", "bandit-contextual"}
 QUICK |= {"bandit-nonstationary", "random-hold", "CartPole-v1", "Pendulum-v1"}
-QUICK |= {"inverted_pendulum", "inverted_double_pendulum", "reacher"}
+QUICK |= {"inverted_pendulum"}
 """What the quick suite compiles: one of a kind. All the others are marked slow."""
 
 CHUNK = 100

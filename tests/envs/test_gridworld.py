@@ -72,6 +72,7 @@ def test_sampled_levels_are_always_valid(name):
     check(jax.tree.map(lambda x: x[0], drawn))
 
 
+@pytest.mark.slow
 def test_a_small_grid_keeps_room_for_all_objects():
     """Fifteen walls could fill a 4 x 4 grid; here they are drawn until they would."""
     crowded = Random((20, 30), (5, 5), (4, 4), 15)

@@ -47,6 +47,7 @@ def test_with_a_view_of_the_whole_maze_nothing_is_lost_but_turns():
     assert ((fewest <= length) & ((length <= fewest + 4) | (fewest == UNREACHABLE))).all()
 
 
+@pytest.mark.slow
 def test_the_explorer_reaches_every_goal_that_can_be_reached_and_never_beats_the_optimum():
     sample = maze_levels.uniform(20, size=7, max_steps=250)
     levels = jax.vmap(sample)(jax.random.split(jax.random.key(0), 64))

@@ -88,6 +88,7 @@ def test_what_was_learned_is_saved_before_anything_is_drawn(tmp_path, monkeypatc
     assert saved[0].result.out == tmp_path
 
 
+@pytest.mark.slow
 def test_resume_repeats_the_command_line_and_extends_the_run(tmp_path):
     words = ["--hypers.gamma", "0.9,0.99", "--out", str(tmp_path)]
     launch(Settings, build, words)

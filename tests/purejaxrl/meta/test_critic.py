@@ -50,6 +50,7 @@ def test_advantages_and_learning_do_not_depend_on_the_scale_of_rewards(rollouts)
     np.testing.assert_allclose(100 * one[2], other[2], rtol=1e-2, atol=1e-1)  # in reward's units
 
 
+@pytest.mark.slow
 def test_advantages_have_about_unit_scale(rollouts):
     advantages, *_ = learn(rollouts, 7.0)
     assert 0.5 < np.sqrt((advantages[-10:] ** 2).mean()) < 2

@@ -56,6 +56,7 @@ def options(out, **settings):
     return RunOptions(str(out), chunk=2, checkpoint_every=1, progress=False, **settings)
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted_on_any_number_of_devices(tmp_path):
     learner = make(curriculum=replay(level, mean_return, 32))
     who = populate(seeds(2), evolution.Hypers(std=0.1, curriculum=Replay()), ())

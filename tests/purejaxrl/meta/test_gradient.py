@@ -42,6 +42,7 @@ def test_the_meta_gradient_is_finite_where_nothing_can_be_learned():
     assert all(jnp.isfinite(x).all() for x in jax.tree.leaves((after.params, after.opt_state)))
 
 
+@pytest.mark.slow
 def test_an_agent_does_not_depend_on_its_neighbours():
     learner = make(num_agents=4, group=2)
     hypers = HYPERS.replace(max_grad_norm=jnp.inf)
@@ -118,6 +119,7 @@ def test_a_learner_survives_one_step_without_a_sound_agent_but_not_several_in_a_
     assert lost == [(1, True), (0, True), (1, True), (2, True), (3, False)]
 
 
+@pytest.mark.slow
 def test_a_rule_that_only_makes_unsound_agents_is_frozen_and_reported(tmp_path):
     who = populate(grid(learning_rate=[1e-4, 1e30]), HYPERS, ())
     with pytest.warns(UserWarning, match=r"learning_rate=1e\+30.* is frozen"):
@@ -125,6 +127,7 @@ def test_a_rule_that_only_makes_unsound_agents_is_frozen_and_reported(tmp_path):
     assert result.alive.tolist() == [True, False]
 
 
+@pytest.mark.slow
 def test_the_critic_of_the_meta_objective_learns():
     """In the published code its gradient was zero and its parameters never moved."""
     learner = make()
@@ -168,6 +171,7 @@ def test_resumed_equals_uninterrupted(tmp_path):
     assert_equal(whole.state, parts.state)
 
 
+@pytest.mark.slow
 def test_the_meta_gradient_does_not_depend_on_the_number_of_devices(tmp_path):
     who = populate(seeds(1), HYPERS, ())
     learner = make(num_agents=8)

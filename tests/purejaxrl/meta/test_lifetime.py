@@ -12,6 +12,7 @@ from purejaxrl.meta.lifetime import map_finished, replace_each, stagger_horizon,
 from purejaxrl.running.evaluate import evaluate
 
 
+@pytest.mark.slow
 def test_the_return_of_a_life_is_that_of_its_last_policy():
     env, params = envs.make("gridworld-small")
     agent = a2c.make(a2c.Config(num_envs=2, num_steps=5), env)

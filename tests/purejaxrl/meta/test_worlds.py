@@ -29,6 +29,7 @@ def test_one_world_in_a_list_is_that_world():
     assert_equal(state, other)
 
 
+@pytest.mark.slow
 def test_the_meta_gradient_is_the_mean_over_the_agents_of_all_worlds():
     both = by_gradient([world(name="a"), world(name="b", lifetime=20, share=3)])
     state = started(both)
@@ -48,6 +49,7 @@ def test_the_meta_gradient_is_the_mean_over_the_agents_of_all_worlds():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_lives_have_the_hyperparameters_that_their_world_draws():
     def vary(key, hypers):
         return hypers.replace(learning_rate=jax.random.uniform(key, minval=1.0, maxval=2.0))

@@ -69,6 +69,7 @@ for members in (64, 256):
 """
 
 
+@pytest.mark.slow
 def test_many_members_initialise_without_deadlock():
     root = Path(networks.__file__).parents[2]
     done = subprocess.run(

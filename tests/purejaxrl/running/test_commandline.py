@@ -40,6 +40,8 @@ def test_a_member_of_a_sweep_is_named_as_warnings_name_it(tmp_path):
 def test_seeds_count_up_from_the_first():
     (plan,) = plan_runs(Settings, build, ["--seeds", "2", "--first-seed", "5"])
     assert plan.population.names == ("seed=5", "seed=6")
+    with pytest.raises(ValueError, match="Settings.first_seed: -1 is not valid"):
+        Settings(first_seed=-1)
 
 
 def test_resume_alone_repeats_the_kept_command_line(tmp_path):

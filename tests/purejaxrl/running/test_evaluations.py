@@ -27,6 +27,7 @@ def assert_same(a, b) -> None:
         pd.testing.assert_frame_equal(getattr(a, name), getattr(b, name), check_exact=True)
 
 
+@pytest.mark.slow
 def test_evaluations_are_at_the_multiples_whatever_the_chunk(tmp_path, whole):
     assert whole.evaluations["update"].tolist() == [3, 6, 3, 6]
     steps = 3 * PPO.steps_per_update

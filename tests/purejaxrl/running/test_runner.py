@@ -54,6 +54,7 @@ def test_metrics_are_one_table_with_no_row_missing_or_double(tmp_path):
     assert list(result.metrics.groupby("member")["seed"].first()) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
     script = (
         "from purejaxrl.running.devices import use_cpu_cores; use_cpu_cores(8)\n"

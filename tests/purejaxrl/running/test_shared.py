@@ -38,6 +38,7 @@ def test_a_shared_rule_teaches_as_one_of_their_own(tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_shared_rule_is_held_once_whatever_the_number_of_members():
     def planned(members, **changes):
         who = learners(members, **changes)
@@ -57,6 +58,7 @@ def test_a_selection_keeps_what_is_shared():
     assert one.hypers.gamma.shape == (1,)
 
 
+@pytest.mark.slow
 def test_another_rule_is_refused_by_its_content(tmp_path):
     run(LPG, learners(2), 1, options(tmp_path))
     same = jax.tree.map(np.array, RULE)
