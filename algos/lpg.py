@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from algos import ppo
 from algos.lpg_rule import Rule, RuleInputs, Target
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
@@ -194,19 +195,6 @@ def read(nets: Networks, state: State, hypers: Hypers, seen: Transition) -> Rule
     )
 
 
-def policy_loss(ratio: jax.Array, pi_hat: jax.Array, clip_eps: jax.Array) -> jax.Array:
-    """Compute PPO's clipped loss with π̂ in place of the advantage, elementwise.
-
-    Args:
-        ratio: π(a|s) over what it was when the agent acted. Where it is 1, as in an update's first
-            pass, the gradient is that of −log π(a|s) π̂.
-        pi_hat: π̂.
-        clip_eps: clip range.
-    """
-    clipped = jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps)
-    return -jnp.minimum(ratio * pi_hat, clipped * pi_hat)
-
-
 def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     """Compute KL(p ‖ q) over the last axis."""
     return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
@@ -262,9 +250,10 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
         params: Params, target: Target, acting: jax.Array, seen: Transition, hypers: Hypers
     ) -> tuple[jax.Array, Metrics]:
         pi, log_y = nets.policy(params, seen.obs), nets.log_prediction(params, seen.obs)
-        ratio = jnp.exp(pi.log_prob(seen.action) - acting)
+        log_ratio = pi.log_prob(seen.action) - acting
+        inputs = ppo.LossInputs(log_ratio, target.pi, age=0.0)  # the clip does not read the age
         metrics = {
-            "policy_loss": policy_loss(ratio, target.pi, hypers.clip_eps).mean(),
+            "policy_loss": ppo.policy_loss(inputs, hypers).mean(),
             "prediction_loss": kl_divergence(log_y, target.log_y).mean(),
         }
         total = (

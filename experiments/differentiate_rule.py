@@ -38,7 +38,7 @@ class Settings(Experiment):
     meta_steps: int = 2000
     """Steps of the meta-learner."""
     seeds: int = 1
-    """Rules to learn, seeded 0, 1, 2, …, one after the other."""
+    """Rules to learn, one after the other; their seeds count up from `first_seed`."""
     validation_lives: int = 192
     """Lives in which a rule is compared with its start."""
     learner: gradient.Config = gradient.Config(num_agents=48)

@@ -38,7 +38,7 @@ class Settings(Experiment):
     steps: int = 4000
     """Steps of the distillation."""
     seeds: int = 1
-    """Rules to distil, seeded 0, 1, 2, …, one after the other."""
+    """Rules to distil, one after the other; their seeds count up from `first_seed`."""
     learner: distillation.Config = distillation.Config()
     """Static settings of the distillation."""
     student: lpg.Config = lpg.Config(

@@ -34,7 +34,7 @@ class Settings(Experiment):
     generations: int = 100
     """Updates of the settings."""
     seeds: int = 1
-    """Evolutions, seeded 0, 1, 2, …, one after the other."""
+    """Evolutions, one after the other; their seeds count up from `first_seed`."""
     learner: evolution.Config = evolution.Config(num_pairs=24, max_steps=1000)
     """Static settings of the evolution."""
     agent: lpg.Config = lpg.Config(num_envs=16, num_predictions=16, hidden=(32,))

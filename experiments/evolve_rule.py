@@ -38,7 +38,7 @@ class Settings(Experiment):
     generations: int = 400
     """Steps of the evolution."""
     seeds: int = 1
-    """Rules to learn, seeded 0, 1, 2, …, one after the other."""
+    """Rules to learn, one after the other; their seeds count up from `first_seed`."""
     validation_lives: int = 192
     """Lives in which a rule is compared with its start."""
     learner: evolution.Config = evolution.Config(num_pairs=24, max_steps=1000)

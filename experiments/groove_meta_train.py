@@ -44,7 +44,7 @@ class Settings(Experiment):
     meta_steps: int = 2000
     """Steps of the meta-learner."""
     seeds: int = 3
-    """Rules to learn, seeded 0, 1, 2, …, one after the other."""
+    """Rules to learn, one after the other; their seeds count up from `first_seed`."""
     learner: groove.Config = groove.Config()
     """Static settings of the meta-learner and of its level buffer."""
     agent: lpg.Config = lpg.Config(num_envs=16, rule_width=64)

@@ -48,7 +48,7 @@ class Settings(Experiment):
     generations: int = 200
     """Steps of the evolution."""
     seeds: int = 6
-    """Drifts to learn, seeded 0, 1, 2, …, one after the other."""
+    """Drifts to learn, one after the other; their seeds count up from `first_seed`."""
     learner: evolution.Config = evolution.Config(num_pairs=24, max_steps=1000)
     """Static settings of the evolution."""
     agent: lpo.Config = lpo.Config(num_envs=16, num_steps=64)

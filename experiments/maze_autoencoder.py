@@ -38,7 +38,7 @@ class Settings(Experiment):
     steps: int = 30_000
     """Gradient steps."""
     seeds: int = 1
-    """Autoencoders, seeded 0, 1, 2, …"""
+    """Autoencoders; their seeds count up from `first_seed`."""
     latent: int = 64
     """Numbers that stand for a maze."""
     embedding: int = 64

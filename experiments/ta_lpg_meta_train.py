@@ -36,7 +36,7 @@ class Settings(Experiment):
     generations: int = 300
     """Steps of the evolution."""
     seeds: int = 3
-    """Rules to learn, seeded 0, 1, 2, …, one after the other."""
+    """Rules to learn, one after the other; their seeds count up from `first_seed`."""
     learner: evolution.Config = evolution.Config()
     """Static settings of the evolution."""
     agent: ta_lpg.Config = ta_lpg.Config(num_envs=16, rule_width=64)

@@ -27,7 +27,7 @@ class Settings(Experiment):
     """What to train, and where."""
 
     seeds: int = 10
-    """Agents per combination of hyperparameters, seeded 0, 1, 2, …"""
+    """Agents per combination of hyperparameters; their seeds count up from `first_seed`."""
     env: str = "Pendulum-v1"
     """Environment; the other defaults depend on it."""
     backend: Literal["spring", "positional", "generalized", "mjx"] = "spring"
