@@ -61,6 +61,27 @@ class MLP(nn.Module):
         return x
 
 
+def convolve(
+    images: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **_: Any
+) -> jax.Array:
+    """Convolve images with stride 1 and no padding, as one product of matrices.
+
+    Inside a loop XLA's own convolution takes five times as long on a CPU, and seven times if it is
+    vmapped over kernels (a gradient step on 128 images of MinAtar: 27 and 37 ms, here 5 and 6).
+
+    Args:
+        images: `[batch, h, w, channels]`.
+        kernel: `[rows, columns, channels, features]`.
+        strides, padding: as flax passes them; not read.
+    """
+    rows, columns, _, features = kernel.shape
+    height, width = images.shape[1] - rows + 1, images.shape[2] - columns + 1
+    shifted = [
+        images[:, i : i + height, j : j + width] for i in range(rows) for j in range(columns)
+    ]
+    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, features)
+
+
 class CNN(nn.Module):
     """MinAtar's convolutional torso, `[..., h, w, c] -> [..., hidden[-1]]` (Young & Tian 2019)."""
 
@@ -70,7 +91,10 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:  # noqa: D102
-        x = nn.Conv(16, (3, 3), padding="VALID", kernel_init=orthogonal(2**0.5))(x)
+        x = nn.Conv(
+            16, (3, 3), padding="VALID", kernel_init=orthogonal(2**0.5),
+            conv_general_dilated=convolve,
+        )(x)  # fmt: skip
         x = x.reshape(*x.shape[:-3], -1)
         x = nn.LayerNorm()(x) if self.layer_norm else x
         x = getattr(nn, self.activation)(x)

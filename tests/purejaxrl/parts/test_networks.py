@@ -220,3 +220,13 @@ def test_actor_and_critic_on_one_torso_have_their_own_parameters():
 def test_an_unsuitable_action_space_is_refused(space):
     with pytest.raises(ValueError, match=r"action_space: .* is not valid; it must be Discrete"):
         PolicyHead(space).init(KEY, jnp.ones(8), jnp.ones(8))
+
+
+@pytest.mark.parametrize("shape", [(2, 10, 10, 4), (3, 5, 7, 1)])
+def test_a_convolution_by_products_is_that_of_xla(shape):
+    images = jax.random.normal(jax.random.key(0), shape)
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, shape[-1], 6))
+    layout = ("NHWC", "HWIO", "NHWC")
+    expected = jax.lax.conv_general_dilated(images, kernel, (1, 1), "VALID", None, None, layout)
+    found = networks.convolve(images, kernel, (1, 1), "VALID")
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
