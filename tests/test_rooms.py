@@ -13,7 +13,7 @@ FLOORS = (  # from the top: a room imports itself and the floors below it
     {"purejaxrl.launch"},
     {"purejaxrl.study"},
     {"purejaxrl.meta"},
-    {"purejaxrl.ued"},
+    {"purejaxrl.ued", "purejaxrl.offline"},
     {"purejaxrl.running"},
     {"purejaxrl.algorithm"},
     {"purejaxrl.parts"},

@@ -14,8 +14,9 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 import tyro
@@ -70,6 +71,8 @@ class Job(NamedTuple):
     """Where a policy is evaluated and can be watched, if anywhere."""
     evaluator: Evaluator | None = None
     """How policies are evaluated; by default on episodes in `env`, if there is one."""
+    shared: Mapping[str, Any] = MappingProxyType({})
+    """Fields of the hyperparameters that all members share, such as a dataset, by name."""
 
 
 class Plan(NamedTuple):
@@ -231,7 +234,10 @@ def plan_runs(settings: type, build: Build, words: Sequence[str]) -> list[Plan]:
         job = job._replace(evaluator=_evaluator(job, chosen.run))
         rows = Rows({k.removeprefix("hypers."): flat[i][k] for k in swept} for i in members)
         population = populate(
-            rows * seeds(chosen.seeds, chosen.first_seed), chosen.hypers, job.env_params
+            rows * seeds(chosen.seeds, chosen.first_seed),
+            dataclasses.replace(chosen.hypers, **job.shared),
+            job.env_params,
+            shared=tuple(job.shared),
         )
         if chosen.run.only:
             population = population.select(chosen.run.only)

@@ -9,7 +9,10 @@ console = Console(stderr=True)
 
 
 class ProgressLine:
-    """Progress with ETA, return and steps/s: a live bar, or a line every ten seconds."""
+    """Progress with ETA, return and steps/s: a live bar, or a line every ten seconds.
+
+    An algorithm that makes no environment steps shows updates/s.
+    """
 
     def __init__(self, total_updates: int, done: int, show: bool):
         """Start at `done` of `total_updates`; `show=False` prints nothing."""
@@ -41,7 +44,8 @@ class ProgressLine:
         text, eta = f"return {mean_return:.4g}", ""
         if done > start:  # the first chunk is left out: most of its time was compilation
             elapsed = max(now - began, 1e-9)
-            text += f" · {(steps - start_steps) / elapsed:,.0f} steps/s"
+            made, unit = (steps - start_steps, "steps") if steps else (done - start, "updates")
+            text += f" · {made / elapsed:,.0f} {unit}/s"
             eta = f" · ETA {elapsed / (done - start) * (self.total - done):.0f} s"
         if self.live:
             self.live.update(self.bar, completed=done, description=text)

@@ -1,0 +1,205 @@
+"""Implicit Q-learning (Kostrikov et al. 2021, arXiv 2110.06169).
+
+Only actions of the dataset are evaluated. An upper expectile of their values stands for the value
+of the best one. The policy imitates the dataset's actions, each weighted by the exponential of its
+advantage.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_names
+from purejaxrl.parts import networks, optimizers, policies, torsos
+from purejaxrl.parts.critics import twin_critics
+from purejaxrl.parts.dataset import no_steps, observation_moments
+from purejaxrl.parts.normalize import Moments, normalize_obs
+from purejaxrl.parts.targets import track
+from purejaxrl.parts.transitions import Batch
+from purejaxrl.validation import hyper, require_count
+
+LARGEST_WEIGHT = 100.0
+"""Bound of the weight of an action in the policy's loss."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What decides a shape or a length. Static."""
+
+    batch_size: int = 256
+    """Transitions in a batch."""
+    torso: networks.TorsoKind = "mlp"
+    """Kind of network under policy, value and critics, one each; tables have none."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the torso's dense layers."""
+    activation: networks.Activation = "relu"
+    """Nonlinearity of the torso."""
+    normalize_obs: bool = True
+    """Standardise observations by the dataset's moments; tables are not concerned."""
+
+    def __post_init__(self):
+        require_count(self, "batch_size")
+        networks.check_network(self)
+
+
+class Hypers(struct.PyTreeNode):
+    """What training can be vmapped or swept over. Traced."""
+
+    dataset: Any = None
+    """What to learn from: a `Dataset`."""
+    learning_rate: float = hyper(3e-4, at_least=0)
+    """Adam's step size; the policy's falls to 0 along a cosine."""
+    gamma: float = hyper(0.99, at_least=0, at_most=1)
+    """Discount per step."""
+    expectile: float = hyper(0.7, above=0, below=1)
+    """τ: 0.5 gives the value of the dataset's policy, towards 1 that of its best actions."""
+    beta: float = hyper(3.0, at_least=0)
+    """Inverse temperature of the advantages that weight the policy's imitation."""
+    target_rate: float = hyper(0.005, above=0, at_most=1)
+    """How far the target critics move at an update."""
+
+
+class Params(NamedTuple):
+    """What is learned, or what belongs to each part of it."""
+
+    policy: Any
+    value: Any
+    critic: Any
+
+
+class State(NamedTuple):
+    """An agent that learns from a dataset."""
+
+    params: Params
+    target: Any  # of the target critics
+    opt_state: Params
+    moments: Moments | None  # of the dataset's observations, where they are normalised
+    task: Task
+    key: jax.Array
+    step: jax.Array  # int32, updates done
+
+
+class Policy(NamedTuple):
+    """What acting needs."""
+
+    params: Any
+    moments: Moments | None
+
+
+def expectile_loss(error: jax.Array, expectile: jax.Array) -> jax.Array:
+    """Compute |τ - 1(u < 0)| u² of errors u (equation 5), elementwise."""
+    return jnp.abs(expectile - (error < 0)) * error**2
+
+
+def imitation_weight(advantage: jax.Array, beta: jax.Array) -> jax.Array:
+    """Compute exp(β A), bounded (equation 7), elementwise."""
+    return jnp.minimum(jnp.exp(beta * advantage), LARGEST_WEIGHT)
+
+
+def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
+    """Make implicit Q-learning for the environment that a dataset was recorded in.
+
+    Args:
+        config: static settings.
+        env: gymnax 1.x environment; its spaces are read at its default parameters.
+        torso: maps observations `[..., *obs_shape]` (and, for continuous actions, observations with
+            the action appended) to features `[..., width]`; by default a table, or the torso that
+            the config names.
+
+    Raises:
+        ValueError: if the torso cannot read the observations or does not return features, or
+            actions are neither discrete nor a vector in [-1, 1].
+    """
+    features = torsos.torso_for(config, env, torso)
+    kind = policies.Categorical if policies.is_discrete(env) else policies.Gaussian
+    pi, critic = kind(env, features), twin_critics(env, features)
+    value = networks.readout(env.observation_space(env.default_params), features, 1)
+
+    def value_of(params: Any, obs: Any) -> jax.Array:
+        return value.apply(params, obs)[..., 0]
+
+    def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
+        policy_key, value_key, critic_key, key = jax.random.split(key, 4)
+        obs = jax.tree.map(lambda x: x[:1], hypers.dataset.steps.obs)
+        params = Params(
+            pi.init(policy_key, obs), value.init(value_key, obs), critic.init(critic_key, obs)
+        )
+        return State(
+            params=params,
+            target=params.critic,
+            opt_state=Params(*map(optimizers.adam(0.0).init, params)),
+            moments=observation_moments(hypers.dataset, config.normalize_obs),
+            task=task,
+            key=key,
+            step=jnp.int32(0),
+        )
+
+    def draw(state: State, hypers: Hypers) -> tuple[State, Batch]:
+        key, draw_key = jax.random.split(state.key)
+        places = hypers.dataset.draw(draw_key, config.batch_size)
+        return state._replace(key=key), hypers.dataset.read(places, hypers.gamma)
+
+    def learn(state: State, hypers: Hypers, batch: Batch) -> tuple[State, Metrics]:
+        obs = normalize_obs(state.moments, batch.obs)
+        next_obs = normalize_obs(state.moments, batch.next_obs)
+        age = jnp.minimum(state.step / state.task.horizon, 1.0)
+        rates = Params(
+            policy=hypers.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * age)),
+            value=hypers.learning_rate,
+            critic=hypers.learning_rate,
+        )
+        q = critic.q(state.target, obs, batch.action).min(0)
+        goal = batch.reward + batch.discount * value_of(state.params.value, next_obs)
+        advantage = q - value_of(state.params.value, obs)
+        weight = imitation_weight(advantage, hypers.beta)
+
+        def policy_loss(params: Any) -> jax.Array:
+            return -(weight * pi.log_prob(params, obs, batch.action)).mean()
+
+        def value_loss(params: Any) -> jax.Array:
+            return expectile_loss(q - value_of(params, obs), hypers.expectile).mean()
+
+        def critic_loss(params: Any) -> jax.Array:
+            error = critic.q(params, obs, batch.action) - goal
+            return 0.5 * (error**2).mean(-1).sum()
+
+        params, opt_state, metrics = {}, {}, {}
+        for part, loss in zip(Params._fields, (policy_loss, value_loss, critic_loss), strict=True):
+            before = getattr(state.params, part)
+            metrics[f"{part}_loss"], grads = jax.value_and_grad(loss)(before)
+            updates, opt_state[part] = optimizers.adam(getattr(rates, part)).update(
+                grads, getattr(state.opt_state, part), before
+            )
+            params[part] = optax.apply_updates(before, updates)
+        metrics |= no_steps() | {"q": q.mean(), "advantage": advantage.mean()}
+        state = state._replace(
+            params=Params(**params),
+            target=track(state.target, params["critic"], hypers.target_rate),
+            opt_state=Params(**opt_state),
+            step=state.step + 1,
+        )
+        return state, metrics
+
+    def act(policy: Policy, memory, obs, first, key, greedy: bool):
+        obs = normalize_obs(policy.moments, obs)
+        if greedy:
+            return pi.mode(policy.params, obs), memory
+        return pi.sample(policy.params, obs, key), memory
+
+    def log_prob(state: State, batch: Batch) -> tuple[jax.Array, Metrics]:
+        obs = normalize_obs(state.moments, batch.obs)
+        return pi.log_prob(state.params.policy, obs, batch.action), {}
+
+    def vital(state: State, metrics: Metrics) -> tuple:
+        return state.params, *(metrics[f"{part}_loss"] for part in Params._fields)
+
+    return Algorithm(
+        config, init, draw, learn, lambda state: Policy(state.params.policy, state.moments), act,
+        vital=vital, log_prob=log_prob, steps_per_update=0, made_of=part_names(env, torso),
+    )  # fmt: skip

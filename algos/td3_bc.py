@@ -1,0 +1,269 @@
+"""TD3+BC: TD3 on a dataset, whose policy also imitates (Fujimoto and Gu 2021, arXiv 2106.06860).
+
+The policy maximises the critic's value and stays near the dataset's actions. Values are divided by
+their mean size, so that one weight α suits all scales of rewards. `rebrac.py` is a fork: another
+loss of the policy, and a penalty in the critics' targets.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from algos.td3 import Params, blur
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_names
+from purejaxrl.parts import networks, optimizers, policies, torsos
+from purejaxrl.parts.continuous import action_critic, check_vectors, init_twins, num_dims
+from purejaxrl.parts.dataset import no_steps, observation_moments
+from purejaxrl.parts.normalize import Moments, normalize_obs
+from purejaxrl.parts.targets import track
+from purejaxrl.parts.transitions import Batch
+from purejaxrl.validation import hyper, require_count
+
+
+@dataclass(frozen=True)
+class Config:
+    """What decides a shape or a length. Static."""
+
+    batch_size: int = 256
+    """Transitions in a batch."""
+    policy_delay: int = 2
+    """Steps of the critics in an update, in which the policy and the targets take one."""
+    torso: networks.TorsoKind = "mlp"
+    """Kind of network under actor and critics, one each."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the torso's dense layers."""
+    activation: networks.Activation = "relu"
+    """Nonlinearity of the torso."""
+    critic_norm: bool = False
+    """Normalise the layers of the critics."""
+    normalize_obs: bool = True
+    """Standardise observations by the dataset's moments."""
+
+    def __post_init__(self):
+        require_count(self, "batch_size", "policy_delay")
+        networks.check_network(self)
+
+
+class Hypers(struct.PyTreeNode):
+    """What training can be vmapped or swept over. Traced."""
+
+    dataset: Any = None
+    """What to learn from: a `Dataset`."""
+    actor_rate: float = hyper(3e-4, at_least=0)
+    """Adam's step size of the actor."""
+    critic_rate: float = hyper(3e-4, at_least=0)
+    """Adam's step size of the critics."""
+    gamma: float = hyper(0.99, at_least=0, at_most=1)
+    """Discount per step."""
+    alpha: float = hyper(2.5, at_least=0)
+    """Weight of values beside imitation in the policy's loss; 0 is behaviour cloning."""
+    target_noise: float = hyper(0.2, at_least=0)
+    """Standard deviation of the noise on the target policy's actions."""
+    target_noise_clip: float = hyper(0.5, at_least=0, infinite=True)
+    """Bound of that noise."""
+    target_rate: float = hyper(0.005, above=0, at_most=1)
+    """How far the target networks move with each step of the policy."""
+
+
+class State(NamedTuple):
+    """An agent that learns from a dataset."""
+
+    params: Params
+    target: Params  # of the target networks
+    opt_state: Params
+    moments: Moments | None  # of the dataset's observations, where they are normalised
+    task: Task
+    key: jax.Array
+    step: jax.Array  # int32, updates done
+
+
+class Policy(NamedTuple):
+    """What acting needs."""
+
+    actor: Any
+    moments: Moments | None
+
+
+class Drawn(NamedTuple):
+    """Transitions of a batch, and the actions that followed them, `[..., batch_size]`."""
+
+    obs: jax.Array
+    action: jax.Array
+    reward: jax.Array
+    discount: jax.Array
+    next_obs: jax.Array
+    next_action: jax.Array  # the dataset's
+    has_next: jax.Array  # bool; the last step of an episode has no next action
+
+
+class ActorInputs(NamedTuple):
+    """What the policy's loss reads."""
+
+    action: jax.Array  # the policy's, [batch_size, num_dims]
+    data_action: jax.Array  # the dataset's
+    q: jax.Array  # both critics' values of the policy's action, [2, batch_size]
+
+
+class Following(NamedTuple):
+    """What a penalty reads of the steps that follow those of a batch."""
+
+    action: jax.Array  # the target policy's, [batch_size, num_dims]
+    data_action: jax.Array  # the dataset's
+    has_next: jax.Array  # bool [batch_size]
+
+
+ActorLoss = Callable[[ActorInputs, Any], jax.Array]
+"""`(inputs, hypers) -> loss []`."""
+Penalty = Callable[[Following, Any], jax.Array]
+"""`(following, hypers) -> penalty [batch_size]`, taken off the value of the next state."""
+
+
+def imitate(x: ActorInputs, hypers: Hypers) -> jax.Array:
+    """Compute -λ Q + (π(s) - a)² with λ = α / mean |Q| (equations 3 and 4)."""
+    q = x.q[0]
+    scale = hypers.alpha / (jax.lax.stop_gradient(jnp.abs(q).mean()) + 1e-8)
+    return -scale * q.mean() + ((x.action - x.data_action) ** 2).mean()
+
+
+def no_penalty(following: Following, hypers: Any) -> jax.Array:
+    """Take nothing off."""
+    return jnp.zeros(following.has_next.shape)
+
+
+def make(
+    config: Config,
+    env: Any,
+    torso: nn.Module | None = None,
+    actor_loss: ActorLoss = imitate,
+    penalty: Penalty = no_penalty,
+) -> Algorithm:
+    """Make TD3+BC for the environment that a dataset was recorded in.
+
+    Args:
+        config: static settings.
+        env: gymnax 1.x environment; its spaces are read at its default parameters.
+        torso: maps observations `[..., *obs_shape]`, and observations with the action appended, to
+            features `[..., width]`, under actor and critics, one each; by default the one that the
+            config names.
+        actor_loss: of the policy.
+        penalty: of the critics' targets.
+
+    Raises:
+        ValueError: if the torso cannot read the observations or does not return features, actions
+            are not a vector in [-1, 1], or observations are not vectors.
+    """
+    size = num_dims(env)
+    check_vectors(env)
+    pi = policies.Deterministic(env, torsos.torso_for(config, env, torso))
+    under = torso or networks.build_torso(
+        config.torso, config.hidden, config.activation, config.critic_norm
+    )
+    critic = nn.Sequential([under, networks.dense(1, 1.0)])
+
+    def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
+        actor_key, critic_key, key = jax.random.split(key, 3)
+        obs = hypers.dataset.steps.obs[:1]
+        inputs = jnp.concatenate([obs, jnp.zeros((1, size))], -1)
+        params = Params(pi.init(actor_key, obs), init_twins(critic_key, critic, inputs))
+        return State(
+            params=params,
+            target=params,
+            opt_state=Params(*map(optimizers.adam(0.0).init, params)),
+            moments=observation_moments(hypers.dataset, config.normalize_obs),
+            task=task,
+            key=key,
+            step=jnp.int32(0),
+        )
+
+    def draw(state: State, hypers: Hypers) -> tuple[State, Drawn]:
+        """Draw the batches of an update, `[policy_delay, batch_size]`."""
+        key, draw_key = jax.random.split(state.key)
+        places = jax.vmap(lambda key: hypers.dataset.draw(key, config.batch_size))(
+            jax.random.split(draw_key, config.policy_delay)
+        )
+        batch, following = hypers.dataset.read(places, hypers.gamma), hypers.dataset.next_actions
+        return state._replace(key=key), Drawn(*batch, *following(places))
+
+    def normalize(moments: Moments | None, batch: Drawn) -> Drawn:
+        return batch._replace(
+            obs=normalize_obs(moments, batch.obs), next_obs=normalize_obs(moments, batch.next_obs)
+        )
+
+    def targets(target: Params, batch: Drawn, key: jax.Array, hypers: Hypers) -> jax.Array:
+        """Compute what both critics' values of the actions taken should be, `[batch_size]`."""
+        action = pi.mode(target.actor, batch.next_obs)
+        action = blur(key, action, hypers.target_noise, hypers.target_noise_clip)
+        value = action_critic(critic, target.critic, batch.next_obs, action).min(0)
+        following = Following(action, batch.next_action, batch.has_next)
+        return batch.reward + batch.discount * (value - penalty(following, hypers))
+
+    def descend(rate: jax.Array, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
+        updates, opt_state = optimizers.adam(rate).update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    def learn(state: State, hypers: Hypers, drawn: Drawn) -> tuple[State, Metrics]:
+        key, learn_key = jax.random.split(state.key)
+        batches = normalize(state.moments, drawn)
+
+        def improve_critics(carry: tuple, inputs: tuple[Drawn, jax.Array]):
+            """Take one gradient step of both critics."""
+            (params, opt_state), (batch, noise_key) = carry, inputs
+            goal = targets(state.target, batch, noise_key, hypers)
+
+            def loss(params: Any) -> tuple[jax.Array, jax.Array]:
+                q = action_critic(critic, params, batch.obs, batch.action)
+                return 0.5 * ((q - goal) ** 2).mean(-1).sum(), q.mean()
+
+            (value, q), grads = jax.value_and_grad(loss, has_aux=True)(params)
+            carry = descend(hypers.critic_rate, grads, opt_state, params)
+            return carry, {"critic_loss": value, "q": q}
+
+        (values, critic_opt), metrics = jax.lax.scan(
+            improve_critics,
+            (state.params.critic, state.opt_state.critic),
+            (batches, jax.random.split(learn_key, config.policy_delay)),
+        )
+        batch = jax.tree.map(lambda x: x[-1], batches)
+
+        def loss(params: Any) -> jax.Array:
+            action = pi.mode(params, batch.obs)
+            q = action_critic(critic, values, batch.obs, action)
+            return actor_loss(ActorInputs(action, batch.action, q), hypers)
+
+        value, grads = jax.value_and_grad(loss)(state.params.actor)
+        actor, actor_opt = descend(
+            hypers.actor_rate, grads, state.opt_state.actor, state.params.actor
+        )
+        params = Params(actor, values)
+        metrics = jax.tree.map(jnp.mean, metrics) | no_steps() | {"actor_loss": value}
+        state = state._replace(
+            params=params,
+            target=track(state.target, params, hypers.target_rate),
+            opt_state=Params(actor_opt, critic_opt),
+            key=key,
+            step=state.step + 1,
+        )
+        return state, metrics
+
+    def act(policy: Policy, memory, obs, first, key, greedy: bool):
+        return pi.mode(policy.actor, normalize_obs(policy.moments, obs)), memory
+
+    def log_prob(state: State, batch: Batch | Drawn) -> tuple[jax.Array, Metrics]:
+        obs = normalize_obs(state.moments, batch.obs)
+        return pi.log_prob(state.params.actor, obs, batch.action), {}
+
+    def vital(state: State, metrics: Metrics) -> tuple:
+        return state.params, metrics["critic_loss"], metrics["actor_loss"]
+
+    return Algorithm(
+        config, init, draw, learn, lambda state: Policy(state.params.actor, state.moments), act,
+        vital=vital, log_prob=log_prob, steps_per_update=0,
+        made_of=part_names(env, torso, actor_loss, penalty),
+    )  # fmt: skip

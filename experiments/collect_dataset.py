@@ -1,0 +1,210 @@
+"""Record offline datasets with agents of our own, by D4RL's definitions.
+
+python experiments/collect_dataset.py                              # Pendulum
+python experiments/collect_dataset.py --env gridworld-small --total-steps 1e5
+python experiments/collect_dataset.py --env hopper --backend spring --total-steps 5e5
+
+An expert is trained: SAC where actions are continuous, DQN where they are discrete. Then each of
+these is recorded to OUT/NAME.npz, with a card (Fu et al. 2020, arXiv 2004.07219):
+
+random         uniformly random actions
+medium         the policy that first had a third of the expert's return
+expert         the policy at the end
+medium-replay  what the agent saw until it was medium
+medium-expert  half and half
+
+OUT/cards.csv has all cards, and OUT/training.csv the expert's learning curve.
+"""
+
+from purejaxrl.running.devices import use_cpu_cores
+
+use_cpu_cores()
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import pandas as pd
+from rich.progress import track
+from rich.table import Table
+
+import envs
+from algos import dqn, sac
+from purejaxrl.algorithm import Algorithm, Task, update
+from purejaxrl.launch import command, say, updates_for
+from purejaxrl.offline.files import Card, count_pairs, describe, save_dataset
+from purejaxrl.offline.record import join, record, replayed, sampled, uniform
+from purejaxrl.parts.dataset import Dataset
+from purejaxrl.parts.policies import is_discrete
+from purejaxrl.parts.wrappers import for_network
+from purejaxrl.running.commandline import writable_folder
+from purejaxrl.running.evaluate import evaluate, play_at_random
+from purejaxrl.running.logs import console
+from purejaxrl.validation import require, require_count, require_known, require_seed
+
+EPISODES = 128
+"""Episodes of an evaluation."""
+STAGES = 40
+"""Evaluations while the expert learns; medium is one of them."""
+ENVS = 10
+"""Environments side by side in a recording."""
+MEDIUM = 1 / 3
+"""Normalised return of the medium policy."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to record."""
+
+    env: str = "Pendulum-v1"
+    """Environment."""
+    backend: Literal["spring", "positional", "generalized", "mjx"] = "spring"
+    """Brax's physics."""
+    total_steps: float = 5e4
+    """Environment steps of the expert's training; the replay buffer keeps them all."""
+    num_steps: int = 100_000
+    """Steps of each dataset, a multiple of 20; medium-replay has what the agent saw."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the agent's networks; tables have none."""
+    learning_rate: float = 1e-3
+    """Step size of everything that the agent learns."""
+    seed: int = 0
+    """Seed."""
+    out: Path | None = None
+    """Folder; by default results/datasets/ENV."""
+
+    def __post_init__(self):
+        require_known("environment", self.env, envs.names())
+        require_count(self, "num_steps")
+        require_seed(self)
+        require(self.num_steps % (2 * ENVS) == 0, self, "num_steps", f"a multiple of {2 * ENVS}")
+        out = self.out or Path("results/datasets") / self.env
+        object.__setattr__(self, "out", writable_folder(out))
+
+    def env_settings(self) -> dict[str, Any]:
+        """Return what the environment is made with."""
+        return {"backend": self.backend} if envs.family(self.env) == "Brax" else {}
+
+
+class Stage(NamedTuple):
+    """An agent while it learns."""
+
+    env_steps: int
+    ret: float
+    policy: Any
+
+
+def make_agent(settings: Settings, env: Any) -> tuple[Algorithm, Any]:
+    """Make an agent whose buffer keeps everything, and its hyperparameters."""
+    sizes = dict(
+        num_envs=ENVS, capacity=round(settings.total_steps), warmup_steps=1_000, batch_size=128
+    )
+    if is_discrete(env):
+        config = dqn.Config(**sizes, hidden=settings.hidden)
+        return dqn.make(config, env), dqn.Hypers(learning_rate=settings.learning_rate)
+    config = sac.Config(**sizes, num_batches=ENVS, hidden=settings.hidden)
+    rate = settings.learning_rate
+    return sac.make(config, env), sac.Hypers(actor_rate=rate, critic_rate=rate, alpha_rate=rate)
+
+
+def train(settings: Settings, algorithm: Algorithm, hypers: Any, env: Any, env_params: Any):
+    """Train the expert; returns its stages, and its state at the end."""
+    config = algorithm.config
+    total = updates_for(settings.total_steps, config.steps_per_update, config.warmup_steps)
+    length = max(1, total // STAGES)
+    task = Task(env_params, jnp.int32(total))
+    state = jax.jit(algorithm.init)(jax.random.key(settings.seed), hypers, task)
+
+    @jax.jit
+    def advance(state: Any) -> Any:
+        step = lambda state, _: (update(algorithm, state, hypers)[0], None)  # noqa: E731
+        return jax.lax.scan(step, state, length=length)[0]
+
+    @jax.jit
+    def mean_return(policy: Any, key: jax.Array) -> jax.Array:
+        return evaluate(
+            algorithm, env, key, policy, env_params,
+            num_episodes=EPISODES, greedy=False, max_steps=10_000,
+        ).ret.mean()  # fmt: skip
+
+    stages = []
+    for number in track(range(total // length + 1), "training the expert", console=console):
+        state = advance(state) if number else state
+        policy = algorithm.policy(state)
+        ret = float(mean_return(policy, jax.random.key(number)))
+        env_steps = config.warmup_steps + number * length * config.steps_per_update
+        stages.append(Stage(env_steps, ret, jax.device_get(policy)))
+    return stages, state
+
+
+def main(settings: Settings) -> None:
+    env, env_params = envs.make(settings.env, **settings.env_settings())
+    env = for_network(env, tables=True)
+    algorithm, hypers = make_agent(settings, env)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    stages, state = train(settings, algorithm, hypers, env, env_params)
+    curve = pd.DataFrame({"env_steps": s.env_steps, "return": s.ret} for s in stages)
+    curve.to_csv(settings.out / "training.csv", index=False)
+
+    played = play_at_random(env, jax.random.key(0), env_params, num_episodes=1024)
+    random, expert = float(played.ret.mean()), stages[-1].ret
+    least = random + MEDIUM * (expert - random)
+    medium = next(stage for stage in stages if stage.ret >= least)
+    sizes = dict(num_steps=settings.num_steps // ENVS, num_envs=ENVS)
+
+    @jax.jit
+    def play(key: jax.Array, policy: Any) -> Dataset:
+        return record(key, env, env_params, sampled(algorithm, policy), **sizes)
+
+    random_key, medium_key, expert_key = jax.random.split(jax.random.key(settings.seed), 3)
+    sets = {
+        "random": record(random_key, env, env_params, uniform(env), **sizes),
+        "medium": play(medium_key, medium.policy),
+        "expert": play(expert_key, stages[-1].policy),
+    }
+    sets["medium-replay"] = replayed(state.replay, medium.env_steps, ENVS)
+    sets["medium-expert"] = join([first_half(sets["medium"]), first_half(sets["expert"])])
+
+    pairs = count_pairs(state.replay.contents)
+    agent = "DQN" if is_discrete(env) else "SAC"
+    words = {
+        "random": "uniformly random actions",
+        "medium": f"{agent} after {medium.env_steps:,} steps",
+        "expert": f"{agent} after {stages[-1].env_steps:,} steps",
+        "medium-replay": f"all that {agent} saw in {medium.env_steps:,} steps",
+        "medium-expert": "medium and expert, half and half",
+    }
+    cards = {}
+    for name, dataset in sets.items():
+        card = Card(settings.env, words[name], random, expert, settings.env_settings())
+        cards[name] = describe(dataset, card, pairs)
+        save_dataset(settings.out / f"{name}.npz", dataset, cards[name])
+    report(cards, settings.out)
+
+
+def first_half(dataset: Dataset) -> Dataset:
+    """Return the steps of the first half of the environments of a recording."""
+    half = dataset.num_steps // 2
+    return Dataset(jax.tree.map(lambda x: x[:half], dataset.steps))
+
+
+def report(cards: dict[str, Card], out: Path) -> None:
+    """Print and save the cards."""
+    rows = [{"dataset": name} | dataclasses.asdict(card) for name, card in cards.items()]
+    pd.DataFrame(rows).to_csv(out / "cards.csv", index=False)
+    table = Table("dataset", "steps", "episodes", "return: least, median, most", "TQ", "SACo")
+    for name, card in cards.items():
+        least, _, median, _, most = card.return_quantiles
+        table.add_row(
+            name, f"{card.num_steps:,}", f"{card.num_episodes:,}",
+            f"{least:.4g}, {median:.4g}, {most:.4g}", f"{card.quality:.2f}", f"{card.coverage:.2f}",
+        )  # fmt: skip
+    console.print(table)
+    say(f"the datasets are in {out}")
+
+
+if __name__ == "__main__":
+    command(main, Settings)

@@ -1,0 +1,111 @@
+r"""Offline learning: behaviour cloning, TD3+BC, IQL or ReBRAC on a dataset.
+
+python experiments/collect_dataset.py
+python experiments/offline.py --algorithm iql --dataset results/datasets/Pendulum-v1/medium.npz
+python experiments/offline.py --algorithm bc,td3_bc,iql,rebrac --seeds 5 \
+    --dataset results/datasets/Pendulum-v1/medium.npz,results/datasets/Pendulum-v1/expert.npz
+python experiments/offline.py --algorithm td3_bc --hypers.alpha 0,1,2.5,4
+python experiments/offline.py --algorithm iql --weights by_return
+
+Policies are evaluated in the environment that the dataset comes from. OUT/scores.csv has returns
+that are normalised: 0 for random actions, 100 for the expert of the dataset's card.
+"""
+
+from purejaxrl.running.devices import use_cpu_cores
+
+use_cpu_cores()
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Literal
+
+import pandas as pd
+
+import envs
+from algos import bc, iql, rebrac, td3_bc
+from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
+from purejaxrl.offline.files import Card, load_dataset
+from purejaxrl.parts.dataset import Dataset, weigh_by_advantage, weigh_by_return
+from purejaxrl.parts.wrappers import for_network
+from purejaxrl.running.runner import RunOptions
+from purejaxrl.study.stats import final_scores, interval
+from purejaxrl.validation import require_count, require_known
+
+ALGORITHMS: Mapping[str, ModuleType] = {"bc": bc, "td3_bc": td3_bc, "iql": iql, "rebrac": rebrac}
+WEIGHTS: Mapping[str, Callable[[Dataset], Dataset]] = {
+    "alike": lambda dataset: dataset,
+    "by_return": weigh_by_return,
+    "by_advantage": weigh_by_advantage,
+}
+
+
+@dataclass(frozen=True)
+class Settings(Experiment):
+    """What to learn, and from what."""
+
+    algorithm: str = "iql"
+    """Algorithm: bc, td3_bc, iql or rebrac; the other defaults depend on it."""
+    dataset: str = "results/datasets/Pendulum-v1/medium.npz"
+    """File that `collect_dataset.py` wrote."""
+    weights: Literal["alike", "by_return", "by_advantage"] = "alike"
+    """How often steps are drawn: all alike, or those of better episodes more often."""
+    updates: int = 100_000
+    """Gradient steps; of the critics, where an algorithm has them."""
+    seeds: int = 5
+    """Agents per combination of hyperparameters; their seeds count up from `first_seed`."""
+    agent: Any = iql.Config()
+    """The algorithm's static settings."""
+    hypers: Any = iql.Hypers()
+    """The algorithm's hyperparameters."""
+    run: RunFlags = RunOptions()
+    """How to run."""
+
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        return f"{self.algorithm} on {self.dataset}"
+
+    @classmethod
+    def recommended(cls, algorithm: str) -> "Settings":
+        """Return the settings that suit an algorithm.
+
+        Raises:
+            ValueError: for an unknown algorithm, with a suggestion.
+        """
+        require_known("algorithm", algorithm, ALGORITHMS)
+        module = ALGORITHMS[algorithm]
+        often = RunOptions(
+            out=f"results/offline/{algorithm}", chunk=512, log_every=64, checkpoint_every=32,
+            eval_greedy=True,
+        )  # fmt: skip
+        return cls(algorithm=algorithm, agent=module.Config(), hypers=module.Hypers(), run=often)
+
+
+def load(settings: Settings) -> tuple[Dataset, Card, Any, Any]:
+    """Load the dataset and its card, and make its environment and default level."""
+    dataset, card = load_dataset(settings.dataset)
+    env, env_params = envs.make(card.env, **card.env_settings)
+    return WEIGHTS[settings.weights](dataset), card, for_network(env, tables=True), env_params
+
+
+def build(settings: Settings) -> Job:
+    require_count(settings, "updates")
+    dataset, _, env, env_params = load(settings)
+    algorithm = ALGORITHMS[settings.algorithm].make(settings.agent, env)
+    num_updates = settings.updates // getattr(settings.agent, "policy_delay", 1)
+    return Job(algorithm, env_params, num_updates, env, shared={"dataset": dataset})
+
+
+def write(outcome: Outcome) -> None:
+    """Save and say normalised scores: OUT/scores.csv."""
+    result, (_, card, _, _) = outcome.result, load(outcome.settings)
+    frame = pd.DataFrame(map(dict, result.population.rows))
+    frame["return"] = final_scores(result.scores)
+    frame["score"] = card.score(frame["return"])
+    frame.to_csv(result.out / "scores.csv", index=False)
+    say(f"normalised score {interval(frame['score'].dropna().to_numpy())}")
+
+
+if __name__ == "__main__":
+    launch(Settings, build, save=write)

@@ -1,0 +1,74 @@
+"""Two critics of state and action, for either kind of action."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from purejaxrl.parts import networks
+from purejaxrl.parts.action_values import of_action
+from purejaxrl.parts.continuous import (
+    action_critic,
+    apply_twins,
+    check_vectors,
+    init_twins,
+    num_dims,
+)
+from purejaxrl.parts.policies import is_discrete
+
+
+class ContinuousCritics:
+    """Two networks that read the action beside the observation."""
+
+    def __init__(self, env: Any, torso: nn.Module):
+        """Make the network.
+
+        Raises:
+            ValueError: if actions are not in [-1, 1], or observations are not vectors.
+        """
+        self.num_dims = num_dims(env)
+        check_vectors(env)
+        self.network = nn.Sequential([torso, networks.dense(1, 1.0)])
+
+    def init(self, key: jax.Array, obs: jax.Array) -> Any:
+        """Draw the parameters of both critics."""
+        action = jnp.zeros((*obs.shape[:-1], self.num_dims))
+        return init_twins(key, self.network, jnp.concatenate([obs, action], -1))
+
+    def q(self, params: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
+        """Return the values of actions by both critics, `[2, ...]`."""
+        return action_critic(self.network, params, obs, action)
+
+
+class DiscreteCritics:
+    """Two networks, or tables, with an output for each action."""
+
+    def __init__(self, env: Any, torso: nn.Module | None):
+        """Make the network.
+
+        Raises:
+            ValueError: if actions are not discrete.
+        """
+        space = env.observation_space(env.default_params)
+        num_actions = networks.num_actions(env.action_space(env.default_params))
+        self.network = networks.readout(space, torso, num_actions)
+
+    def init(self, key: jax.Array, obs: Any) -> Any:
+        """Draw the parameters of both critics."""
+        return init_twins(key, self.network, obs)
+
+    def q(self, params: Any, obs: Any, action: jax.Array) -> jax.Array:
+        """Return the values of actions by both critics, `[2, ...]`."""
+        q = apply_twins(self.network, params, obs)
+        return of_action(q, jnp.broadcast_to(action, q.shape[:-1]))
+
+
+def twin_critics(env: Any, torso: nn.Module | None) -> ContinuousCritics | DiscreteCritics:
+    """Make two critics for an environment's actions.
+
+    Args:
+        env: gymnax environment.
+        torso: under the critics, one each; None for tables.
+    """
+    return (DiscreteCritics if is_discrete(env) else ContinuousCritics)(env, torso)

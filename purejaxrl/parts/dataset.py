@@ -1,0 +1,170 @@
+"""Datasets: steps that were recorded earlier, which offline algorithms learn from.
+
+A dataset is a field of an algorithm's hyperparameters, and all members of a population share it
+(`populate(…, shared=("dataset",))`). Its steps lie in the order in which they were made, one
+episode after the other. Every episode ends in a termination or a truncation: where a recording
+stops in the middle of an episode, its last step is truncated, so that its value bootstraps.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purejaxrl.parts.normalize import Moments, advance
+from purejaxrl.parts.transitions import Batch, Step
+
+EQUAL = 1e-5
+"""Episodes whose merits differ by less than this, relative to returns, are equally good: sums of
+float32 rewards are no more exact."""
+
+
+class Dataset(NamedTuple):
+    """Recorded steps, and how likely each is drawn."""
+
+    steps: Step  # leaves [num_steps, ...]; actions as the environment takes them
+    cumulative: jax.Array | None = None
+    """uint32 `[num_steps]`: cumulative probability of the steps up to each one, in units of 2⁻³².
+    None draws all steps alike."""
+
+    @property
+    def num_steps(self) -> int:
+        """Recorded steps."""
+        return self.steps.reward.shape[0]
+
+    def draw(self, key: jax.Array, size: int) -> jax.Array:
+        """Draw the places of steps at random, with replacement, int32 `[size]`."""
+        if self.cumulative is None:
+            return jax.random.randint(key, (size,), 0, self.num_steps)
+        bits = jax.random.bits(key, (size,), jnp.uint32)
+        found = jnp.searchsorted(self.cumulative, bits, side="right")
+        return jnp.minimum(found, self.num_steps - 1).astype(jnp.int32)
+
+    def read(self, places: jax.Array, gamma: jax.Array) -> Batch:
+        """Read transitions of one step each, leaves `[*places.shape, ...]`."""
+        steps = jax.tree.map(lambda x: x[places], self.steps)
+        discount = jnp.where(steps.terminated, 0.0, gamma)
+        return Batch(steps.obs, steps.action, steps.reward, discount, steps.next_obs)
+
+    def next_actions(self, places: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the actions that followed steps, and whether there was one, bool `[...]`.
+
+        The last step of an episode has no next action: what is returned is that of another episode.
+        """
+        done = self.steps.terminated | self.steps.truncated
+        after = jnp.minimum(places + 1, self.num_steps - 1)
+        return self.steps.action[after], ~done[places]
+
+
+def observation_moments(dataset: Dataset, normalize: bool) -> Moments | None:
+    """Compute mean and variance of the observations, to standardise them by.
+
+    Args:
+        dataset: where the observations are.
+        normalize: whether they are to be standardised.
+
+    Returns:
+        The moments; None if not, or if the observations index a table.
+    """
+    obs = dataset.steps.obs
+    if not normalize or isinstance(obs, tuple) or jnp.issubdtype(obs.dtype, jnp.integer):
+        return None
+    return advance(Moments.start(obs.shape[1:])._replace(count=jnp.zeros(())), obs)
+
+
+def no_steps() -> dict[str, jax.Array]:
+    """Return the metrics that an algorithm without an environment has to give."""
+    return {
+        "env_steps": jnp.int32(0),
+        "episodes": jnp.int32(0),
+        "return": jnp.float32(jnp.nan),
+    }
+
+
+class Episodes(NamedTuple):
+    """The episodes of a dataset, NumPy arrays `[num_episodes]`."""
+
+    start: np.ndarray  # place of the first step
+    end: np.ndarray  # place after the last step
+    ret: np.ndarray  # sum of rewards
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Episodes":
+        """Find the episodes."""
+        steps = dataset.steps
+        end = np.flatnonzero(np.asarray(steps.terminated) | np.asarray(steps.truncated)) + 1
+        start = np.concatenate([[0], end[:-1]]).astype(end.dtype)
+        return cls(start, end, np.add.reduceat(np.asarray(steps.reward, np.float64), start))
+
+    @property
+    def length(self) -> np.ndarray:
+        """Steps of each episode."""
+        return self.end - self.start
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """Give each step the value of its episode: `[num_episodes]` to `[num_steps]`."""
+        return np.repeat(values, self.length)
+
+
+def starts_of_pieces(dataset: Dataset, length: int) -> np.ndarray:
+    """Find where pieces of `length` steps begin that cross no end of an episode, int32 `[n]`.
+
+    Raises:
+        ValueError: if no episode is that long.
+    """
+    episodes = Episodes.of(dataset)
+    longest = int(episodes.length.max())
+    if longest < length:
+        raise ValueError(
+            f"length: {length} is not valid; the longest episode of the dataset has {longest} steps"
+        )
+    left = episodes.spread(episodes.end) - np.arange(dataset.num_steps)
+    return np.flatnonzero(left >= length).astype(np.int32)
+
+
+def read_pieces(dataset: Dataset, starts: jax.Array, length: int) -> Step:
+    """Read pieces of consecutive steps, leaves `[n, length, ...]`.
+
+    Args:
+        dataset: what to read.
+        starts: some of `starts_of_pieces`, int32 `[n]`.
+        length: steps of a piece.
+    """
+    places = starts[:, None] + jnp.arange(length)
+    return jax.tree.map(lambda x: x[places], dataset.steps)
+
+
+def _weigh(dataset: Dataset, merit: np.ndarray, temperature: float) -> Dataset:
+    """Draw steps by the softmax of their episodes' merit `[num_episodes]`, scaled to [0, 1]."""
+    if not temperature > 0:
+        raise ValueError(f"temperature: {temperature} is not valid; it must be a number > 0")
+    least, most = merit.min(), merit.max()
+    differ = most - least > EQUAL * max(1.0, np.abs(Episodes.of(dataset).ret).max())
+    scaled = (merit - least) / (most - least) if differ else np.zeros_like(merit)
+    weight = Episodes.of(dataset).spread(np.exp((scaled - 1) / temperature))
+    share = np.cumsum(weight / weight.sum())
+    units = np.minimum(np.round(share * 2.0**32), 2.0**32 - 1)
+    return dataset._replace(cumulative=jnp.asarray(units.astype(np.uint32)))
+
+
+def weigh_by_return(dataset: Dataset, temperature: float = 0.1) -> Dataset:
+    """Draw steps of episodes with high returns more often (Hong et al. 2023, arXiv 2306.13085).
+
+    The weight of a step is exp(R / temperature), where R is the return of its episode, scaled to
+    [0, 1] over the dataset.
+    """
+    return _weigh(dataset, Episodes.of(dataset).ret, temperature)
+
+
+def weigh_by_advantage(dataset: Dataset, temperature: float = 0.1) -> Dataset:
+    """Draw steps of episodes with high advantages more often (Hong et al. 2023).
+
+    As `weigh_by_return`, with the return less what a linear regression on the episode's first
+    observation says.
+    """
+    episodes = Episodes.of(dataset)
+    first = np.asarray(dataset.steps.obs)[episodes.start].reshape(len(episodes.ret), -1)
+    inputs = np.column_stack([first, np.ones(len(first))])
+    fit, *_ = np.linalg.lstsq(inputs, episodes.ret, rcond=None)
+    return _weigh(dataset, episodes.ret - inputs @ fit, temperature)

@@ -1,0 +1,169 @@
+"""Offline algorithms: losses by hand, the optimum of a grid-world, and what they refuse."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import optimize
+
+import envs
+from algos import bc, iql, rebrac, td3_bc
+from purejaxrl.algorithm import Task, make_train, update
+from purejaxrl.parts.dataset import Dataset
+from purejaxrl.parts.transitions import Step
+from purejaxrl.parts.wrappers import for_network
+from tests.algos.chain import Chain
+
+PENDULUM, LEVEL = envs.make("Pendulum-v1")
+PENDULUM = for_network(PENDULUM)
+SIZES = dict(batch_size=32, hidden=(8,))
+
+
+def recorded(size=64, action=None, seed=0):
+    """Random steps of Pendulum's shapes, in episodes of eight; every other one is terminated."""
+    obs_key, action_key, reward_key = jax.random.split(jax.random.key(seed), 3)
+    obs = jax.random.normal(obs_key, (size + 1, 3))
+    if action is None:
+        action = jax.random.uniform(action_key, (size, 1), minval=-1, maxval=1)
+    last = jnp.arange(size) % 8 == 7
+    odd = jnp.arange(size) // 8 % 2 == 1
+    reward = jax.random.normal(reward_key, (size,))
+    return Dataset(Step(obs[:-1], action, reward, last & odd, last & ~odd, obs[1:]))
+
+
+def started(module, hypers, **config):
+    agent = module.make(module.Config(**SIZES, **config), PENDULUM)
+    return agent, agent.init(jax.random.key(0), hypers, Task(LEVEL, jnp.int32(100)))
+
+
+@pytest.mark.parametrize("expectile", [0.5, 0.7, 0.9])
+def test_the_expectile_loss_finds_the_expectile(expectile):
+    """Of x, it is the m with τ E (x - m)⁺ = (1 - τ) E (m - x)⁺."""
+    x = np.random.default_rng(0).normal(size=999)
+    loss = lambda m: float(iql.expectile_loss(jnp.asarray(x - m), expectile).mean())  # noqa: E731
+    found = optimize.minimize_scalar(loss, bounds=(-3, 3), method="bounded").x
+    above, below = np.maximum(x - found, 0).mean(), np.maximum(found - x, 0).mean()
+    assert expectile * above == pytest.approx((1 - expectile) * below, rel=1e-2)
+
+
+def test_actions_are_weighted_by_the_exponential_of_their_advantage():
+    weight = iql.imitation_weight(jnp.array([-1.0, 0.0, 1.0, 9.0]), 2.0)
+    np.testing.assert_allclose(weight, [np.exp(-2), 1, np.exp(2), 100], rtol=1e-6)
+
+
+def test_td3_bc_without_values_is_behaviour_cloning():
+    """The gradients of both policies' losses are parallel, and equal up to the number of dims."""
+    dataset = recorded()
+    cloning, cloned = started(bc, bc.Hypers(dataset))
+    agent, state = started(td3_bc, td3_bc.Hypers(dataset, alpha=0.0), policy_delay=1)
+    params = state.params.actor
+    batch = dataset.read(jnp.arange(32), 0.99)
+    obs = (batch.obs - cloned.moments.mean) / np.sqrt(cloned.moments.var)
+
+    def loss(params):
+        action = agent.act(td3_bc.Policy(params, None), (), obs, None, None, True)[0]
+        inputs = td3_bc.ActorInputs(action, batch.action, jnp.ones((2, 32)))
+        return td3_bc.imitate(inputs, td3_bc.Hypers(alpha=0.0))
+
+    def likelihood(params):
+        action = cloning.act(bc.Policy(params, None), (), obs, None, None, True)[0]
+        return 0.5 * ((action - batch.action) ** 2).sum(-1).mean()
+
+    for a, b in zip(
+        jax.tree.leaves(jax.grad(loss)(params)), jax.tree.leaves(jax.grad(likelihood)(params)),
+        strict=True,
+    ):  # fmt: skip
+        np.testing.assert_allclose(a, 2 * b, rtol=1e-4, atol=1e-6)
+
+
+def test_the_policy_of_td3_bc_weighs_values_by_their_size():
+    q = jnp.array([[1.0, -3.0], [9.0, 9.0]])
+    x = td3_bc.ActorInputs(jnp.array([[0.5], [0.5]]), jnp.array([[0.0], [1.0]]), q)
+    expected = -(2.5 / 2) * (-1) + 0.25
+    assert float(td3_bc.imitate(x, td3_bc.Hypers())) == pytest.approx(expected, rel=1e-5)
+
+
+def test_rebrac_charges_both_policy_and_critics():
+    action, data = jnp.array([[0.5, 0.0], [0.0, 0.0]]), jnp.array([[0.0, 1.0], [0.0, 2.0]])
+    hypers = rebrac.Hypers(actor_penalty=2.0, critic_penalty=3.0)
+    following = td3_bc.Following(action, data, jnp.array([True, False]))
+    np.testing.assert_allclose(rebrac.penalty(following, hypers), [3 * 1.25, 0])
+    q = jnp.array([[1.0, 5.0], [2.0, -3.0]])
+    loss = rebrac.imitate(td3_bc.ActorInputs(action, data, q), hypers)
+    assert float(loss) == pytest.approx(-(1 - 3) / 2 / 2 + 2 * (1.25 + 4) / 2)
+
+
+@pytest.mark.parametrize("delay", [1, 3])
+def test_the_policy_moves_once_in_a_delay(delay):
+    agent, state = started(td3_bc, td3_bc.Hypers(recorded()), policy_delay=delay)
+    after, _ = update(agent, state, td3_bc.Hypers(recorded()))
+    assert int(after.opt_state.critic[0].count) == delay
+    assert int(after.opt_state.actor[0].count) == 1
+
+
+def test_a_penalty_is_taken_off_the_targets():
+    """With critics that are zero, the targets are the rewards less the discounted penalty."""
+    dataset = recorded()
+    hypers = rebrac.Hypers(dataset, critic_penalty=0.0, critic_rate=0.0)
+    dear = hypers.replace(critic_penalty=1e3)
+    agent, state = started(rebrac, hypers)
+    _, free = update(agent, state, hypers)
+    _, charged = update(agent, state, dear)
+    assert float(charged["critic_loss"]) > 100 * float(free["critic_loss"])
+
+
+@pytest.mark.parametrize(
+    ("module", "hypers"),
+    [
+        (bc, dict(learning_rate=1e-2)),
+        (td3_bc, dict(actor_rate=1e-2, alpha=0.01)),
+        (iql, dict(learning_rate=1e-2)),
+        (rebrac, dict(actor_rate=1e-2, actor_penalty=100.0)),
+    ],
+)
+def test_it_imitates_a_dataset_of_one_action(module, hypers):
+    """All actions are 0.6, the rewards say nothing, and values weigh little."""
+    steps = recorded(action=jnp.full((64, 1), 0.6)).steps._replace(reward=jnp.zeros(64))
+    hypers = module.Hypers(Dataset(steps), **hypers)
+    agent = module.make(module.Config(**SIZES), PENDULUM)
+    state, _ = jax.jit(make_train(agent, 300))(jax.random.key(0), hypers, LEVEL)
+    action, _ = agent.act(agent.policy(state), (), steps.obs, None, None, True)
+    assert np.abs(action - 0.6).mean() < 0.1
+
+
+def test_iql_finds_the_better_actions_of_a_table():
+    """In every state of a chain, action 1 earns 1 and action 0 nothing; both are in the data."""
+    obs, action = jnp.tile(jnp.arange(2), 32), jnp.repeat(jnp.arange(2), 32)
+    last = obs == 1
+    steps = Step(obs, action, action.astype(jnp.float32), last, jnp.zeros(64, bool), obs + 1)
+    agent = iql.make(iql.Config(batch_size=32), Chain())
+    hypers = iql.Hypers(Dataset(steps), learning_rate=0.03, expectile=0.9, target_rate=0.1)
+    state, _ = jax.jit(make_train(agent, 600))(jax.random.key(0), hypers, None)
+    policy = agent.policy(state)
+    assert agent.act(policy, (), jnp.arange(2), None, None, True)[0].tolist() == [1, 1]
+    value = state.params.value["params"]["rows"][:2, 0]
+    np.testing.assert_allclose(value, [1 + 0.99, 1], atol=0.25)
+
+
+@pytest.mark.parametrize("module", [td3_bc, rebrac])
+def test_discrete_actions_are_refused(module):
+    with pytest.raises(ValueError, match=r"action_space: Discrete\(2\) is not valid"):
+        module.make(module.Config(), envs.make("CartPole-v1")[0])
+
+
+@pytest.mark.parametrize("field", ["batch_size", "policy_delay"])
+def test_bad_sizes_are_named(field):
+    with pytest.raises(ValueError, match=f"Config.{field}: 0 is not valid"):
+        td3_bc.Config(**{field: 0})
+
+
+def test_a_member_is_itself_alone_and_among_others():
+    dataset = recorded()
+    agent = iql.make(iql.Config(**SIZES), PENDULUM)
+    run = make_train(agent, 3)
+    keys = jax.random.split(jax.random.key(0), 2)
+    many, _ = jax.jit(jax.vmap(lambda key: run(key, iql.Hypers(dataset), LEVEL)))(keys)
+    for i in range(2):
+        one, _ = jax.jit(run)(keys[i], iql.Hypers(dataset), LEVEL)
+        for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(many.params), strict=True):
+            np.testing.assert_allclose(a, b[i], rtol=1e-4, atol=1e-6)
