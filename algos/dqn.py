@@ -79,9 +79,7 @@ class Hypers(struct.PyTreeNode):
     """What training can be vmapped, swept or meta-learned over. Traced."""
 
     learning_rate: float = hyper(2.5e-4, at_least=0)
-    """Adam's step size at the first update."""
-    learning_rate_end: float = hyper(0.0, at_least=0)
-    """Fraction of learning_rate at the end of training, reached linearly; 1 keeps it constant."""
+    """Adam's step size."""
     gamma: float = hyper(0.99, at_least=0, at_most=1)
     """Discount per step."""
     epsilon_start: float = hyper(1.0, at_least=0, at_most=1)
@@ -163,10 +161,9 @@ def make(
         outputs = network.apply(params, obs)
         return add_up(outputs) if config.dueling else outputs
 
-    def optimizer(hypers: Hypers, age: jax.Array) -> optax.GradientTransformation:
-        rate = hypers.learning_rate * by_age(age, 1.0, hypers.learning_rate_end, 1.0)
+    def optimize(hypers: Hypers) -> optax.GradientTransformation:
         clip = optimizers.clip_by_global_norm(hypers.max_grad_norm)
-        return optax.chain(clip, optimizers.adam(rate))
+        return optax.chain(clip, optimizers.adam(hypers.learning_rate))
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         params_key, env_key, warmup_key, key = jax.random.split(key, 4)
@@ -178,7 +175,7 @@ def make(
         return State(
             params=params,
             target=params,
-            opt_state=optimizer(hypers, jnp.float32(0)).init(params),
+            opt_state=optimize(hypers).init(params),
             replay=replay,
             interaction=interaction,
             task=task,
@@ -186,11 +183,9 @@ def make(
             step=jnp.int32(0),
         )
 
-    def age_of(state: State) -> jax.Array:
-        return state.step / state.task.horizon
-
     def epsilon_of(state: State, hypers: Hypers) -> jax.Array:
-        return by_age(age_of(state), hypers.epsilon_start, hypers.epsilon_end, hypers.exploration)
+        age = state.step / state.task.horizon
+        return by_age(age, hypers.epsilon_start, hypers.epsilon_end, hypers.exploration)
 
     def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
         epsilon = epsilon_of(state, hypers)
@@ -214,7 +209,7 @@ def make(
 
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
         replay = state.replay.write(steps_of(experience.transitions))
-        adam = optimizer(hypers, age_of(state))
+        adam = optimize(hypers)
 
         def descend(carry: tuple, inputs: tuple[jax.Array, jax.Array]):
             (params, target, opt_state), (key, i) = carry, inputs

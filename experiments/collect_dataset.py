@@ -45,9 +45,9 @@ from purejaxrl.running.evaluate import evaluate, play_at_random
 from purejaxrl.running.logs import console
 from purejaxrl.validation import require, require_count, require_known, require_seed
 
-EPISODES = 128
+EPISODES = 64
 """Episodes of an evaluation."""
-STAGES = 40
+STAGES = 100
 """Evaluations while the expert learns; medium is one of them."""
 ENVS = 10
 """Environments side by side in a recording."""
@@ -63,10 +63,12 @@ class Settings:
     """Environment."""
     backend: Literal["spring", "positional", "generalized", "mjx"] = "spring"
     """Brax's physics."""
-    total_steps: float = 5e4
+    total_steps: float = 1e5
     """Environment steps of the expert's training; the replay buffer keeps them all."""
     num_steps: int = 100_000
     """Steps of each dataset, a multiple of 20; medium-replay has what the agent saw."""
+    num_batches: int = 2
+    """Gradient steps in ten environment steps: the fewer, the longer the agent is medium."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the agent's networks; tables have none."""
     learning_rate: float = 1e-3
@@ -78,7 +80,7 @@ class Settings:
 
     def __post_init__(self):
         require_known("environment", self.env, envs.names())
-        require_count(self, "num_steps")
+        require_count(self, "num_steps", "num_batches")
         require_seed(self)
         require(self.num_steps % (2 * ENVS) == 0, self, "num_steps", f"a multiple of {2 * ENVS}")
         out = self.out or Path("results/datasets") / self.env
@@ -100,12 +102,13 @@ class Stage(NamedTuple):
 def make_agent(settings: Settings, env: Any) -> tuple[Algorithm, Any]:
     """Make an agent whose buffer keeps everything, and its hyperparameters."""
     sizes = dict(
-        num_envs=ENVS, capacity=round(settings.total_steps), warmup_steps=1_000, batch_size=128
-    )
+        num_envs=ENVS, capacity=round(settings.total_steps), warmup_steps=1_000, batch_size=128,
+        num_batches=settings.num_batches,
+    )  # fmt: skip
     if is_discrete(env):
         config = dqn.Config(**sizes, hidden=settings.hidden)
         return dqn.make(config, env), dqn.Hypers(learning_rate=settings.learning_rate)
-    config = sac.Config(**sizes, num_batches=ENVS, hidden=settings.hidden)
+    config = sac.Config(**sizes, hidden=settings.hidden)
     rate = settings.learning_rate
     return sac.make(config, env), sac.Hypers(actor_rate=rate, critic_rate=rate, alpha_rate=rate)
 

@@ -27,7 +27,14 @@ from purejaxrl.running.checkpoint import CheckpointError
 from purejaxrl.running.evaluate import Evaluator, on_episodes
 from purejaxrl.running.logs import console
 from purejaxrl.running.options import RunOptions
-from purejaxrl.running.population import NUM_SEEDS, Population, Rows, populate, seeds
+from purejaxrl.running.population import (
+    NUM_SEEDS,
+    Population,
+    Rows,
+    populate,
+    seeds,
+    with_field,
+)
 from purejaxrl.validation import require, require_count
 
 MAY_CHANGE = ("total_steps", "meta_steps", "generations", "run.")
@@ -72,7 +79,7 @@ class Job(NamedTuple):
     evaluator: Evaluator | None = None
     """How policies are evaluated; by default on episodes in `env`, if there is one."""
     shared: Mapping[str, Any] = MappingProxyType({})
-    """Fields of the hyperparameters that all members share, such as a dataset, by name."""
+    """Fields of the hyperparameters that all members share, by dotted name, such as a dataset."""
 
 
 class Plan(NamedTuple):
@@ -233,12 +240,13 @@ def plan_runs(settings: type, build: Build, words: Sequence[str]) -> list[Plan]:
         job = build(chosen)
         job = job._replace(evaluator=_evaluator(job, chosen.run))
         rows = Rows({k.removeprefix("hypers."): flat[i][k] for k in swept} for i in members)
+        hypers = chosen.hypers
+        for name, value in job.shared.items():
+            hypers = with_field(hypers, name, value)
         population = populate(
-            rows * seeds(chosen.seeds, chosen.first_seed),
-            dataclasses.replace(chosen.hypers, **job.shared),
-            job.env_params,
+            rows * seeds(chosen.seeds, chosen.first_seed), hypers, job.env_params,
             shared=tuple(job.shared),
-        )
+        )  # fmt: skip
         if chosen.run.only:
             population = population.select(chosen.run.only)
         out = chosen.run.folder if apart else chosen.run.folder / label

@@ -1,0 +1,276 @@
+"""A diffusion model of pieces of a dataset's episodes, as policy-guided diffusion needs it.
+
+The model is that of Karras et al. 2022 (`parts/edm.py`). A piece is a few consecutive steps:
+observations, actions, rewards and terminations. Pieces are drawn from the model's p(τ), or from
+p(τ) ∏ π(aₜ|sₜ)^λ: likely under a policy too.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.identity import part_names
+from purejaxrl.parts import edm, optimizers
+from purejaxrl.parts.continuous import check_vectors, num_dims
+from purejaxrl.parts.dataset import no_steps, read_pieces
+from purejaxrl.parts.transitions import Step
+from purejaxrl.running import checkpoint
+from purejaxrl.validation import hyper, require, require_count
+
+CLOSEST = 0.999
+"""Largest size of an action whose inverse tanh is modelled."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What decides a shape or a length. Static."""
+
+    length: int = 16
+    """Steps of a piece."""
+    batch_size: int = 128
+    """Pieces in a batch."""
+    width: int = 256
+    """Width of the denoiser's layers."""
+    num_blocks: int = 3
+    """Residual blocks of the denoiser."""
+
+    def __post_init__(self):
+        require_count(self, "length", "batch_size", "width", "num_blocks")
+        require(self.length > 1, self, "length", "an integer >= 2, as a piece holds transitions")
+
+
+class Hypers(struct.PyTreeNode):
+    """What training can be vmapped or swept over. Traced."""
+
+    dataset: Any = None
+    """What to learn from: a `Dataset`."""
+    starts: Any = None
+    """Where pieces begin: `starts_of_pieces(dataset, length)`."""
+    learning_rate: float = hyper(1e-3, at_least=0)
+    """Adam's step size; it rises over a tenth of the run, and falls to 0 along a cosine."""
+    average_rate: float = hyper(0.005, above=0, at_most=1)
+    """How far the average of the parameters, which samples are drawn with, moves at an update."""
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of each channel, float32 `[channels]`."""
+
+    mean: jax.Array
+    std: jax.Array
+
+
+class Model(NamedTuple):
+    """What samples are drawn with."""
+
+    params: Any
+    scale: Scale
+
+
+class State(NamedTuple):
+    """A diffusion model that learns."""
+
+    params: Any
+    average: Any  # of the parameters
+    opt_state: Any
+    scale: Scale
+    task: Task
+    key: jax.Array
+    step: jax.Array  # int32, updates done
+
+
+class Denoiser(nn.Module):
+    """Noised pieces `[batch, features]` and ln(σ) / 4 `[batch, 1]` to `[batch, features]`."""
+
+    width: int
+    num_blocks: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, level: jax.Array) -> jax.Array:  # noqa: D102
+        angle = jnp.broadcast_to(level, (x.shape[0], 1)) * 2.0 ** jnp.arange(8)
+        level = nn.Dense(self.width)(jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1))
+        hidden = nn.Dense(self.width)(x)
+        for _ in range(self.num_blocks):
+            inner = nn.silu(nn.Dense(self.width)(nn.LayerNorm()(hidden) + nn.silu(level)))
+            hidden += nn.Dense(self.width)(inner)
+        return nn.Dense(x.shape[-1], kernel_init=nn.initializers.zeros)(hidden)
+
+
+def to_channels(steps: Step) -> jax.Array:
+    """Write steps as channels: observation, inverse tanh of the action, reward, termination."""
+    action = jnp.arctanh(jnp.clip(steps.action, -CLOSEST, CLOSEST))
+    ends = jnp.stack([steps.reward, steps.terminated.astype(jnp.float32)], -1)
+    return jnp.concatenate([steps.obs, action, ends], -1)
+
+
+def from_channels(pieces: jax.Array, num_obs: int) -> Step:
+    """Read transitions from pieces `[batch, length, channels]`: leaves `[batch, length - 1, …]`.
+
+    The last step of a piece has no next observation, and only gives one. What follows a termination
+    within a piece is no experience; it is as likely as the model finds it.
+    """
+    obs, action = pieces[..., :num_obs], jnp.tanh(pieces[..., num_obs:-2])
+    reward, terminated = pieces[:, :-1, -2], pieces[:, :-1, -1] > 0.5
+    is_last = jnp.arange(pieces.shape[1] - 1) == pieces.shape[1] - 2
+    truncated = jnp.broadcast_to(is_last, terminated.shape) & ~terminated
+    return Step(obs[:, :-1], action[:, :-1], reward, terminated, truncated, obs[:, 1:])
+
+
+def make(config: Config, env: Any) -> Algorithm:
+    """Make a diffusion model of the pieces of a dataset's episodes; its policy is a `Model`.
+
+    Args:
+        config: static settings.
+        env: the environment that the dataset was recorded in.
+
+    Raises:
+        ValueError: if observations are not vectors, or actions are not vectors in [-1, 1].
+    """
+    check_vectors(env)
+    num_dims(env)
+    network = Denoiser(config.width, config.num_blocks)
+
+    def optimizer(hypers: Hypers, age: jax.Array) -> optax.GradientTransformation:
+        warm, fall = jnp.minimum(age / 0.1, 1.0), 0.5 * (1.0 + jnp.cos(jnp.pi * age))
+        return optimizers.adam(hypers.learning_rate * warm * fall)
+
+    def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
+        params_key, key = jax.random.split(key)
+        channels = to_channels(hypers.dataset.steps)
+        std = channels.std(0)
+        size = config.length * channels.shape[-1]
+        params = network.init(params_key, jnp.zeros((1, size)), jnp.zeros((1, 1)))
+        return State(
+            params=params,
+            average=params,
+            opt_state=optimizer(hypers, jnp.float32(0)).init(params),
+            scale=Scale(channels.mean(0), jnp.where(std > 1e-6, std, 1.0)),
+            task=task,
+            key=key,
+            step=jnp.int32(0),
+        )
+
+    def draw(state: State, hypers: Hypers) -> tuple[State, jax.Array]:
+        key, draw_key = jax.random.split(state.key)
+        which = jax.random.randint(draw_key, (config.batch_size,), 0, hypers.starts.shape[0])
+        pieces = to_channels(read_pieces(hypers.dataset, hypers.starts[which], config.length))
+        pieces = (pieces - state.scale.mean) / state.scale.std
+        return state._replace(key=key), pieces.reshape(config.batch_size, -1)
+
+    def learn(state: State, hypers: Hypers, pieces: jax.Array) -> tuple[State, Metrics]:
+        key, loss_key = jax.random.split(state.key)
+
+        def loss(params: Any) -> jax.Array:
+            return edm.denoising_loss(loss_key, lambda *x: network.apply(params, *x), pieces)
+
+        value, grads = jax.value_and_grad(loss)(state.params)
+        adam = optimizer(hypers, jnp.minimum(state.step / state.task.horizon, 1.0))
+        updates, opt_state = adam.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        state = state._replace(
+            params=params,
+            average=optax.incremental_update(params, state.average, hypers.average_rate),
+            opt_state=opt_state,
+            key=key,
+            step=state.step + 1,
+        )
+        return state, no_steps() | {"loss": value}
+
+    return Algorithm(
+        config, init, draw, learn, lambda state: Model(state.average, state.scale),
+        vital=lambda state, metrics: (state.params, metrics["loss"]), steps_per_update=0,
+        made_of=part_names(env),
+    )  # fmt: skip
+
+
+LogProb = Callable[[jax.Array, jax.Array], jax.Array]
+"""`(obs, action) -> log π(action | obs)`, over any leading axes."""
+
+
+def draw_pieces(
+    key: jax.Array,
+    config: Config,
+    model: Model,
+    num_obs: int,
+    num_pieces: int,
+    how: edm.Sampling,
+    log_prob: LogProb | None = None,
+    guidance: jax.Array | float = 0.0,
+) -> jax.Array:
+    """Draw pieces from p(τ) ∏ π(a|s)^λ, in channels: float32 `[num_pieces, length, channels]`.
+
+    Args:
+        key: typed key.
+        config: of the model.
+        model: the model.
+        num_obs: entries of an observation.
+        num_pieces: how many.
+        how: how to sample.
+        log_prob: of the policy that guides; None draws from p(τ).
+        guidance: λ.
+    """
+    network, (mean, std) = Denoiser(config.width, config.num_blocks), model.scale
+    shape = (num_pieces, config.length, mean.shape[0])
+    actions = slice(num_obs, -2)
+
+    def denoise(x: jax.Array, sigma: jax.Array) -> jax.Array:
+        apply = lambda x, level: network.apply(model.params, x, level)  # noqa: E731
+        flat = edm.denoised(apply, x.reshape(num_pieces, -1), sigma)
+        pieces = flat.reshape(shape)
+        if log_prob is None:
+            return pieces
+        obs = pieces[..., :num_obs] * std[:num_obs] + mean[:num_obs]
+
+        def weight(action: jax.Array) -> jax.Array:
+            return log_prob(obs, jnp.tanh(action * std[actions] + mean[actions])).sum(-1)
+
+        guided = edm.tilt(pieces[..., actions], sigma, weight, guidance)
+        return pieces.at[..., actions].set(guided)
+
+    return edm.sample(key, denoise, shape, how) * std + mean
+
+
+def save(folder: Path | str, config: Config, model: Model, fingerprint: str) -> None:
+    """Save a model to a folder.
+
+    Args:
+        folder: where to.
+        config: the model's.
+        model: the model.
+        fingerprint: of the dataset that it learned from.
+    """
+    about = {"diffusion": asdict(config), "dataset": fingerprint}
+    about["channels"] = int(model.scale.mean.shape[0])
+    checkpoint.save(folder, model, about)
+
+
+def load(folder: Path | str, fingerprint: str) -> tuple[Config, Model]:
+    """Load a model: its config, and what samples are drawn with.
+
+    Args:
+        folder: what `save` wrote.
+        fingerprint: of the dataset that it must have learned from.
+
+    Raises:
+        checkpoint.CheckpointError: if it is missing, damaged, no model, or of another dataset.
+    """
+    about = checkpoint.read_manifest(folder)["info"]
+    if "diffusion" not in about:
+        raise checkpoint.CheckpointError(f"checkpoint {folder}: it holds no diffusion model")
+    if about["dataset"] != fingerprint:
+        raise checkpoint.CheckpointError(
+            f"checkpoint {folder}: it learned from dataset {about['dataset']}, not {fingerprint}"
+        )
+    config, channels = Config(**about["diffusion"]), about["channels"]
+    network, zeros = Denoiser(config.width, config.num_blocks), jnp.zeros(channels)
+    inputs = jnp.zeros((1, config.length * channels)), jnp.zeros((1, 1))
+    params = jax.eval_shape(network.init, jax.random.key(0), *inputs)
+    like = Model(params, jax.eval_shape(lambda: Scale(zeros, zeros)))
+    return config, checkpoint.load(folder, like)[0]

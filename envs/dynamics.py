@@ -1,0 +1,53 @@
+"""How far synthetic steps are from the true dynamics, where observations tell the state."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnax
+import jax
+import jax.numpy as jnp
+
+from purejaxrl.parts.transitions import Step
+
+
+def _pendulum(env_params: Any, obs: jax.Array) -> Any:
+    env, _ = gymnax.make("Pendulum-v1")
+    _, state = env.reset(jax.random.key(0), env_params)
+    angle = jnp.arctan2(obs[1], obs[0])
+    return state.replace(theta=angle, theta_dot=obs[2], time=jnp.int32(0))
+
+
+STATE_OF: Mapping[str, Callable[[Any, jax.Array], Any]] = {"Pendulum-v1": _pendulum}
+"""`(env_params, obs) -> state`, by the name of an environment whose observations say all."""
+
+
+def dynamics_error(name: str, env_params: Any, steps: Step) -> jax.Array:
+    """Compute the squared error of next observations, in units of their variance, `[...]`.
+
+    Args:
+        name: of the environment.
+        env_params: its level.
+        steps: leaves `[..., entries]`; actions in [-1, 1].
+
+    Raises:
+        ValueError: if the state cannot be read off the observations of this environment.
+    """
+    if name not in STATE_OF:
+        raise ValueError(
+            f"env: {name!r} is not valid; its observations do not say its state. Those of "
+            f"{', '.join(STATE_OF)} do"
+        )
+    env, _ = gymnax.make(name)
+    space = env.action_space(env_params)
+
+    def true_next(obs: jax.Array, action: jax.Array) -> jax.Array:
+        state = STATE_OF[name](env_params, obs)
+        bounded = space.low + 0.5 * (action + 1) * (space.high - space.low)
+        return env.step_env(jax.random.key(0), state, bounded, env_params)[0]
+
+    each = true_next
+    for _ in range(steps.reward.ndim):
+        each = jax.vmap(each)
+    variance = steps.next_obs.reshape(-1, steps.next_obs.shape[-1]).var(0)
+    error = (each(steps.obs, steps.action) - steps.next_obs) ** 2
+    return (error / variance).mean(-1)

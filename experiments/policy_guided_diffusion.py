@@ -1,0 +1,153 @@
+r"""Policy-guided diffusion: an offline agent that learns from guided synthetic experience too.
+
+python experiments/collect_dataset.py
+python experiments/trajectory_diffusion.py
+python experiments/policy_guided_diffusion.py --model results/trajectory_diffusion/model-0
+python experiments/policy_guided_diffusion.py --model results/trajectory_diffusion/model-0 \
+    --algorithm td3_bc,iql --hypers.guidance 0,0.5,1
+
+A guidance of 0 is unguided diffusion; `offline.py` is the same agent on real data alone.
+OUT/scores.csv has normalised returns. OUT/pieces.csv has, for each agent and guidance, how likely
+drawn actions are under its final policy, and on Pendulum how far drawn steps are from the true
+dynamics.
+"""
+
+from purejaxrl.running.devices import use_cpu_cores
+
+use_cpu_cores()
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+import envs
+from algos import bc, iql, rebrac, td3_bc
+from algos import policy_guided_diffusion as pgd
+from algos import trajectory_diffusion as diffusion
+from envs.dynamics import STATE_OF, dynamics_error
+from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
+from purejaxrl.offline.files import load_dataset
+from purejaxrl.parts.transitions import Batch
+from purejaxrl.parts.wrappers import for_network
+from purejaxrl.running.runner import RunOptions
+from purejaxrl.study.stats import final_scores, interval
+from purejaxrl.validation import require_count, require_known
+
+ALGORITHMS: Mapping[str, ModuleType] = {"bc": bc, "td3_bc": td3_bc, "iql": iql, "rebrac": rebrac}
+GUIDANCE = (0.0, 0.25, 0.5, 1.0, 2.0)
+"""Coefficients with which the final policies are asked for pieces."""
+
+
+@dataclass(frozen=True)
+class Settings(Experiment):
+    """What to learn, and from what."""
+
+    algorithm: str = "td3_bc"
+    """The agent: bc, td3_bc, iql or rebrac; the other defaults depend on it."""
+    dataset: str = "results/datasets/Pendulum-v1/medium.npz"
+    """File that `collect_dataset.py` wrote."""
+    model: str = ""
+    """Folder of a model that `trajectory_diffusion.py` learned on this dataset."""
+    draws: int = 10
+    """How often synthetic experience is drawn anew."""
+    seeds: int = 5
+    """Agents per combination of hyperparameters; their seeds count up from `first_seed`."""
+    learner: pgd.Config = pgd.Config()
+    """Static settings of synthetic experience."""
+    agent: Any = td3_bc.Config()
+    """The agent's static settings."""
+    hypers: pgd.Hypers = pgd.Hypers(agent=td3_bc.Hypers())
+    """Guidance, and the agent's hyperparameters."""
+    run: RunFlags = RunOptions()
+    """How to run."""
+
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        return f"{self.algorithm} with guided diffusion on {self.dataset}"
+
+    @classmethod
+    def recommended(cls, algorithm: str) -> "Settings":
+        """Return the settings that suit an agent.
+
+        Raises:
+            ValueError: for an unknown agent, with a suggestion.
+        """
+        require_known("algorithm", algorithm, ALGORITHMS)
+        module = ALGORITHMS[algorithm]
+        run = RunOptions(
+            out=f"results/policy_guided_diffusion/{algorithm}", chunk=1, checkpoint_every=1,
+            eval_every=1, eval_greedy=True,
+        )  # fmt: skip
+        hypers = pgd.Hypers(agent=module.Hypers())
+        return cls(algorithm=algorithm, agent=module.Config(), hypers=hypers, run=run)
+
+
+def build(settings: Settings) -> Job:
+    require_count(settings, "draws")
+    dataset, card = load_dataset(settings.dataset)
+    env, env_params = envs.make(card.env, **card.env_settings)
+    env = for_network(env)
+    config, model = diffusion.load(settings.model, card.fingerprint)
+    agent = ALGORITHMS[settings.algorithm].make(settings.agent, env)
+    algorithm = pgd.make(settings.learner, agent, config, env)
+    shared = {"agent.dataset": dataset, "model": model}
+    return Job(algorithm, env_params, settings.draws, env, shared=shared)
+
+
+def ask(outcome: Outcome) -> pd.DataFrame:
+    """Ask the model for pieces by every final policy: likelihood and dynamics error by guidance."""
+    settings, result = outcome.settings, outcome.result
+    dataset, card = load_dataset(settings.dataset)
+    config, model = diffusion.load(settings.model, card.fingerprint)
+    env, env_params = envs.make(card.env, **card.env_settings)
+    agent = ALGORITHMS[settings.algorithm].make(settings.agent, for_network(env))
+    num_obs = dataset.steps.obs.shape[-1]
+
+    @jax.jit
+    def pieces_of(key: jax.Array, state: Any, guidance: jax.Array):
+        def log_prob(obs: jax.Array, action: jax.Array) -> jax.Array:
+            return agent.log_prob(state, Batch(obs, action, None, None, None))[0]
+
+        pieces = diffusion.draw_pieces(
+            key, config, model, num_obs, settings.learner.num_pieces, settings.learner.sampling,
+            log_prob, guidance,
+        )  # fmt: skip
+        made = diffusion.from_channels(pieces, num_obs)
+        return made, log_prob(made.obs, made.action).mean()
+
+    rows = []
+    for i, row in enumerate(result.population.rows):
+        if not result.alive[i]:
+            continue
+        for guidance in GUIDANCE:
+            state = result.member(i).agent
+            made, likelihood = pieces_of(jax.random.key(0), state, jnp.float32(guidance))
+            found = {"asked": guidance, "log_prob": float(likelihood)}
+            if card.env in STATE_OF:
+                error = dynamics_error(card.env, env_params, made)
+                found["dynamics_error"] = float(np.mean(error))
+            rows.append(dict(row) | found)
+    return pd.DataFrame(rows)
+
+
+def write(outcome: Outcome) -> None:
+    """Save and say normalised scores, and what the final policies' pieces are like."""
+    result = outcome.result
+    _, card = load_dataset(outcome.settings.dataset)
+    frame = pd.DataFrame(map(dict, result.population.rows))
+    frame["return"] = final_scores(result.scores)
+    frame["score"] = card.score(frame["return"])
+    frame.to_csv(result.out / "scores.csv", index=False)
+    ask(outcome).to_csv(result.out / "pieces.csv", index=False)
+    say(f"normalised score {interval(frame['score'].dropna().to_numpy())}")
+
+
+if __name__ == "__main__":
+    launch(Settings, build, save=write)
