@@ -1,12 +1,15 @@
 """A population small enough for tests, and how to compare what runs leave."""
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 import envs
-from algos import ppo
+from algos import lpg, ppo
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.running.population import Population, populate, seeds
 from purejaxrl.running.runner import Result, RunOptions, run
@@ -14,6 +17,15 @@ from purejaxrl.running.runner import Result, RunOptions, run
 CONFIG = ppo.Config(num_envs=2, num_steps=8, num_epochs=2, num_minibatches=2, hidden=(8,))
 ENV, ENV_PARAMS = envs.make("CartPole-v1")
 PPO = ppo.make(CONFIG, ENV)
+
+
+init_rule = jax.jit(lpg.init_rule, static_argnames="config")
+"""Compiled: step by step, every operation is a program."""
+
+
+def mostly_slow(values: Iterable[Any], quick: Collection[Any]) -> list[Any]:
+    """Values of a test's parameter; all but the quick ones are marked slow."""
+    return [x if x in quick else pytest.param(x, marks=pytest.mark.slow) for x in values]
 
 
 def population(members: int = 4, **hypers: float) -> Population:

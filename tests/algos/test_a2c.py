@@ -32,8 +32,10 @@ def test_a_terminated_episode_is_not_bootstrapped_and_a_truncated_one_is():
     critic = networks.readout(env.observation_space(), networks.MLP((16,)), 1)
     seen = jnp.array([[1.0, 1.0], [-1.0, 1.0]])
 
+    run = jax.jit(make_train(a2c.make(SMALL, env), 400))
+
     def values(params):
-        state, _ = train(env, params, 400, hypers=hypers)
+        state, _ = run(jax.random.key(0), hypers, params)
         return critic.apply(state.params.critic, seen)[..., 0]
 
     np.testing.assert_allclose(values(Params(length=1)), 1.0, atol=0.05)

@@ -43,6 +43,7 @@ from purejaxrl.ued import student
 from purejaxrl.ued.builder import Builder
 from purejaxrl.ued.curriculum import uniform
 from purejaxrl.ued.student import OwnLevel
+from tests.helpers import init_rule, mostly_slow
 
 GRID, LEVEL = envs.make("gridworld-small")
 CART, CART_PARAMS = envs.make("CartPole-v1")
@@ -89,7 +90,7 @@ def with_drift(module):
 
 def with_rule(module):
     config = module.Config(**RULE)
-    hypers = lpg.Hypers(rule=lpg.init_rule(jax.random.key(0), config))
+    hypers = lpg.Hypers(rule=init_rule(jax.random.key(0), config))
     return lpg.make(config, GRID), hypers, LEVEL
 
 
@@ -163,7 +164,22 @@ ALGORITHMS = {
 }
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+QUICK = (
+    "a2c",
+    "ppo, normalising",
+    "ppo_rnn",
+    "lpo",
+    "ta_lpg",
+    "dqn",
+    "pqn",
+    "sac",
+    "plr",
+    "evolution",
+)
+"""Tested at every change; the others are marked slow."""
+
+
+@pytest.mark.parametrize("name", mostly_slow(ALGORITHMS, QUICK))
 def test_an_update_keeps_the_types_of_the_state_and_returns_scalar_metrics(name):
     """Then it can be scanned, and it compiles once."""
     algorithm, hypers, level = ALGORITHMS[name]()

@@ -18,11 +18,10 @@ from purejaxrl.running.evaluate import Evaluator, on_episodes
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.ued.curriculum import uniform
 from tests.algos.test_contract import ALGORITHMS, CART, GRID, PENDULUM
-from tests.helpers import assert_equal
+from tests.helpers import assert_equal, mostly_slow
 
 STUDENTS = ("domain randomisation", "plr", "accel")
 META_LEARNERS = ("meta-gradient", "evolution", "groove")
-AGENTS = [name for name in ALGORITHMS if name not in STUDENTS + META_LEARNERS]
 SHORT = {"num_episodes": 2, "max_steps": 30}
 
 
@@ -52,14 +51,14 @@ def poison(carry):
     return carry._replace(state=jax.tree.map(bad, carry.state))
 
 
-OFTEN = ("a2c", "ppo", "ppo_rnn", "lpo", "lpg", "dqn")
+OFTEN = ("ppo", "lpg", "dqn")
 """Tested at every change; the others compile slowly, and have tests of resuming of their own."""
 
+INSIDE = (*OFTEN, "a2c", "ppo_rnn", "lpo")
+"""Tried inside of meta-learners."""
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name not in OFTEN)) for name in ALGORITHMS],
-)
+
+@pytest.mark.parametrize("name", mostly_slow(ALGORITHMS, OFTEN))
 def test_it_resumes_shares_arrays_is_evaluated_and_freezes_a_diverged_member(name):
     algorithm, hypers, level = ALGORITHMS[name]()
     arrays = tuple(
@@ -95,7 +94,7 @@ def test_it_resumes_shares_arrays_is_evaluated_and_freezes_a_diverged_member(nam
         np.testing.assert_array_equal(program.gather(evaluated).best.score, known)
 
 
-@pytest.mark.parametrize("name", [name for name in AGENTS if name in OFTEN])
+@pytest.mark.parametrize("name", mostly_slow(INSIDE, {"ppo", "dqn"}))
 @pytest.mark.parametrize("outer", ["meta-gradient", "evolution"])
 def test_it_fits_a_meta_learner_or_says_what_it_lacks(name, outer):
     inner, hypers, level = ALGORITHMS[name]()

@@ -179,6 +179,7 @@ def test_agents_side_by_side_learn_as_one_after_the_other():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_update_writes_the_newest_trajectories_in_place():
     """Nothing in a compiled loop copies or selects the buffer."""
     capacity = 1236  # a size that nothing else has

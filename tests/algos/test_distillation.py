@@ -12,7 +12,7 @@ from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from envs.random_mdp import RandomMDP
 from purejaxrl.algorithm import Task
-from tests.helpers import assert_equal
+from tests.helpers import assert_equal, init_rule, mostly_slow
 
 GRID, MDP = GridWorld(LEVELS["small"].sample), RandomMDP(num_states=8)
 AGENT = lpg.Config(
@@ -38,6 +38,7 @@ def train(learner, hypers, num_steps):
     return jax.jit(lambda state: jax.lax.scan(step, state, length=num_steps))(state)
 
 
+@pytest.mark.slow
 def test_the_student_comes_to_explain_the_teacher():
     _, metrics = train(make(world()), HYPERS, 400)
     unexplained = np.asarray(metrics["error"]) / np.asarray(metrics["variance"])
@@ -47,7 +48,7 @@ def test_the_student_comes_to_explain_the_teacher():
 
 def test_a_student_that_is_the_teacher_has_no_error():
     """The teacher is a network too, and the student starts as it is."""
-    theta = lpg.init_rule(jax.random.key(3), AGENT)
+    theta = init_rule(jax.random.key(3), AGENT)
     teacher = AGENT.make_rule()
     learner = make(world(), teacher=teacher, init_theta=meta_lpg.start_from(theta, AGENT))
     _, metrics = train(learner, HYPERS.replace(teacher=theta, learning_rate=0.0), 3)
@@ -55,7 +56,7 @@ def test_a_student_that_is_the_teacher_has_no_error():
     np.testing.assert_allclose(metrics["kl"], 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("share", mostly_slow([0.0, 1.0], {0.0}))
 def test_agents_live_by_student_or_teacher(share):
     """Those that follow the teacher are as agents of the teacher alone."""
     learner = make(world(), num_agents=2)

@@ -23,6 +23,7 @@ FAST = dqn.Hypers(learning_rate=3e-3)
 def chain_agent(expected, **changes):
     """An agent with the action values `Q`, and which share of its targets is each expected one."""
 
+    @jax.jit
     def share_of(target):
         def loss(x, hypers):
             return (jnp.abs(x.target - target) < 1e-4) + 0.0 * x.q
@@ -33,9 +34,9 @@ def chain_agent(expected, **changes):
         state = agent.init(jax.random.key(0), hypers, Task(Chain().default_params, jnp.int32(9)))
         table = {"params": {"rows": changes.get("rows", Q)}}
         state = state._replace(params=table, target=table)
-        return float(update(agent, state, hypers)[1]["loss"])
+        return update(agent, state, hypers)[1]["loss"]
 
-    return [share_of(target) for target in expected]
+    return [float(share_of(target)) for target in expected]
 
 
 def test_targets_on_a_chain_with_a_terminal_and_a_truncated_step():
@@ -95,18 +96,23 @@ def test_a_terminated_episode_is_not_bootstrapped_and_a_truncated_one_is():
     env = Probe(lambda state, action: jnp.float32(1))
     hypers = FAST.replace(gamma=0.5, target_rate=0.05)
     config = dataclasses.replace(SMALL, target_every=1)
+    run = jax.jit(make_train(dqn.make(config, env), 300))
     for level, value in (
         (Params(length=1), 1.0),
         (Params(length=100, max_steps_in_episode=1), 2.0),
     ):
-        _, metrics = train(env, level, 300, config, hypers)
+        _, metrics = run(jax.random.key(0), hypers, level)
         np.testing.assert_allclose(metrics["q"][-1], value, atol=0.1)
 
 
+CART, CART_PARAMS = envs.make("CartPole-v1")
+ALONE = make_train(dqn.make(SMALL, CART), 3)
+TOGETHER = jax.jit(jax.vmap(ALONE, in_axes=(0, 0, None)))
+
+
 def test_members_of_different_seeds_differ_in_everything():
-    env, params = envs.make("CartPole-v1")
-    run = jax.jit(jax.vmap(make_train(dqn.make(SMALL, env), 3), in_axes=(0, None, None)))
-    state, metrics = run(jax.random.split(jax.random.key(0), 2), FAST, params)
+    hypers = jax.tree.map(lambda x: jnp.full(2, x), FAST)
+    state, metrics = TOGETHER(jax.random.split(jax.random.key(0), 2), hypers, CART_PARAMS)
     kept = state.params, state.replay.contents, state.interaction.obs, state.key
     for path, x in jax.tree_util.tree_leaves_with_path(kept):
         x = jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
@@ -116,14 +122,13 @@ def test_members_of_different_seeds_differ_in_everything():
 
 
 def test_vmapped_over_seeds_and_hyperparameters_equals_alone():
-    env, params = envs.make("CartPole-v1")
-    run = make_train(dqn.make(SMALL, env), 3)
     keys, rates = jax.random.split(jax.random.key(1), 2), jnp.array([1e-4, 1e-2])
     hypers = jax.vmap(lambda rate: dqn.Hypers(learning_rate=rate))(rates)
     hypers = jax.tree.map(lambda x: jnp.broadcast_to(x, (2,)), hypers)
-    together, _ = jax.jit(jax.vmap(run, in_axes=(0, 0, None)))(keys, hypers, params)
+    together, _ = TOGETHER(keys, hypers, CART_PARAMS)
+    run = jax.jit(ALONE)
     for i in range(2):
-        alone, _ = jax.jit(run)(keys[i], jax.tree.map(lambda x, i=i: x[i], hypers), params)
+        alone, _ = run(keys[i], jax.tree.map(lambda x, i=i: x[i], hypers), CART_PARAMS)
         for a, b in zip(
             jax.tree.leaves((together.params, together.replay)),
             jax.tree.leaves((alone.params, alone.replay)),
@@ -149,7 +154,6 @@ def test_what_does_not_fit_is_refused(make, message):
 @pytest.mark.parametrize("field", ["epsilon_start", "epsilon_end"])
 @pytest.mark.parametrize("value", [-0.1, 1.5])
 def test_an_epsilon_outside_of_0_to_1_is_refused(field, value):
-    env, params = envs.make("CartPole-v1")
-    run = make_train(dqn.make(SMALL, env), 1)
+    run = make_train(dqn.make(SMALL, CART), 1)
     with pytest.raises(ValueError, match=rf"Hypers\.{field}: {value} is not valid"):
-        run(jax.random.key(0), dqn.Hypers(**{field: value}), params)
+        run(jax.random.key(0), dqn.Hypers(**{field: value}), CART_PARAMS)

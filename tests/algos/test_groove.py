@@ -185,6 +185,7 @@ def test_exactly_the_levels_of_agents_are_in_use(score):
     assert buffer.filled.all()  # 12 of them, of the new levels of so many lives
 
 
+@pytest.mark.slow
 def test_every_life_that_ends_is_scored_unless_it_was_cut_short():
     """Lives end all at once, and are more than there are slots."""
     learner = make(lifetime=2, capacity=100)

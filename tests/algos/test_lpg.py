@@ -1,6 +1,7 @@
 """LPG: hand-made rules against closed forms, and what a rule reads."""
 
 import dataclasses
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from algos import a2c, lpg, ppo
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Task, make_train
+from tests.helpers import init_rule, mostly_slow
 
 SMALL = lpg.Config(
     num_envs=4, num_steps=6, num_predictions=3, rule_width=8, rule_embedding=4, optimizer="sgd",
@@ -55,7 +57,7 @@ def one_update(rule):
     """Parameters before and after one update, and its experience, as NumPy."""
     inner = lpg.make(SMALL, ENV, rule=rule)
     hypers = lpg.Hypers(learning_rate=RATE, gamma=GAMMA)
-    state = inner.init(jax.random.key(0), hypers, TASK)
+    state = jax.jit(inner.init)(jax.random.key(0), hypers, TASK)
     rng = np.random.default_rng(0)
     draw = lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype)  # noqa: E731
     state = state._replace(params=jax.tree.map(draw, state.params))
@@ -153,20 +155,23 @@ def test_several_passes_descend_ppos_clipped_loss():
     rate, clip = 20.0, 0.05
     hypers = lpg.Hypers(learning_rate=rate, gamma=GAMMA, clip_eps=clip)
     agent = lpg.make(dataclasses.replace(SMALL, num_epochs=3), ENV, Rewards())
-    before, experience = agent.collect(agent.init(jax.random.key(0), hypers, TASK), hypers)
+    state = jax.jit(agent.init)(jax.random.key(0), hypers, TASK)
+    before, experience = jax.jit(agent.collect)(state, hypers)
     nets, seen = lpg.make_networks(SMALL, ENV), experience.transitions
     log_prob = lambda params: nets.policy(params, seen.obs).log_prob(seen.action)  # noqa: E731
     acting = log_prob(before.params)
 
-    def loss(params):
+    @jax.jit
+    @jax.grad
+    def gradient(params):
         x = ppo.LossInputs(log_prob(params) - acting, seen.reward - 0.5, jnp.float32(0))
         return ppo.policy_loss(x, ppo.Hypers(clip_eps=clip)).mean()
 
     params = before.params
     for _ in range(3):
-        params = jax.tree.map(lambda p, g: p - rate * g, params, jax.grad(loss)(params))
+        params = jax.tree.map(lambda p, g: p - rate * g, params, gradient(params))
     assert (abs(log_prob(params) - acting) > np.log1p(clip)).any()  # the clip was reached
-    found, _ = agent.learn(before, hypers, experience)
+    found, _ = jax.jit(agent.learn)(before, hypers, experience)
     for one, other in zip(*map(jax.tree.leaves, (params.actor, found.params.actor)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
     assert found.step == 1
@@ -188,12 +193,12 @@ def inputs(seed=0, steps=6):
 
 
 def test_the_rule_reads_later_steps_of_the_same_episode_only():
-    rule, params = SMALL.make_rule(), lpg.init_rule(jax.random.key(1), SMALL)
+    rule, params = jax.jit(SMALL.make_rule().apply), init_rule(jax.random.key(1), SMALL)
     x = inputs()
     later = x._replace(reward=x.reward.at[4].add(1.0))
-    assert (rule.apply(params, x).pi != rule.apply(params, later).pi)[:5].all()
+    assert (rule(params, x).pi != rule(params, later).pi)[:5].all()
     ends = x.done.at[2].set(True)  # terminated or truncated: `terminated` stays 0
-    a, b = (rule.apply(params, x._replace(done=ends)) for x in (x, later))
+    a, b = (rule(params, x._replace(done=ends)) for x in (x, later))
     np.testing.assert_array_equal(a.pi[:3], b.pi[:3])
     assert (a.pi != b.pi)[3:5].all()
 
@@ -219,14 +224,17 @@ def test_the_rule_reads_terminations_but_no_time_limits():
     assert done.any() and not terminated.any()
 
 
-@pytest.mark.parametrize("name", ["CartPole-v1", "Catch-bsuite", "chain-short", "garnet"])
+@pytest.mark.parametrize(
+    "name",
+    mostly_slow(["CartPole-v1", "Catch-bsuite", "chain-short", "garnet"], {"CartPole-v1"}),
+)
 def test_agents_with_networks_or_tables_learn_by_a_rule(name):
     env, env_params = envs.make(name)
     if name == "Catch-bsuite":
         from purejaxrl.parts.wrappers import FlattenObservation
 
         env = FlattenObservation(env)
-    hypers = lpg.Hypers(rule=lpg.init_rule(jax.random.key(0), SMALL), learning_rate=1e-3)
+    hypers = lpg.Hypers(rule=init_rule(jax.random.key(0), SMALL), learning_rate=1e-3)
     train = make_train(lpg.make(dataclasses.replace(SMALL, optimizer="adam"), env), 3)
     state, metrics = jax.jit(train)(jax.random.key(0), hypers, env_params)
     assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(state.params))
@@ -254,7 +262,7 @@ def test_continuous_actions_are_refused():
 )
 def test_a_rule_that_is_not_the_configs_is_refused(rule, expected):
     if isinstance(rule, lpg.Config):
-        rule = lpg.init_rule(jax.random.key(0), rule)
+        rule = init_rule(jax.random.key(0), rule)
     agent = lpg.make(SMALL, ENV)
     with pytest.raises(ValueError, match=rf"Hypers\.rule: .*{expected}"):
         agent.init(jax.random.key(0), lpg.Hypers(rule=rule), TASK)
@@ -266,17 +274,31 @@ def test_the_rule_has_the_published_number_of_parameters():
     assert sum(x.size for x in jax.tree.leaves(shapes)) == 204_714
 
 
-def inputs_read(level, updates=3, **changes):
-    """What a rule reads in each of a few updates, with parameters drawn at random."""
+@cache
+def reading(**changes):
+    """How a life of random parameters begins, and an update of it with what its rule reads."""
     config = dataclasses.replace(SMALL, **changes)
+    hypers = lpg.Hypers(gamma=GAMMA, learning_rate=0.0)
     agent, nets = lpg.make(config, ENV, rule=Reinforce()), lpg.make_networks(config, ENV)
-    hypers, read = lpg.Hypers(gamma=GAMMA, learning_rate=0.0), []
-    state = agent.init(jax.random.key(0), hypers, Task(level, jnp.int32(10)))
-    for _ in range(updates):
+
+    def begin(level):
+        return agent.init(jax.random.key(0), hypers, Task(level, jnp.int32(10)))
+
+    def update(state):
         state, experience = agent.collect(state, hypers)
         _, seen = lpg.scale(state, hypers, experience.transitions)
-        read.append(lpg.read(nets, state, hypers, seen))
-        state, _ = agent.learn(state, hypers, experience)
+        return agent.learn(state, hypers, experience)[0], lpg.read(nets, state, hypers, seen)
+
+    return jax.jit(begin), jax.jit(update)
+
+
+def inputs_read(level, updates=3, **changes):
+    """What a rule reads in each of a few updates."""
+    begin, update = reading(**changes)
+    state, read = begin(level), []
+    for _ in range(updates):
+        state, inputs = update(state)
+        read.append(inputs)
     return read
 
 

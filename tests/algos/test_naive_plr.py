@@ -19,7 +19,7 @@ from purejaxrl.ued import student as students
 from purejaxrl.ued.buffer import NOT_KEPT, Visits
 from purejaxrl.ued.scores import episode_returns, max_monte_carlo
 from purejaxrl.ued.student import OwnLevel
-from tests.helpers import arrays, assert_equal
+from tests.helpers import arrays, assert_equal, mostly_slow
 
 NUM_ENVS, CAPACITY, NUM_UPDATES = 3, 8, 16
 ENV = OwnLevel(FlattenObservation(maze.Maze()))
@@ -118,7 +118,7 @@ def naive_update(student, buffer, parents, replay, edits: bool):
     return deed, levels, agent, buffer
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", mostly_slow(CASES, {"accel"}))
 def test_a_student_follows_the_algorithm_box(name):
     curriculum, hypers = CASES[name]
     edits = name == "accel"

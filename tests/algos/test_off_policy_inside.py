@@ -57,6 +57,7 @@ def test_a_meta_gradient_tunes_sacs_target_entropy(num_updates):
     assert world.agents.state.replay.written.tolist() == [written] * 2
 
 
+@pytest.mark.slow
 def test_evolution_tunes_dqns_exploration():
     env, level = envs.make("CartPole-v1")
     inner = dqn.make(dqn.Config(**SIZES, num_batches=2, target_every=8), env)

@@ -17,6 +17,7 @@ from purejaxrl.ued import student as students
 from purejaxrl.ued.builder import Builder
 from purejaxrl.ued.curriculum import require_curriculum
 from purejaxrl.ued.student import OwnLevel
+from tests.helpers import mostly_slow
 
 NUM_ENVS, NUM_STEPS, SIZE, KEY = 3, 240, 3, jax.random.key(0)
 TASK = Task((), jnp.int32(20))
@@ -77,7 +78,7 @@ FORMULAS = {
 }
 
 
-@pytest.mark.parametrize("better", ["antagonist", "protagonist"])
+@pytest.mark.parametrize("better", mostly_slow(["antagonist", "protagonist"], {"protagonist"}))
 def test_the_teacher_earns_exactly_the_regret_of_its_level_at_its_last_step(better):
     pair = (TURNING, RANDOM) if better == "antagonist" else (RANDOM, TURNING)
     student = compose(*pair, teacher=RECORDING)
@@ -183,6 +184,7 @@ def test_returns_below_0_stay_below_0_and_an_unfinished_episode_has_none():
     np.testing.assert_array_equal(paid, [[0, 0, 0], [-2, 3, 0]])
 
 
+@pytest.mark.slow
 def test_a_teacher_with_a_memory_begins_anew_with_every_level():
     config = ppo_rnn.Config(NUM_ENVS, 5, num_minibatches=1, hidden=(4,), memory_size=4)
     teacher, hypers = ppo_rnn.make(config, BUILDER), ppo.Hypers()

@@ -16,7 +16,7 @@ from purejaxrl.ued import student as students
 from purejaxrl.ued.curriculum import Replay, uniform
 from purejaxrl.ued.scores import SCORES
 from purejaxrl.ued.student import OwnLevel
-from tests.helpers import assert_equal
+from tests.helpers import assert_equal, mostly_slow
 
 NUM_ENVS = 4
 ENV = OwnLevel(FlattenObservation(maze.Maze()))
@@ -125,7 +125,7 @@ def test_levels_are_scored_before_the_student_learns():
     np.testing.assert_allclose(after.curriculum.score[:NUM_ENVS], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("score", sorted(SCORES.keys() - {"regret"}))
+@pytest.mark.parametrize("score", mostly_slow(sorted(SCORES.keys() - {"regret"}), {"true_regret"}))
 def test_any_score_fills_the_buffer_with_numbers(score):
     states, _, _ = life(make_plr(score=SCORES[score]), plr.hypers(HYPERS), 8)
     buffer = states[-1].curriculum
@@ -176,6 +176,7 @@ def test_resumed_equals_uninterrupted_and_members_are_as_alone(kind, tmp_path):
     assert_equal(alone.member(0), whole.member(1))
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_student_is_reset_on_a_new_level():
     config = ppo_rnn.Config(num_envs=4, num_steps=8, num_minibatches=2, hidden=(8,), memory_size=4)
     student, hypers = make_plr(agent=ppo_rnn.make(config, ENV)), plr.hypers(HYPERS)

@@ -13,6 +13,7 @@ from purejaxrl.algorithm import make_train
 from purejaxrl.parts import networks
 from purejaxrl.parts.wrappers import FlattenObservation
 from tests.algos.probes import Params, Probe
+from tests.helpers import mostly_slow
 
 SMALL = ppo.Config(num_envs=8, num_steps=16, num_minibatches=2, hidden=(16,))
 FAST = ppo.Hypers(learning_rate=1e-2, learning_rate_end=1.0)
@@ -44,9 +45,11 @@ def test_a_terminated_episode_is_not_bootstrapped_and_a_truncated_one_is():
     env = Probe(lambda state, action: jnp.float32(1))
     hypers = FAST.replace(gamma=0.5, gae_lambda=0.5)
     seen = jnp.array([[1.0, 1.0], [-1.0, 1.0]])
-    terminating, _ = train(env, Params(length=1), 150, hypers=hypers)
+    run = jax.jit(make_train(ppo.make(SMALL, env), 150))
+    terminating, _ = run(jax.random.key(0), hypers, Params(length=1))
     np.testing.assert_allclose(value_of(terminating, SMALL, env, seen), 1.0, atol=0.05)
-    truncating, _ = train(env, Params(length=100, max_steps_in_episode=1), 150, hypers=hypers)
+    level = Params(length=100, max_steps_in_episode=1)
+    truncating, _ = run(jax.random.key(0), hypers, level)
     np.testing.assert_allclose(value_of(truncating, SMALL, env, seen), 2.0, atol=0.1)
 
 
@@ -122,7 +125,7 @@ def test_normalised_observations_and_rewards_are_part_of_the_state():
     assert 0 < state.normalizer.obs.var[2] < 64  # angular velocity lies in ±8
 
 
-@pytest.mark.parametrize("torso", ["mlp", "cnn"])
+@pytest.mark.parametrize("torso", mostly_slow(["mlp", "cnn"], {"cnn"}))
 def test_it_trains_on_images(torso):
     env, params = gymnax.make("Breakout-MinAtar")
     env = FlattenObservation(env) if torso == "mlp" else env

@@ -34,30 +34,32 @@ def test_it_solves_what_a_policy_without_memory_cannot():
 
 
 def network(size=4):
-    return ppo_rnn.ActorCritic(networks.MLP((8,)), GRU(size), networks.spaces.Discrete(2))
+    """Compiled functions that draw parameters, and apply them."""
+    net = ppo_rnn.ActorCritic(networks.MLP((8,)), GRU(size), networks.spaces.Discrete(2))
+    return jax.jit(net.init), jax.jit(net.apply)
 
 
 def test_memory_is_cleared_before_a_first_observation_and_only_then():
-    net = network()
+    init, apply = network()
     obs = jax.random.normal(jax.random.key(0), (5, 2, 3))
     first = jnp.zeros((5, 2), bool).at[3, 0].set(True)
     memory = jax.random.normal(jax.random.key(1), (2, 4))
-    params = net.init(jax.random.key(2), memory, obs, first)
-    _, _, value = net.apply(params, memory, obs, first)
-    _, _, fresh = net.apply(params, jnp.zeros((2, 4)), obs[3:], first[3:])
+    params = init(jax.random.key(2), memory, obs, first)
+    _, _, value = apply(params, memory, obs, first)
+    _, _, fresh = apply(params, jnp.zeros((2, 4)), obs[3:], first[3:])
     np.testing.assert_allclose(value[3:, 0], fresh[:, 0], atol=1e-6)  # env 0: cleared
     assert np.abs(value[3:, 1] - fresh[:, 1]).min() > 1e-6  # env 1: not cleared
 
 
 def test_stepping_equals_running_over_time():
-    net = network()
+    init, apply = network()
     obs = jax.random.normal(jax.random.key(0), (6, 2, 3))
     first = jax.random.bernoulli(jax.random.key(3), 0.4, (6, 2))
     memory = jnp.zeros((2, 4))
-    params = net.init(jax.random.key(2), memory, obs, first)
-    last, _, value = net.apply(params, memory, obs, first)
+    params = init(jax.random.key(2), memory, obs, first)
+    last, _, value = apply(params, memory, obs, first)
     for t in range(6):
-        memory, _, stepped = net.apply(params, memory, obs[t : t + 1], first[t : t + 1])
+        memory, _, stepped = apply(params, memory, obs[t : t + 1], first[t : t + 1])
         np.testing.assert_allclose(stepped[0], value[t], atol=1e-6)
     np.testing.assert_allclose(memory, last, atol=1e-6)
 

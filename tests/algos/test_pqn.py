@@ -18,12 +18,18 @@ SMALL = pqn.Config(num_envs=8, num_steps=8, num_epochs=2, num_minibatches=2, hid
 FAST = pqn.Hypers(learning_rate=5e-3, epsilon_end=0.05, exploration=0.5, reward_scale=1.0)
 
 
+def begun(agent, hypers):
+    """The state of an agent on the chain, at the beginning."""
+    task = Task(Chain().default_params, jnp.int32(9))
+    return jax.jit(agent.init)(jax.random.key(0), hypers, task)
+
+
 @pytest.mark.parametrize(
     ("q_lambda", "expected"),
     [
-        (0.0, [*ONE_STEP, 11.0]),
+        pytest.param(0.0, [*ONE_STEP, 11.0], marks=pytest.mark.slow),
         (0.5, [6.5, 2.0, 14.0, 24.0, 11.0]),  # 1 + γ (20 + 2) / 2; 2; 3 + γ (20 + 24) / 2; …
-        (1.0, [2.0, 2.0, 15.0, 24.0, 11.0]),
+        pytest.param(1.0, [2.0, 2.0, 15.0, 24.0, 11.0], marks=pytest.mark.slow),
     ],
 )
 def test_targets_on_a_chain_with_a_terminal_and_a_truncated_step(q_lambda, expected):
@@ -31,9 +37,8 @@ def test_targets_on_a_chain_with_a_terminal_and_a_truncated_step(q_lambda, expec
     config = dataclasses.replace(SMALL, num_envs=1, num_steps=5, num_minibatches=1)
     agent = pqn.make(config, Chain())
     hypers = pqn.Hypers(gamma=GAMMA, q_lambda=q_lambda, reward_scale=1.0)
-    state = agent.init(jax.random.key(0), hypers, Task(Chain().default_params, jnp.int32(9)))
-    state = state._replace(params={"params": {"rows": Q}})
-    state, experience = agent.collect(state, hypers)
+    state = begun(agent, hypers)._replace(params={"params": {"rows": Q}})
+    state, experience = jax.jit(agent.collect)(state, hypers)
     seen, last_value = experience.transitions, Q[state.interaction.obs].max(-1)
     found = pqn.q_lambda(seen, last_value, hypers)[:, 0]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -42,8 +47,7 @@ def test_targets_on_a_chain_with_a_terminal_and_a_truncated_step(q_lambda, expec
 def test_rewards_are_scaled_for_the_targets_alone():
     agent = pqn.make(dataclasses.replace(SMALL, num_envs=1), Chain())
     hypers = pqn.Hypers(gamma=0.0, reward_scale=0.1)
-    state = agent.init(jax.random.key(0), hypers, Task(Chain().default_params, jnp.int32(9)))
-    _, experience = agent.collect(state, hypers)
+    _, experience = jax.jit(agent.collect)(begun(agent, hypers), hypers)
     found = pqn.q_lambda(experience.transitions, jnp.zeros(1), hypers)[:, 0]
     np.testing.assert_allclose(found, np.tile([0.1, 0.2, 0.3, 0.4], 2), rtol=1e-6)
     assert experience.episodes["return"] == 5  # 1 + 2, 3 + 4
@@ -63,22 +67,22 @@ def test_it_learns_to_act_on_what_it_sees():
 def test_a_terminated_episode_is_not_bootstrapped_and_a_truncated_one_is():
     env = Probe(lambda state, action: jnp.float32(1))
     hypers = FAST.replace(gamma=0.5, q_lambda=0.5)
+    run = jax.jit(make_train(pqn.make(SMALL, env), 150))
     for level, value in (
         (Params(length=1), 1.0),
         (Params(length=100, max_steps_in_episode=1), 2.0),
     ):
-        _, metrics = train(env, level, 150, hypers=hypers)
+        _, metrics = run(jax.random.key(0), hypers, level)
         np.testing.assert_allclose(metrics["q"][-1], value, atol=0.1)
 
 
 def test_layers_are_normalised_over_all_of_an_image():
     images = 5.0 + jax.random.normal(jax.random.key(0), (3, 10, 10, 4))
     torso = networks.CNN((8,), layer_norm=True)
-    params = torso.init(jax.random.key(1), images)
+    params = jax.jit(torso.init)(jax.random.key(1), images)
+    apply = jax.jit(torso.apply)
     assert params["params"]["LayerNorm_0"]["scale"].shape == (8 * 8 * 16,)
-    np.testing.assert_allclose(
-        torso.apply(params, images), torso.apply(params, 100 * images), atol=1e-4
-    )
+    np.testing.assert_allclose(apply(params, images), apply(params, 100 * images), atol=1e-4)
 
 
 def test_members_of_different_seeds_differ_and_equal_themselves_alone():

@@ -1,5 +1,7 @@
 """Residual LPG: it starts as a hand-made rule, and its four corrections do what they are named."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,9 +36,12 @@ def inputs(age=0.3):
     )
 
 
+@cache
 def untrained(module):
+    """A compiled rule, and its parameters."""
     config = module.Config()
-    return config.make_rule(), module.init_rule(jax.random.key(0), config)
+    draw = jax.jit(module.init_rule, static_argnums=1)
+    return jax.jit(config.make_rule().apply), draw(jax.random.key(0), config)
 
 
 def corrected(params, **corrections):
@@ -50,20 +55,20 @@ def corrected(params, **corrections):
 def test_an_untrained_rule_is_the_hand_made_one(module):
     rule, params = untrained(module)
     x = inputs()
-    expected = HAND.apply(STARTS[module], x)
-    for a, b in zip(rule.apply(params, x), expected, strict=True):
+    expected = jax.jit(HAND.apply)(STARTS[module], x)
+    for a, b in zip(rule(params, x), expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_the_corrections_are_those_of_the_formula():
     rule, params = untrained(residual_lpg)
     x = inputs()
-    before = HAND.apply(START, x)
-    after = rule.apply(corrected(params, gain=0.5, offset=-0.2), x)
+    before = jax.jit(HAND.apply)(START, x)
+    after = rule(corrected(params, gain=0.5, offset=-0.2), x)
     np.testing.assert_allclose(after.pi, 1.5 * before.pi - 0.2, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(after.log_y, before.log_y, rtol=1e-4, atol=1e-4)
 
-    after = rule.apply(corrected(params, shift=0.3, width=0.4), x)
+    after = rule(corrected(params, shift=0.3, width=0.4), x)
     advantage, value = HAND.estimate(START, x)
     z, center = HAND.values(16), hand_rules.symlog(advantage + value) + 0.3
     width = START.target_width * np.exp(0.4) * (z[1] - z[0])
@@ -78,7 +83,7 @@ def test_only_the_temporally_aware_rule_reads_age(module, reads):
     rule, params = untrained(module)
     noise = lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape)  # noqa: E731
     params = jax.tree.map(noise, params)
-    young, old = (rule.apply(params, inputs(age)).pi for age in (0.1, 0.9))
+    young, old = (rule(params, inputs(age)).pi for age in (0.1, 0.9))
     assert (young != old).any() == reads
 
 
@@ -87,10 +92,10 @@ def test_every_parameter_has_a_gradient_once_the_last_layer_is_not_zero():
     noise = lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape)  # noqa: E731
 
     def loss(params):
-        target = rule.apply(params, inputs())
+        target = rule(params, inputs())
         return (target.pi**2).mean() + (jnp.exp(target.log_y) ** 2).sum(-1).mean()
 
-    grads = jax.grad(loss)(jax.tree.map(noise, params))
+    grads = jax.jit(jax.grad(loss))(jax.tree.map(noise, params))
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         assert np.isfinite(grad).all() and (grad != 0).any(), path
 

@@ -9,6 +9,7 @@ from algos import disco, lpg, lpo, ta_lpg, ta_lpo
 from algos.rules import FOLDER, load_rule
 from purejaxrl.algorithm import make_train
 from purejaxrl.parts.wrappers import for_network
+from tests.helpers import mostly_slow
 
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.npz"))
 QUICK = {"xla_backend_optimization_level": 0}  # compiling is all that these tests spend time on
@@ -22,8 +23,10 @@ ONE_STEP = {  # of gradient descent, for each kind of rule
 }
 
 
-@pytest.mark.parametrize("env_name", ["Catch-bsuite", "gridworld-small"])
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(
+    "env_name", mostly_slow(["Catch-bsuite", "gridworld-small"], {"Catch-bsuite"})
+)
+@pytest.mark.parametrize("name", mostly_slow(SHIPPED, {"lpg", "lpo"}))
 def test_agents_learn_by_every_shipped_rule(name, env_name):
     """On arrays and on a table, which a network reads as a vector."""
     rule = load_rule(name)

@@ -26,10 +26,11 @@ from algos.rules import (
 from purejaxrl.running.evaluate import Best
 from purejaxrl.running.population import Population, seeds
 from purejaxrl.running.runner import Result
+from tests.helpers import init_rule
 
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.npz"))
 CONFIG = lpg.Config(num_envs=2, num_predictions=3, rule_width=4, rule_embedding=4)
-RULE = lpg.init_rule(jax.random.key(0), CONFIG)
+RULE = init_rule(jax.random.key(0), CONFIG)
 INPUTS = "params/inputs"
 
 
@@ -188,10 +189,10 @@ def test_an_unknown_name_is_an_error(name, message):
 
 def test_a_folder_comes_in_order_of_name(tmp_path):
     for seed in (2, 0, 1):
-        rule = lpg.init_rule(jax.random.key(seed), CONFIG)
+        rule = init_rule(jax.random.key(seed), CONFIG)
         save_rule(tmp_path / f"rule-{seed}.npz", CONFIG, rule)
     for seed, rule in enumerate(load_rules(tmp_path)):
-        expected = lpg.init_rule(jax.random.key(seed), CONFIG)
+        expected = init_rule(jax.random.key(seed), CONFIG)
         jax.tree.map(np.testing.assert_array_equal, rule.params, expected)
     with pytest.raises(ValueError, match="holds no rule"):
         load_rules(tmp_path.parent)
@@ -247,7 +248,7 @@ def test_an_algorithm_of_your_own_is_registered_in_one_line(tmp_path):
     before = KINDS.copy()
     KINDS.append(Kind(mine, "rule"))
     try:
-        save_rule(tmp_path / "rule.npz", config, lpg.init_rule(jax.random.key(0), config))
+        save_rule(tmp_path / "rule.npz", config, init_rule(jax.random.key(0), config))
         rule = load_rule(tmp_path / "rule.npz")
         assert type(rule.config) is mine.Config and rule.kind.name == "mine"
     finally:

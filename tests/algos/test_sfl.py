@@ -79,7 +79,10 @@ def is_kept(state):
     return np.all(jax.tree.leaves(same), axis=0).any(1)
 
 
-@pytest.mark.parametrize(("share", "number"), [(0.5, 2), (1.0, 4), (0.0, 0)])
+@pytest.mark.parametrize(
+    ("share", "number"),
+    [(0.5, 2), *(pytest.param(*x, marks=pytest.mark.slow) for x in ((1.0, 4), (0.0, 0)))],
+)
 def test_a_share_of_the_levels_is_kept_ones_and_the_steps_of_a_search_count(share, number):
     found = life(HYPERS.replace(curriculum=sfl.Search(share=share)))
     own = NUM_ENVS * 8

@@ -9,7 +9,7 @@ from algos.rules import load_rule, save_rule
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Task, update
-from tests.helpers import assert_equal
+from tests.helpers import assert_equal, init_rule
 
 SIZES = dict(num_envs=4, num_steps=5, num_predictions=3, rule_width=6, rule_embedding=4)
 CONFIG = ta_lpg.Config(**SIZES)
@@ -28,9 +28,8 @@ class Clock:
 
 def inputs_over_a_life(read, horizon):
     algorithm = ta_lpg.make(CONFIG, ENV, Clock(read))
-    state = algorithm.init(
-        jax.random.key(0), lpg.Hypers(), Task(ENV.default_params, jnp.int32(horizon))
-    )
+    task = Task(ENV.default_params, jnp.int32(horizon))
+    state = jax.jit(algorithm.init)(jax.random.key(0), lpg.Hypers(), task)
     step, seen = jax.jit(lambda s: update(algorithm, s, lpg.Hypers())), []
     for _ in range(horizon):
         state, metrics = step(state)
@@ -58,8 +57,8 @@ def inputs(age, horizon):
 
 def test_its_rule_depends_on_age_and_horizon_and_lpgs_on_neither():
     for config, differs in ((CONFIG, True), (lpg.Config(**SIZES), False)):
-        params = lpg.init_rule(jax.random.key(1), config)
-        apply = config.make_rule().apply
+        params = init_rule(jax.random.key(1), config)
+        apply = jax.jit(config.make_rule().apply)
         start, later, longer = (
             apply(params, inputs(*time)).pi for time in ((0.0, 10), (0.5, 10), (0.0, 99))
         )
@@ -68,7 +67,7 @@ def test_its_rule_depends_on_age_and_horizon_and_lpgs_on_neither():
 
 
 def test_with_zero_weights_on_those_inputs_it_is_lpg():
-    params = ta_lpg.init_rule(jax.random.key(1), CONFIG)
+    params = init_rule(jax.random.key(1), CONFIG)
     plain = jax.tree.map(jnp.copy, params)
     weights = plain["params"]["inputs"]
     assert weights.shape == (8, 18)
@@ -81,7 +80,7 @@ def test_with_zero_weights_on_those_inputs_it_is_lpg():
 
 
 def test_a_saved_rule_comes_back_with_its_config(tmp_path):
-    params = ta_lpg.init_rule(jax.random.key(1), CONFIG)
+    params = init_rule(jax.random.key(1), CONFIG)
     save_rule(tmp_path / "rule.npz", CONFIG, params)
     loaded = load_rule(tmp_path / "rule.npz")
     assert loaded.config == CONFIG and type(loaded.config) is ta_lpg.Config

@@ -12,6 +12,7 @@ from algos import td3
 from purejaxrl.algorithm import Task, make_train, update
 from purejaxrl.parts.wrappers import for_network
 from tests.algos.probes import Params, Probe
+from tests.helpers import mostly_slow
 
 SMALL = td3.Config(
     num_envs=4, num_steps=2, capacity=2048, warmup_steps=64, batch_size=64, num_batches=4,
@@ -27,7 +28,7 @@ def probe(reward):
 def started(config, hypers, reward=lambda state, action: -(action[0] ** 2), level=None):
     agent = td3.make(config, probe(reward))
     task = Task(level or Params(), jnp.int32(9))
-    return agent, agent.init(jax.random.key(0), hypers, task)
+    return agent, jax.jit(agent.init)(jax.random.key(0), hypers, task)
 
 
 def train(env, params, updates, hypers=FAST, config=SMALL):
@@ -35,13 +36,13 @@ def train(env, params, updates, hypers=FAST, config=SMALL):
     return run(jax.random.key(0), hypers, params)
 
 
-@pytest.mark.parametrize("delay", [1, 2, 4])
+@pytest.mark.parametrize("delay", mostly_slow([1, 2, 4], {2}))
 def test_policy_and_targets_move_once_in_a_delay(delay):
     config = dataclasses.replace(SMALL, policy_delay=delay)
     hypers = td3.Hypers(actor_rate=0.0, critic_rate=0.0, target_rate=0.1)
     agent, state = started(config, hypers)
     state = state._replace(target=jax.tree.map(jnp.zeros_like, state.target))
-    after, _ = update(agent, state, hypers)
+    after, _ = jax.jit(lambda state: update(agent, state, hypers))(state)
     count = lambda opt_state: int(opt_state[0].count)  # noqa: E731
     assert count(after.opt_state.critic) == 4
     assert count(after.opt_state.actor) == 4 // delay
@@ -60,14 +61,37 @@ def test_noise_is_clipped_and_so_are_actions():
     assert (np.abs(noise) == 0.5).any() and (np.abs(expected) == 1).any()
 
 
+@pytest.fixture(scope="module")
+def loss_of_known_critics():
+    """The mean loss of critics |a + 0.3| and |a + 0.6| at action 0, by hyperparameters."""
+    config = dataclasses.replace(SMALL, hidden=(2,), batch_size=64, num_batches=8)
+    agent = td3.make(config, probe(lambda state, action: jnp.float32(0)))
+    level = Params(length=100, max_steps_in_episode=1)  # every step bootstraps
+
+    @jax.jit
+    def loss(hypers):
+        state = agent.init(jax.random.key(0), hypers, Task(level, jnp.int32(9)))
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        first, last = zeros.critic["params"]["layers_0"], zeros.critic["params"]["layers_1"]
+        first["Dense_0"]["kernel"] = first["Dense_0"]["kernel"].at[:, -1].set([[1.0, -1.0]] * 2)
+        bias = jnp.array([[0.3, -0.3], [0.6, -0.6]])  # relu(a + b) + relu(-a - b) = |a + b|
+        first["Dense_0"]["bias"] = bias
+        last["kernel"] = jnp.ones_like(last["kernel"])
+        state = state._replace(params=jax.tree.map(jnp.zeros_like, state.params), target=zeros)
+        return update(agent, state, hypers)[1]["critic_loss"]
+
+    return loss
+
+
 @pytest.mark.parametrize("std", [0.0, 10.0])
-def test_targets_take_the_lower_critic_at_the_blurred_action_of_the_target_policy(std):
-    """Critics |a + 0.3| and |a + 0.6| at action 0; noise of ±0.15 makes the first 0.3 ± 0.15.
+def test_targets_take_the_lower_critic_at_the_blurred_action_of_the_target_policy(
+    std, loss_of_known_critics
+):
+    """Noise of ±0.15 makes the lower critic 0.3 ± 0.15.
 
     The noise is nearly always at a bound, where its std is large. Targets are 0.3, or 0.15 and
     0.45; the root of the mean loss tells them apart.
     """
-    config = dataclasses.replace(SMALL, hidden=(2,), batch_size=64, num_batches=8)
     hypers = td3.Hypers(
         gamma=1.0,
         target_noise=std,
@@ -76,18 +100,9 @@ def test_targets_take_the_lower_critic_at_the_blurred_action_of_the_target_polic
         critic_rate=0.0,
         target_rate=1e-9,
     )
-    level = Params(length=100, max_steps_in_episode=1)  # every step bootstraps
-    agent, state = started(config, hypers, lambda state, action: jnp.float32(0), level)
-    zeros = jax.tree.map(jnp.zeros_like, state.params)
-    first, last = zeros.critic["params"]["layers_0"], zeros.critic["params"]["layers_1"]
-    first["Dense_0"]["kernel"] = first["Dense_0"]["kernel"].at[:, -1].set([[1.0, -1.0]] * 2)
-    bias = jnp.array([[0.3, -0.3], [0.6, -0.6]])  # relu(a + b) + relu(-a - b) = |a + b|
-    first["Dense_0"]["bias"] = bias
-    last["kernel"] = jnp.ones_like(last["kernel"])
-    state = state._replace(params=jax.tree.map(jnp.zeros_like, state.params), target=zeros)
-    _, metrics = update(agent, state, hypers)
     expected = 0.3**2 if std == 0 else (0.15**2 + 0.45**2) / 2
-    np.testing.assert_allclose(metrics["critic_loss"], expected, rtol=0.15 if std else 1e-5)
+    found = loss_of_known_critics(hypers)
+    np.testing.assert_allclose(found, expected, rtol=0.15 if std else 1e-5)
 
 
 @pytest.mark.slow
@@ -113,7 +128,7 @@ def test_noise_of_the_targets_is_new_for_every_batch():
     assert len(set(losses)) == 4
 
 
-@pytest.mark.parametrize("normalize_obs", [False, True])
+@pytest.mark.parametrize("normalize_obs", mostly_slow([False, True], {True}))
 def test_it_learns_continuous_actions(normalize_obs):
     env = probe(lambda state, action: -((action[0] - state.cue) ** 2))
     config = dataclasses.replace(SMALL, normalize_obs=normalize_obs)
@@ -124,14 +139,16 @@ def test_it_learns_continuous_actions(normalize_obs):
 
 def test_a_terminated_episode_is_not_bootstrapped_and_a_truncated_one_is():
     env = probe(lambda state, action: jnp.float32(1))
+    run = jax.jit(make_train(td3.make(SMALL, env), 250))
     for level, value in (
         (Params(length=1), 1.0),
         (Params(length=100, max_steps_in_episode=1), 2.0),
     ):
-        _, metrics = train(env, level, 250, FAST.replace(gamma=0.5))
+        _, metrics = run(jax.random.key(0), FAST.replace(gamma=0.5), level)
         np.testing.assert_allclose(metrics["q"][-1], value, atol=0.1)
 
 
+@pytest.mark.slow
 def test_members_of_different_seeds_differ_and_equal_themselves_alone():
     env, params = envs.make("Pendulum-v1")
     run = make_train(td3.make(SMALL, for_network(env)), 3)

@@ -61,13 +61,17 @@ class Remembers(nn.Module):
 
 
 def train(module, env, level, torso):
-    config, hypers = module.Config(**SIZES), module.Hypers(learning_rate=1e-2)
-    if module is lpo:
-        hypers = hypers.replace(drift=lpo.init_drift(jax.random.key(0), config))
-    if module is lpg:
-        hypers = hypers.replace(rule=lpg.init_rule(jax.random.key(0), config))
-    run = make_train(module.make(config, env, torso=torso), 1)
-    return jax.eval_shape(run, jax.random.key(0), hypers, level)[0]
+    config = module.Config(**SIZES)
+
+    def run(key):
+        hypers = module.Hypers(learning_rate=1e-2)
+        if module is lpo:
+            hypers = hypers.replace(drift=lpo.init_drift(key, config))
+        if module is lpg:
+            hypers = hypers.replace(rule=lpg.init_rule(key, config))
+        return make_train(module.make(config, env, torso=torso), 1)(key, hypers, level)
+
+    return jax.eval_shape(run, jax.random.key(0))[0]
 
 
 def names(tree):

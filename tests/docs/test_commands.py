@@ -79,13 +79,21 @@ def workplace(tmp_path):
     return tmp_path
 
 
-def test_experiments_accept_the_command_lines_that_are_shown(workplace):
+@pytest.mark.parametrize(
+    ("pages", "least"),
+    [
+        (["docs/ppo.md"], 3),
+        pytest.param([name(page) for page in PAGES], 30, marks=pytest.mark.slow),
+    ],
+    ids=["of PPO", "all"],
+)
+def test_experiments_accept_the_command_lines_that_are_shown(pages, least, workplace):
     experiments = [
         (name(page), words[1:])
         for page, words in COMMANDS
-        if words[0] == "python" and words[1].startswith("experiments/")
+        if name(page) in pages and words[0] == "python" and words[1].startswith("experiments/")
     ]
-    assert len(experiments) > 30
+    assert len(experiments) > least
     asked = [(words[0], words[1:]) for _, words in experiments]
     done = subprocess.run(
         [sys.executable, ROOT / "tests/docs/parse_commands.py"],

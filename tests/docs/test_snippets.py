@@ -6,6 +6,7 @@
 import pytest
 
 from tests.docs.pages import PAGES, blocks, name
+from tests.helpers import mostly_slow
 
 SHORTER: dict[str, dict[str, str]] = {
     "README.md": {"976": "2", "num_updates=250": "num_updates=2", "seeds(8)": "seeds(2)"},
@@ -43,6 +44,8 @@ SHORTER: dict[str, dict[str, str]] = {
     },
 }
 PYTHON = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
+QUICK = {"README.md", "docs/lpg.md", "docs/plr.md"}
+"""Run at every change; the others are marked slow."""
 
 
 def shorten(code: str, shorter: dict[str, str]) -> str:
@@ -66,7 +69,9 @@ def test_there_is_nothing_to_shorten_but_on_pages():
 
 
 @pytest.mark.filterwarnings("error:this run cannot be resumed")
-@pytest.mark.parametrize("page", PYTHON, ids=name)
+@pytest.mark.parametrize(
+    "page", mostly_slow(PYTHON, [x for x in PYTHON if name(x) in QUICK]), ids=name
+)
 def test_snippets_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / f"{page.stem}.py"

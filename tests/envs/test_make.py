@@ -71,6 +71,7 @@ def test_a_setting_that_the_environment_does_not_take_is_refused(name, settings,
         envs.make(name, **settings)
 
 
+@pytest.mark.slow
 def test_brax_is_made_without_noise(tmp_path):
     """Brax and MuJoCo print deprecations at every use, and MuJoCo writes a file about them."""
     code = "import envs; envs.make('halfcheetah')"

@@ -21,6 +21,7 @@ from envs.maze_solution import (
     optimal_return,
     solvable,
 )
+from tests.helpers import mostly_slow
 
 SEEDS = st.integers(0, 2**31 - 1)
 STEPS = {">": (0, 1), "v": (1, 0), "<": (0, -1), "^": (-1, 0)}
@@ -62,7 +63,7 @@ def assert_valid(levels):
 # Samplers ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", mostly_slow(SAMPLERS, {"25 walls", "perfect 6 x 6"}))
 def test_sampled_levels_are_valid(name):
     assert_valid(draw(name, 20_000))
 
@@ -86,7 +87,9 @@ def test_no_cell_is_favoured(what):
     assert len(counts) == 9
 
 
-@pytest.mark.parametrize(("name", "rooms"), [("perfect", 7), ("perfect 6 x 6", 3)])
+@pytest.mark.parametrize(
+    ("name", "rooms"), [pytest.param("perfect", 7, marks=pytest.mark.slow), ("perfect 6 x 6", 3)]
+)
 def test_a_perfect_maze_is_a_spanning_tree(name, rooms):
     """Connected, with one edge less than cells: one path between any two."""
     levels = jax.tree.map(lambda x: x[:1000], draw(name, 20_000))

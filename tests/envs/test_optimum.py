@@ -12,7 +12,7 @@ from purejaxrl.parts.wrappers import FlattenObservation
 
 
 def levels_of(env, count=3):
-    return jax.vmap(env.sample_level)(jax.random.split(jax.random.key(0), count))
+    return jax.jit(jax.vmap(env.sample_level))(jax.random.split(jax.random.key(0), count))
 
 
 def test_the_optimum_of_grid_worlds_is_that_of_value_iteration():

@@ -10,6 +10,7 @@ from envs.__main__ import Settings, describe, main
 from envs.maze import ARROWS, Maze, from_text
 from envs.rendering import DRAWN
 from tests.envs.test_maze import LANDMARKS
+from tests.helpers import mostly_slow
 
 ENV = Maze()
 RESET_ALIKE = {"Asterix-MinAtar", "Seaquest-MinAtar", "SpaceInvaders-MinAtar", "DeepSea-bsuite"}
@@ -64,7 +65,11 @@ def test_the_legend_has_the_colours_of_the_picture():
         assert "goal" not in env.legend or env.legend["goal"] in shown
 
 
-@pytest.mark.parametrize("name", DRAWN)
+QUICK = {"Asterix-MinAtar", "DeepSea-bsuite", "PointRobot-misc"}
+"""One of a kind; the others are marked slow."""
+
+
+@pytest.mark.parametrize("name", mostly_slow(DRAWN, QUICK))
 def test_gymnax_environments_are_drawn_and_otherwise_as_they_were(name):
     env, params = envs.make(name)
     assert env.name == name

@@ -9,6 +9,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from tests.helpers import mostly_slow
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "experiments"
 
@@ -133,7 +135,7 @@ QUICK = {  # the cheapest command of an experiment of every family; the slow tes
 }
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", mostly_slow(QUICK, {"rule_tournament"}))
 def test_an_experiment_of_every_family_writes_its_files(name, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run_as_script(name, [*QUICK[name].split(), "--out", str(out)], monkeypatch)

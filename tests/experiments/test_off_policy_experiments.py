@@ -30,10 +30,14 @@ CASES = [
     (td3, "Pendulum-v1", REPLAY),
     (td3, "inverted_pendulum", REPLAY),
 ]
+QUICK = {"CartPole-v1", "Breakout-MinAtar", "Acrobot-v1", "Pendulum-v1"}
+"""The environments that are tried at every change; with the others, a case is marked slow."""
 
 
 @pytest.mark.parametrize(
-    ("module", "env", "tiny"), CASES, ids=lambda x: getattr(x, "__name__", str(x)[:20])
+    ("module", "env", "tiny"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case[1] not in QUICK)) for case in CASES],
+    ids=lambda x: getattr(x, "__name__", str(x)[:20]),
 )
 def test_it_can_be_traced_with_the_settings_that_suit_the_environment(module, env, tiny):
     found = module.Settings.recommended(env)

@@ -9,6 +9,7 @@ import pytest
 
 from purejaxrl.running import record
 from purejaxrl.running.commandline import plan_runs
+from tests.helpers import mostly_slow
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 LONGER = {
@@ -46,6 +47,10 @@ CHANGED = [
 ]
 
 
+QUICK = {"lpg_meta_train", "ppo", "ppo_rnn_memory", "quickstart"}
+"""Tried at every change; the others are marked slow."""
+
+
 @pytest.fixture(autouse=True)
 def same_devices(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
@@ -62,12 +67,16 @@ def identity(command, words):
     return record.identity(plan.job.algorithm, plan.population)
 
 
-@pytest.mark.parametrize("name", LONGER)
+@pytest.mark.parametrize("name", mostly_slow(LONGER, QUICK))
 def test_a_longer_run_in_another_folder_is_the_same_run(name):
     longer = identity(name, f"{LONGER[name]} 1000000 --out elsewhere --chunk 4")
     assert not record.first_difference(identity(name, ""), longer)
 
 
-@pytest.mark.parametrize(("name", "words"), CHANGED, ids=lambda x: x.replace(" ", "_"))
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] not in QUICK)) for case in CHANGED],
+    ids=lambda x: x.replace(" ", "_"),
+)
 def test_a_changed_setting_makes_another_run(name, words):
     assert record.first_difference(identity(name, ""), identity(name, words))

@@ -1,3 +1,4 @@
+import ast
 import os
 from pathlib import Path
 
@@ -13,11 +14,17 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
-FIRST = "walkthrough"
-SLOW = [pytest.param(x, marks=[] if x.stem == FIRST else pytest.mark.slow) for x in NOTEBOOKS]
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_code_of_a_notebook_parses_and_what_it_imports_exists(path):
+    cells = nbformat.read(path, as_version=4).cells
+    tree = ast.parse("\n".join(cell.source for cell in cells if cell.cell_type == "code"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert imports
+    exec(compile(ast.Module(imports, []), path, "exec"), {})
 
 
-@pytest.mark.parametrize("path", SLOW, ids=lambda path: path.stem)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     path_before = os.environ.get("PYTHONPATH")

@@ -60,6 +60,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, capsys):
     assert "32 environment steps each" in said
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_several_settings_adds_them_up(tmp_path, capsys):
     words = ["--agent.num-envs", "2,4", "--dry-run", "--total-steps", "64"]
     launch(Settings, build, [*words, "--out", str(tmp_path / "out")])
@@ -98,6 +99,7 @@ def test_resume_repeats_the_command_line_and_extends_the_run(tmp_path):
     assert again.result.metrics["update"].max() == 4
 
 
+@pytest.mark.slow
 def test_members_that_diverged_are_counted_and_not_scored(tmp_path, capsys):
     words = ["--hypers.learning-rate", "1e-3,1e38", "--out", str(tmp_path), "--seeds", "3"]
     with pytest.warns(UserWarning, match="is frozen"):
@@ -106,6 +108,7 @@ def test_members_that_diverged_are_counted_and_not_scored(tmp_path, capsys):
     assert "all diverged" in said and "3 (3 diverged)" in said
 
 
+@pytest.mark.slow
 def test_several_settings_end_in_one_table(tmp_path, capsys):
     launch(Settings, build, ["--env", "CartPole-v1,Acrobot-v1", "--out", str(tmp_path)])
     assert "env=Acrobot-v1" in capsys.readouterr().err.rpartition("setting")[2]

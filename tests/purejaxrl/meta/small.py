@@ -45,6 +45,11 @@ def make(
     )
 
 
+def start(learner, hypers=HYPERS, seed=0):
+    """The state at the beginning, compiled: step by step, every operation is a program."""
+    return jax.jit(lambda: learner.init(jax.random.key(seed), hypers, None))()
+
+
 def first_gradient(state):
     """Adam's first moment after its first step is a tenth of the gradient."""
     return jax.tree.map(lambda mu: 10 * mu, state.opt_state[0].mu)

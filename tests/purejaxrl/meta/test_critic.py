@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algos import lpg
 from purejaxrl.algorithm import Task
 from purejaxrl.meta import critic as critics
 from purejaxrl.parts import networks
+from tests.helpers import init_rule
 from tests.purejaxrl.meta.small import AGENT, ENV, HYPERS, INNER
 
 NETWORK = networks.readout(ENV.observation_space(), None, 1)
@@ -19,11 +19,11 @@ def rollouts():
     """Experience of an agent whose level pays at every step."""
     level = ENV.default_params
     level = level.replace(reward=jnp.ones_like(level.reward), offset=jnp.float32(1.0))
-    hypers = HYPERS.agent.replace(rule=lpg.init_rule(jax.random.key(0), AGENT))
-    state = INNER.init(jax.random.key(1), hypers, Task(level, jnp.int32(9)))
-    found = []
+    hypers = HYPERS.agent.replace(rule=init_rule(jax.random.key(0), AGENT))
+    state = jax.jit(INNER.init)(jax.random.key(1), hypers, Task(level, jnp.int32(9)))
+    collect, found = jax.jit(INNER.collect), []
     for _ in range(30):
-        state, experience = INNER.collect(state, hypers)
+        state, experience = collect(state, hypers)
         found.append(experience.transitions)
     return found
 
@@ -31,14 +31,20 @@ def rollouts():
 def learn(rollouts, scale, rate=0.05):
     """Normalised advantages and explained variances of rollouts with scaled rewards."""
     critic = critics.init(NETWORK, jax.random.key(0), rollouts[0].obs, AGENT.num_envs, rate)
-    advantages, explained = [], []
-    for seen in rollouts:
-        seen = seen._replace(reward=scale * seen.reward)
+
+    @jax.jit
+    def step(critic, seen):
         critic, estimates = critics.estimate(NETWORK, critic, seen, 0.9, 0.95)
-        advantages.append(critics.normalize_advantage(critic, estimates.advantage))
+        advantage = critics.normalize_advantage(critic, estimates.advantage)
         critic, share = critics.update(NETWORK, critic, seen, estimates.target, rate)
-        explained.append(share)
-    return np.array(advantages), np.array(explained), np.array(estimates.value)
+        return critic, (advantage, share, estimates.value)
+
+    found = []
+    for seen in rollouts:
+        critic, results = step(critic, seen._replace(reward=scale * seen.reward))
+        found.append(results)
+    advantages, explained, values = map(np.array, zip(*found, strict=True))
+    return advantages, explained, values[-1]
 
 
 @pytest.mark.slow

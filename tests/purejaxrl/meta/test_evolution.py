@@ -19,7 +19,7 @@ from purejaxrl.meta import evolution
 from purejaxrl.meta.worlds import World
 from purejaxrl.ued.curriculum import uniform
 from tests.algos.probes import Params, Probe
-from tests.helpers import planned_memory
+from tests.helpers import mostly_slow, planned_memory
 
 DIMS = 3
 GOAL = jnp.array([1.0, -0.5, 0.25])
@@ -109,7 +109,7 @@ def candidates_of(state, config=CONFIG, hypers=HYPERS):
     return np.array(drawn), jax.vmap(level)(split(level_key)), jax.vmap(lifetime)(split(life_key))
 
 
-@pytest.mark.parametrize("group", [1, 4, 16])
+@pytest.mark.parametrize("group", mostly_slow([1, 4, 16], {4}))
 def test_every_candidate_gets_the_fitness_of_its_own_life(group):
     """Fitness depends on the candidate, and on the level and the horizon of its pair."""
     config = evolution.Config(num_pairs=8, group=group, num_episodes=1)

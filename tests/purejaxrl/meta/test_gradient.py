@@ -21,6 +21,7 @@ from tests.purejaxrl.meta.small import (
     agents_of,
     first_gradient,
     make,
+    start,
     with_agents,
     world,
 )
@@ -32,7 +33,7 @@ def test_the_meta_gradient_is_finite_where_nothing_can_be_learned():
     level = ENV.default_params
     level = level.replace(reward=0 * level.reward)
     learner = make()
-    state = learner.init(jax.random.key(0), HYPERS, None)
+    state = start(learner)
     state = state._replace(params=jax.tree.map(jnp.zeros_like, state.params))
     agents = agents_of(state)
     task = agents.state.task._replace(env_params=jax.tree.map(lambda x: jnp.stack([x, x]), level))
@@ -46,7 +47,7 @@ def test_the_meta_gradient_is_finite_where_nothing_can_be_learned():
 def test_an_agent_does_not_depend_on_its_neighbours():
     learner = make(num_agents=4, group=2)
     hypers = HYPERS.replace(max_grad_norm=jnp.inf)
-    state = learner.init(jax.random.key(1), hypers, None)
+    state = start(learner, hypers, seed=1)
     step = jax.jit(learner.learn)
     together, _ = step(state, hypers, ())
     order = jnp.array([2, 0, 3, 1])
@@ -65,7 +66,7 @@ def test_an_agent_does_not_depend_on_its_neighbours():
 
 @pytest.mark.slow
 def test_rematerialisation_does_not_change_the_gradient():
-    state = make().init(jax.random.key(0), HYPERS, None)
+    state = start(make())
     plain, _ = jax.jit(make().learn)(state, HYPERS, ())
     again, _ = jax.jit(make(rematerialize=True).learn)(state, HYPERS, ())
     for a, b in zip(*map(jax.tree.leaves, map(first_gradient, (plain, again))), strict=True):
@@ -87,7 +88,7 @@ def test_with_rematerialisation_memory_hardly_grows_with_k():
 
 def test_a_diverging_agent_cannot_poison_the_rule():
     learner = make(num_agents=4)
-    state = learner.init(jax.random.key(0), HYPERS, None)
+    state = start(learner)
     params = jax.tree.map(lambda x: x.at[2].set(jnp.nan), agents_of(state).state.params)
     agents = agents_of(state)
     ill = with_agents(state, agents._replace(state=agents.state._replace(params=params)))
@@ -110,7 +111,7 @@ def with_nan_agents(state):
 @pytest.mark.slow
 def test_a_learner_survives_one_step_without_a_sound_agent_but_not_several_in_a_row():
     learner = make()
-    state = learner.init(jax.random.key(0), HYPERS, None)
+    state = start(learner)
     step, lost = jax.jit(learner.learn), []
     for unsound in (True, False, True, True, True):
         state, metrics = step(with_nan_agents(state) if unsound else state, HYPERS, ())
@@ -131,7 +132,7 @@ def test_a_rule_that_only_makes_unsound_agents_is_frozen_and_reported(tmp_path):
 def test_the_critic_of_the_meta_objective_learns():
     """In the published code its gradient was zero and its parameters never moved."""
     learner = make()
-    state = learner.init(jax.random.key(0), HYPERS, None)
+    state = start(learner)
     step, explained = jax.jit(learner.learn), []
     for _ in range(5):
         before = agents_of(state).critic.params
@@ -142,7 +143,7 @@ def test_the_critic_of_the_meta_objective_learns():
 
 def test_lives_end_after_their_updates_and_first_lives_are_staggered():
     learner = make(num_agents=4, lifetime=7)  # not a multiple of K
-    state = learner.init(jax.random.key(0), HYPERS, None)
+    state = start(learner)
     assert agents_of(state).state.task.horizon.tolist() == [2, 4, 6, 7]
     # `env_steps` counts one more rollout, of the meta-objective
     step, ages, ended, updates = jax.jit(learner.learn), [], [], []
@@ -162,6 +163,7 @@ def options(out, **settings):
     return RunOptions(str(out), chunk=2, checkpoint_every=1, progress=False, **settings)
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted(tmp_path):
     who = populate(seeds(2), HYPERS, ())
     learner = make(num_agents=4)

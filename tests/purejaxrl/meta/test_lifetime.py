@@ -1,5 +1,7 @@
 """Lives: their final return, staggered first lives, and the replacement of finished agents."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,23 +44,34 @@ def test_a_first_life_has_at_least_one_update():
     assert int(stagger_horizon(jnp.int32(3), jnp.int32(0), 50)) == 1
 
 
+@jax.jit
+def replace(agents, finished):
+    def replacement(agent, i):
+        return {"key": jax.random.split(agent["key"])[0], "x": -agent["x"] - 1}
+
+    return replace_each(agents, finished, replacement)
+
+
 @pytest.mark.parametrize("finished", [[0, 0, 0, 0], [0, 1, 0, 1], [1, 1, 1, 1], [0, 0, 0, 1]])
 def test_finished_agents_are_replaced_and_no_others(finished):
     agents = {"key": jax.random.split(jax.random.key(0), 4), "x": jnp.arange(8.0).reshape(4, 2)}
     finished = np.array(finished, bool)
-    replacement = lambda agent, i: {"key": jax.random.split(agent["key"])[0], "x": -agent["x"] - 1}  # noqa: E731
-    after = jax.jit(lambda *args: replace_each(*args, replacement))(agents, finished)
+    after = replace(agents, finished)
     expected = np.where(finished[:, None], -agents["x"] - 1, agents["x"])
     np.testing.assert_array_equal(after["x"], expected)
     changed = (jax.random.key_data(after["key"]) != jax.random.key_data(agents["key"])).any(1)
     np.testing.assert_array_equal(changed, finished)
 
 
+@partial(jax.jit, static_argnums=2)
+def sum_of_finished(x, finished, slots):
+    return map_finished(lambda x: (x.sum(), x), x, finished, slots)
+
+
 @pytest.mark.parametrize("slots", [1, 2, 3, 8])
 @pytest.mark.parametrize("finished", [[0, 0, 0, 0, 0], [0, 1, 0, 1, 1], [1, 1, 1, 1, 1]])
 def test_every_finished_agent_is_mapped_whatever_the_number_of_slots(slots, finished):
     finished, x = np.array(finished, bool), jnp.arange(10.0).reshape(5, 2)
-    mapped = jax.jit(lambda x, f: map_finished(lambda x: (x.sum(), x), x, f, slots))
-    total, same = mapped(x, finished)
+    total, same = sum_of_finished(x, finished, slots)
     np.testing.assert_array_equal(total, np.where(finished, x.sum(1), np.nan))
     np.testing.assert_array_equal(same, np.where(finished[:, None], x, np.nan))

@@ -13,6 +13,7 @@ from tests.purejaxrl.meta.small import (
     agents_of,
     first_gradient,
     make,
+    start,
     with_agents,
 )
 
@@ -32,11 +33,12 @@ class NaiveLife:
         hypers = HYPERS.agent.replace(rule=theta)
         state, self.seen = agent.state, []
         self.start = jax.tree.map(jnp.asarray, state.params)
+        collect, learn = jax.jit(INNER.collect), jax.jit(INNER.learn)
         for _ in range(2):
-            state, experience = INNER.collect(state, hypers)
+            state, experience = collect(state, hypers)
             self.seen.append(experience.transitions)
-            state, _ = INNER.learn(state, hypers, experience)
-        _, experience = INNER.collect(state, hypers)
+            state, _ = learn(state, hypers, experience)
+        _, experience = collect(state, hypers)
         self.fresh = experience.transitions
         self.advantage = self.normalized_advantages()[-1]
 
@@ -128,7 +130,7 @@ def life():
     with jax.enable_x64(True):
         learner = make(num_agents=1)
         hypers = HYPERS.replace(critic_learning_rate=0.0, max_grad_norm=jnp.inf)
-        state = learner.init(jax.random.key(15), hypers, None)
+        state = start(learner, hypers, seed=15)
         double = lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x  # noqa: E731
         is_float = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
         noise = np.random.default_rng(0)

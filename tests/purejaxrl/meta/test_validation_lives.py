@@ -40,7 +40,7 @@ def insert(theta, hypers):
 
 def evaluate(theta, worlds, reference=ZERO):
     evaluator = against(reference, LIVES, worlds, insert, evolution.Hypers())
-    return evaluator.play(None, jax.random.key(0), theta, ())
+    return jax.jit(lambda theta: evaluator.play(None, jax.random.key(0), theta, ()))(theta)
 
 
 def test_the_reference_itself_scores_one_half():
@@ -68,6 +68,7 @@ def test_a_theta_whose_agents_diverge_loses():
     assert evaluate(ZERO.at[0].set(9.0), world(sometimes_nan))["return"] == 0
 
 
+@pytest.mark.slow
 def test_the_score_is_the_mean_over_worlds():
     worlds = [world(near_the_goal, "near")._replace(share=3), world(first_is_best, "first")]
     found = evaluate(GOAL, worlds)

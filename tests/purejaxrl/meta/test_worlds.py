@@ -10,7 +10,7 @@ import pytest
 from algos import lpg, meta_lpg
 from purejaxrl.meta import evolution, gradient
 from tests.helpers import assert_equal
-from tests.purejaxrl.meta.small import AGENT, ENV, HYPERS, first_gradient, world
+from tests.purejaxrl.meta.small import AGENT, ENV, HYPERS, first_gradient, start, world
 
 FREE = HYPERS.replace(max_grad_norm=jnp.inf)
 
@@ -19,20 +19,17 @@ def by_gradient(worlds, num_agents=4):
     return meta_lpg.by_gradient(gradient.Config(num_agents, 2), AGENT, worlds)
 
 
-def started(learner, hypers=FREE, seed=0):
-    return learner.init(jax.random.key(seed), hypers, None)
-
-
+@pytest.mark.slow
 def test_one_world_in_a_list_is_that_world():
-    state = started(by_gradient(world()))
-    other = started(by_gradient([world()]))
+    state = start(by_gradient(world()), FREE)
+    other = start(by_gradient([world()]), FREE)
     assert_equal(state, other)
 
 
 @pytest.mark.slow
 def test_the_meta_gradient_is_the_mean_over_the_agents_of_all_worlds():
     both = by_gradient([world(name="a"), world(name="b", lifetime=20, share=3)])
-    state = started(both)
+    state = start(both, FREE)
     assert [w.agents.slot.shape for w in state.worlds] == [(1,), (3,)]
     after, metrics = jax.jit(both.learn)(state, FREE, ())
     parts = []
@@ -55,7 +52,7 @@ def test_lives_have_the_hyperparameters_that_their_world_draws():
         return hypers.replace(learning_rate=jax.random.uniform(key, minval=1.0, maxval=2.0))
 
     learner = by_gradient([world(name="same"), world(name="varied", vary=vary)])
-    state = started(learner)
+    state = start(learner, FREE)
     same, varied = (w.agents for w in state.worlds)
     assert same.hypers == ()
     rates = varied.hypers.learning_rate
@@ -71,16 +68,17 @@ def test_lives_have_the_hyperparameters_that_their_world_draws():
     ))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_worlds_can_have_hyperparameters_of_their_own():
     learner = by_gradient([world(name="a"), world(name="b")])
     agent = {"a": FREE.agent.replace(learning_rate=0.0), "b": FREE.agent}
-    state = started(learner, FREE.replace(agent=agent))
+    state = start(learner, FREE.replace(agent=agent))
     after, _ = jax.jit(learner.learn)(state, FREE.replace(agent=agent), ())
     before, moved = ([w.agents.state.params for w in s.worlds] for s in (state, after))
     assert_equal(moved[0], before[0])
     assert (moved[1].actor["params"]["rows"] != before[1].actor["params"]["rows"]).any()
     with pytest.raises(ValueError, match=r"Hypers\.agent: a is not valid; .* world 'b'"):
-        started(learner, FREE.replace(agent={"a": FREE.agent}))
+        start(learner, FREE.replace(agent={"a": FREE.agent}))
 
 
 def test_pairs_are_divided_among_worlds():
@@ -90,7 +88,7 @@ def test_pairs_are_divided_among_worlds():
         [world(name="a", lifetime=2), world(name="b", lifetime=3, share=3)],
     )
     hypers = evolution.Hypers(agent=lpg.Hypers())
-    state = started(learner, hypers)
+    state = start(learner, hypers)
     after, metrics = jax.jit(learner.learn)(state, hypers, ())
     steps = 2 * AGENT.batch_size  # both of a pair
     assert metrics["a/env_steps"] == 2 * steps and metrics["b/env_steps"] == 3 * 3 * steps
@@ -127,7 +125,7 @@ def test_agents_with_other_predictions_than_the_rules_are_refused():
     other = lpg.make(dataclasses.replace(AGENT, num_predictions=5), ENV)
     learner = by_gradient([world(name="a"), world(inner=other, name="b")])
     with pytest.raises(ValueError, match=r"world 'b': Hypers\.rule: .* is not"):
-        started(learner)
+        start(learner, FREE)
 
 
 def test_a_rule_of_another_shape_is_refused_as_a_start():

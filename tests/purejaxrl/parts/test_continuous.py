@@ -11,8 +11,14 @@ from purejaxrl.parts.continuous import LOG_STD, TanhGaussian, check_vectors, num
 from purejaxrl.parts.wrappers import for_network
 
 
+@jax.jit
+def density_before(mean, log_std, before):
+    """The density of an action by what it was before it was squashed."""
+    return jnp.exp(TanhGaussian(mean, log_std).log_prob(before))
+
+
 def density(pi, action):
-    return float(jnp.exp(pi.log_prob(jnp.array([np.arctanh(action)]))))
+    return float(density_before(pi.mean, pi.log_std, np.float32([np.arctanh(action)])))
 
 
 @pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (0.7, -1.0), (-1.2, 0.4)])

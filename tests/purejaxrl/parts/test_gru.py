@@ -50,10 +50,10 @@ def test_without_resets_it_equals_flaxs():
     for gate, kernel in zip("rzn", gates(weights.state), strict=True):
         params[f"h{gate}"] = {"kernel": kernel}
     params["hn"]["bias"] = weights.state_bias
-    cell, h = nn.GRUCell(H), jnp.zeros((BATCH, H))
+    step, h = jax.jit(nn.GRUCell(H).apply), jnp.zeros((BATCH, H))
     states = gru(weights, inputs, jnp.zeros_like(reset))
     for x, state in zip(inputs, states, strict=True):
-        h, _ = cell.apply({"params": params}, h, x)
+        h, _ = step({"params": params}, h, x)
         np.testing.assert_allclose(state, h, rtol=1e-5, atol=1e-6)
 
 
@@ -76,7 +76,7 @@ def test_the_gradient_is_that_of_the_plain_scan(agents):
         grad = jax.grad(lambda *args: loss(unit, *args), argnums=(0, 1))
         for _ in agents:
             grad = jax.vmap(grad, in_axes=(None, 0, 0))
-        return jax.tree.leaves(grad(weights, inputs, reset))
+        return jax.tree.leaves(jax.jit(grad)(weights, inputs, reset))
 
     for ours, theirs in zip(grads(gru), grads(plain), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)

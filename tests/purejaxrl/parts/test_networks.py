@@ -116,7 +116,7 @@ def test_an_mlp_is_the_chain_of_its_layers(activation):
 def test_a_cnn_reads_every_pixel():
     cnn = CNN((8,))
     image = jnp.zeros((5, 5, 1))
-    params = cnn.init(KEY, image)
+    params = jax.jit(cnn.init)(KEY, image)
     kernel = params["params"]["Conv_0"]["kernel"]
     assert kernel.shape == (3, 3, 1, 16)
     shown = (
@@ -160,7 +160,7 @@ def test_illegal_actions_have_no_probability_and_no_gradient():
     assert (pi.probs[0, 1], pi.probs[1, 0], pi.probs[1, 2]) == (0, 0, 0)
     np.testing.assert_allclose(pi.probs.sum(-1), 1, rtol=1e-6)
     np.testing.assert_allclose(pi.entropy(), [np.log(2), 0], atol=1e-3)
-    grads = jax.grad(lambda params: actor.apply(params, obs).entropy().sum())(params)
+    grads = jax.jit(jax.grad(lambda params: actor.apply(params, obs).entropy().sum()))(params)
     bias = grads["params"]["PolicyHead_0"]["Dense_0"]["bias"]
     assert np.isfinite(bias).all() and bias[1] == 0
     with pytest.raises(ValueError, match="MaskedDiscrete.* illegal at times"):

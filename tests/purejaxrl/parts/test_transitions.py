@@ -21,6 +21,7 @@ from purejaxrl.parts.transitions import (
 )
 from purejaxrl.validation import require_count
 from tests.algos.chain import Chain
+from tests.helpers import mostly_slow
 
 GAMMA = 0.5
 
@@ -69,7 +70,7 @@ def write_and_read(rollouts, in_buffer, num_envs, n):
     return sum_rewards(replay, jnp.arange(in_buffer * rows), GAMMA, num_envs, n)
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", mostly_slow(SIZES, {"one environment", "one step"}))
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**16), extra=st.sampled_from([0, 1, 5]))
 def test_transitions_equal_those_of_a_list(name, seed, extra):

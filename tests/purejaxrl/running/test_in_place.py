@@ -17,7 +17,7 @@ from purejaxrl.running import chunk
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.ued.curriculum import uniform
-from tests.helpers import ENV, ENV_PARAMS, assert_equal
+from tests.helpers import ENV, ENV_PARAMS, assert_equal, mostly_slow
 
 CAPACITY = 12_344  # a size that nothing else has
 WIDTH = 4  # numbers in an observation of CartPole
@@ -44,12 +44,12 @@ def program_of(members: int, group: int):
     return chunk.compile_chunk(LEARNER, who, plan, 4, carry)
 
 
-@pytest.mark.parametrize("group", [1, 8])
+@pytest.mark.parametrize("group", mostly_slow([1, 8], {8}))
 def test_a_run_does_not_copy_it(group):
     assert not touched(program_of(group, group).chunk.as_text())
 
 
-@pytest.mark.parametrize("group", [1, 8])
+@pytest.mark.parametrize("group", mostly_slow([1, 8], {8}))
 def test_memory_holds_all_buffers_once(group):
     """A second group adds its buffers, and no more intermediate results."""
     one, two = (program_of(n * group, group) for n in (1, 2))
@@ -57,7 +57,7 @@ def test_memory_holds_all_buffers_once(group):
     assert one.chunk.memory_analysis().temp_size_in_bytes < 0.5 * BUFFER
 
 
-@pytest.mark.parametrize("group", [1, 8])
+@pytest.mark.parametrize("group", mostly_slow([1, 8], {8}))
 def test_lives_of_different_lengths_do_not_copy_it(group):
     def lives(keys, horizons):
         levels, hypers = (
@@ -71,6 +71,7 @@ def test_lives_of_different_lengths_do_not_copy_it(group):
     assert not touched(jax.jit(lives).lower(keys, horizons).compile().as_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [1, 8])
 def test_a_meta_step_does_not_copy_it(group):
     world = World(

@@ -112,6 +112,7 @@ def test_the_record_is_written_again_only_where_it_changes(copy):
     assert (copy / record.FILE).stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_going_on_with_another_group_is_announced(tmp_path):
     one = jax.devices()[:1]
     train(tmp_path / "run", 2, group=2, devices=one)

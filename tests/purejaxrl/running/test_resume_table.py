@@ -25,6 +25,7 @@ from purejaxrl.running.population import grid, populate, seeds
 from purejaxrl.ued import buffer, scores, student
 from purejaxrl.ued.curriculum import fixed, replay, uniform
 from purejaxrl.ued.student import OwnLevel
+from tests.helpers import init_rule, mostly_slow
 
 CART, CART_PARAMS = envs.make("CartPole-v1")
 GRID, _ = envs.make("gridworld-small")
@@ -66,12 +67,13 @@ class Limited(Wrapper):
 
 
 def by_rule(fill):
-    rule = jax.tree.map(lambda x: x + fill, lpg.init_rule(jax.random.key(0), RULE))
+    rule = jax.tree.map(lambda x: x + fill, init_rule(jax.random.key(0), RULE))
     return identity(lpg.make(RULE, GRID), lpg.Hypers(rule=rule), GRID.default_params)
 
 
 def by_drift(fill):
-    drift = jax.tree.map(lambda x: x + fill, lpo.init_drift(jax.random.key(0), LPO))
+    drift = jax.jit(lambda: lpo.init_drift(jax.random.key(0), LPO))()
+    drift = jax.tree.map(lambda x: x + fill, drift)
     return identity(lpo.make(LPO, CART), lpo.Hypers(drift=drift), CART_PARAMS)
 
 
@@ -148,7 +150,7 @@ def on_mazes(kind="plr", walls=25, num_edits=5, score=scores.positive_value_loss
 
 
 def levels(seed):
-    return jax.vmap(GRID.sample_level)(jax.random.split(jax.random.key(seed), 3))
+    return jax.jit(jax.vmap(GRID.sample_level))(jax.random.split(jax.random.key(seed), 3))
 
 
 OTHER_RUNS = {
@@ -234,7 +236,7 @@ OTHER_RUNS = {
 }
 
 
-@pytest.mark.parametrize("case", OTHER_RUNS)
+@pytest.mark.parametrize("case", mostly_slow(OTHER_RUNS, [*OTHER_RUNS][::3]))
 def test_another_run_is_told_apart_by_name(case):
     before, now = (make() for make in OTHER_RUNS[case])
     assert not record.first_difference(before, OTHER_RUNS[case][0]())

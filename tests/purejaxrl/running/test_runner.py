@@ -26,7 +26,7 @@ from purejaxrl.running.population import grid, populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.running.signals import SIGNALS
 from purejaxrl.study.stats import final_scores
-from tests.helpers import CONFIG, ENV, ENV_PARAMS, PPO, assert_equal, population, train
+from tests.helpers import CONFIG, ENV, ENV_PARAMS, PPO, assert_equal, mostly_slow, population, train
 
 REPO = Path(__file__).parents[3]
 
@@ -44,14 +44,14 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path):
 
 
 def test_metrics_are_one_table_with_no_row_missing_or_double(tmp_path):
-    result = train(tmp_path / "run", 5, members=3)
+    result = train(tmp_path / "run", 5)
     frame = pd.read_parquet(tmp_path / "run" / "metrics")
     assert sorted(zip(frame["member"], frame["update"], strict=True)) == [
-        (m, u) for m in range(3) for u in range(1, 6)
+        (m, u) for m in range(4) for u in range(1, 6)
     ]
     last = result.metrics.groupby("member")["env_steps"].last()
     assert (last == 5 * CONFIG.batch_size).all()
-    assert list(result.metrics.groupby("member")["seed"].first()) == [0, 1, 2]
+    assert list(result.metrics.groupby("member")["seed"].first()) == [0, 1, 2, 3]
 
 
 @pytest.mark.slow
@@ -89,7 +89,9 @@ def own_signals():
 
 
 @pytest.mark.usefixtures("own_signals")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", mostly_slow([signal.SIGTERM, signal.SIGINT, signal.SIGHUP], {signal.SIGTERM})
+)
 def test_a_signal_finishes_the_chunk_and_saves(tmp_path, number):
     def interrupt(table, first_update):
         if first_update == 2:
@@ -110,6 +112,7 @@ def test_a_signal_that_the_process_ignores_stays_ignored(tmp_path):
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_signals")
 def test_a_second_interrupt_stops_at_once_and_loses_nothing_saved(tmp_path):
     def interrupt_twice(table, first_update):
@@ -123,6 +126,7 @@ def test_a_second_interrupt_stops_at_once_and_loses_nothing_saved(tmp_path):
     assert_equal(train(tmp_path / "whole", 10).state, resumed.state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_devices", [2, 4, 8])
 def test_devices_do_not_change_a_bit(tmp_path, num_devices):
     one = train(tmp_path / "one", 4, members=16, devices=jax.devices()[:1])
@@ -138,6 +142,7 @@ def test_padding_is_dropped_where_counts_do_not_divide(tmp_path):
     assert_equal(one.state, three.state)
 
 
+@pytest.mark.slow
 def test_states_with_empty_arrays_train_and_resume(tmp_path):
     """A chain without distractors has `distractors [0]` in its state."""
     env, level = envs.make("chain-short")
@@ -150,8 +155,8 @@ def test_states_with_empty_arrays_train_and_resume(tmp_path):
 
 
 def test_a_member_alone_equals_itself_in_the_population(tmp_path):
-    together = train(tmp_path / "all", 2, members=5)
-    alone = train(tmp_path / "one", 2, population=population(5).select("seed=3"))
+    together = train(tmp_path / "all", 2)
+    alone = train(tmp_path / "one", 2, population=population().select("seed=3"))
     for a, b in zip(
         jax.tree.leaves(together.member(3).params), jax.tree.leaves(alone.member(0).params),
         strict=True,

@@ -13,12 +13,12 @@ from purejaxrl.algorithm import Algorithm, Task
 from purejaxrl.running import chunk
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
-from tests.helpers import ENV_PARAMS, PPO, assert_equal, population, train
+from tests.helpers import ENV_PARAMS, PPO, assert_equal, init_rule, population, train
 
 GRID, LEVEL = envs.make("gridworld-small")
 CONFIG = lpg.Config(num_envs=2, num_steps=4, rule_width=32)
 LPG = lpg.make(CONFIG, GRID)
-RULE = lpg.init_rule(jax.random.key(0), CONFIG)
+RULE = init_rule(jax.random.key(0), CONFIG)
 RULE_BYTES = sum(x.nbytes for x in jax.tree.leaves(RULE))
 
 
@@ -63,7 +63,7 @@ def test_another_rule_is_refused_by_its_content(tmp_path):
     run(LPG, learners(2), 1, options(tmp_path))
     same = jax.tree.map(np.array, RULE)
     run(LPG, learners(2, same), 2, options(tmp_path, resume=True))
-    other = lpg.init_rule(jax.random.key(1), CONFIG)
+    other = init_rule(jax.random.key(1), CONFIG)
     with pytest.raises(ValueError, match=r"another run: hypers\.rule\.params\..* was .*, now"):
         run(LPG, learners(2, other), 3, options(tmp_path, resume=True))
 
@@ -81,6 +81,7 @@ def test_what_cannot_be_shared_is_named(shared, message):
         learners(2, shared=shared)
 
 
+@pytest.mark.slow
 def test_members_can_have_levels_of_their_own(tmp_path):
     levels = jax.vmap(GRID.sample_level)(jax.random.split(jax.random.key(0), 3))
     who = learners(3, levels=levels)
@@ -118,6 +119,7 @@ def contain(inner: Algorithm) -> Algorithm:
     return Algorithm(inner.config, init, collect, learn, lambda s: inner.policy(s.inside))
 
 
+@pytest.mark.slow
 def test_an_algorithm_inside_another_sees_the_true_horizon(tmp_path):
     """Its step size is annealed over it."""
     alone = train(tmp_path / "alone", 4)

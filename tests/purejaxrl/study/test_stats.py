@@ -15,6 +15,7 @@ from purejaxrl.study.stats import (
     suite_interval,
     variance_parts,
 )
+from tests.helpers import mostly_slow
 
 
 def frame_of(rows):
@@ -44,7 +45,7 @@ def coverage(estimates, truth=0.0):
 SKEWED = np.exp(0.125)  # the mean of exp(x / 2) for a standard normal x
 
 
-@pytest.mark.parametrize("size", [3, 4, 8, 30])
+@pytest.mark.parametrize("size", mostly_slow([3, 4, 8, 30], {3, 4}))
 def test_an_interval_of_few_runs_covers_the_mean_as_often_as_it_says(size):
     """A percentile bootstrap of four normal scores covers 0.80, of eight 0.88."""
     scores = np.random.default_rng(size).normal(size=(1000, size))
@@ -76,7 +77,7 @@ def test_an_interval_refuses_no_scores_and_nan(scores):
 
 @pytest.mark.parametrize("by_agent", [0.0, 1.0])
 @pytest.mark.parametrize("by_rule", [0.0, 1.0])
-@pytest.mark.parametrize("shape", [(16, 3), (16, 6), (64, 3)])
+@pytest.mark.parametrize("shape", mostly_slow([(16, 3), (16, 6), (64, 3)], {(16, 3)}))
 def test_a_crossed_interval_covers_new_rules_and_new_agents(shape, by_rule, by_agent):
     """All scores taken for independent runs cover 0.24 to 0.54 where rules differ."""
     rng, found = np.random.default_rng(4), []

@@ -25,7 +25,9 @@ def name_of(levels, i):
     return int((levels["walls"][i] * 2 ** np.arange(3)).sum() + 8 * levels["worth"][i])
 
 
-report, mark_in_use = map(jax.jit, (buffers.report, buffers.mark_in_use))
+report, mark_in_use, probabilities = map(
+    jax.jit, (buffers.report, buffers.mark_in_use, buffers.probabilities)
+)
 draw = jax.jit(buffers.draw, static_argnums=2)
 
 
@@ -66,6 +68,7 @@ class Model:
                 self.slots[place] = [name, score, best, self.clock, False]
 
     def check(self, buffer: Buffer):
+        buffer = jax.device_get(buffer)
         for i, kept in enumerate(self.slots):
             assert bool(buffer.filled[i]) == (kept is not None)
             if kept:
@@ -107,7 +110,7 @@ def test_it_does_what_a_plain_python_buffer_does(rounds):
         )
         model.check(buffer)
 
-        chances = buffers.probabilities(buffer, 0.5, 0.3)
+        chances = probabilities(buffer, 0.5, 0.3)
         drawn = np.array(draw(jax.random.key(seed), chances, BATCH))
         kept = drawn[drawn != NOT_KEPT]
         assert len(set(kept)) == len(kept)

@@ -27,13 +27,14 @@ def replay(capacity=CAPACITY):
 
 
 def empty(curriculum):
-    return curriculum.init(jax.random.key(0), Replay(), BATCH)
+    return jax.jit(lambda: curriculum.init(jax.random.key(0), Replay(), BATCH))()
 
 
 def draw(curriculum, state, hypers=None, wanted=None, seed=0):
     """The state and the chosen levels, drawn without a student."""
     wanted = full() if wanted is None else wanted
-    state, drawn = curriculum.sample(jax.random.key(seed), state, hypers, wanted, None)
+    sample = jax.jit(lambda *args: curriculum.sample(*args, None))
+    state, drawn = sample(jax.random.key(seed), state, hypers, wanted)
     assert drawn.learns and drawn.env_steps == 0
     return state, drawn.chosen
 
@@ -46,7 +47,7 @@ def with_levels(curriculum, scores):
         jnp.full(count, NOT_KEPT), levels, jnp.float32(scores), 10 + jnp.arange(count) * 1.0,
         jnp.ones(count, bool),
     )  # fmt: skip
-    return curriculum.report(empty(curriculum), Replay(), visits)
+    return jax.jit(curriculum.report)(empty(curriculum), Replay(), visits)
 
 
 def full(count=BATCH):

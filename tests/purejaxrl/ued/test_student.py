@@ -35,11 +35,12 @@ def test_each_environment_is_on_its_level_through_resets():
     keys = jax.random.split(jax.random.key(1), (20, NUM_ENVS))
     actions = jax.random.randint(jax.random.key(2), (20, NUM_ENVS), 0, 3)
     _, state = jax.vmap(env.reset)(keys[0], LEVELS)
-    together = play(jax.vmap(env.step, (0, 0, 0)), state, keys, actions)
+    together = play(jax.jit(jax.vmap(env.step)), state, keys, actions)
+    step = jax.jit(inner.step)
     for i in range(NUM_ENVS):
         level = jax.tree.map(lambda x: x[i], LEVELS)  # noqa: B023
         _, state = inner.reset(keys[0, i], level)
-        alone = play(lambda *args: inner.step(*args, level), state, keys[:, i], actions[:, i])  # noqa: B023
+        alone = play(lambda *args: step(*args, level), state, keys[:, i], actions[:, i])  # noqa: B023
         assert_equal(jax.tree.map(lambda x: x[i], together), alone)  # noqa: B023
         assert any(seen[3] for seen in alone)  # the time limit was reached
 
@@ -60,15 +61,16 @@ def test_a_student_is_moved_to_other_levels():
     env = OwnLevel(FlattenObservation(maze.Maze()))
     student = ppo.make(ppo.Config(num_envs=NUM_ENVS, num_steps=4), env)
     task = Task(maze.empty(), jnp.int32(10))
+    collect = jax.jit(student.collect)
     state = student.init(jax.random.key(0), ppo.Hypers(), task)
-    state, _ = student.collect(state, ppo.Hypers())
-    moved = move_to_levels(jax.random.key(1), state, env, LEVELS)
+    state, _ = collect(state, ppo.Hypers())
+    moved = jax.jit(lambda *args: move_to_levels(*args, env, LEVELS))(jax.random.key(1), state)
     env_state = moved.interaction.env_state
     assert_equal(env_state.level, LEVELS)
     np.testing.assert_array_equal(env_state.inner.agent_pos, LEVELS.agent_pos)
     assert moved.interaction.first.all() and (moved.interaction.episode.length == 0).all()
     assert_equal(moved.params, state.params)
-    after, trajectory = student.collect(moved, ppo.Hypers())
+    after, trajectory = collect(moved, ppo.Hypers())
     assert_equal(after.interaction.env_state.level, LEVELS)
     expected = jax.vmap(maze.Maze().observe)(env_state.inner, LEVELS).reshape(NUM_ENVS, -1)
     np.testing.assert_array_equal(trajectory.transitions.obs[0], expected)

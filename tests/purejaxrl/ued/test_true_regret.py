@@ -89,6 +89,6 @@ def test_a_student_scores_mazes_by_their_optimum():
 
 def test_it_is_exact_in_grid_worlds_too():
     env, level = envs.make("gridworld-small")
-    best = solver(env)(level)
+    best = jax.jit(solver(env))(level)
     outcome = LevelOutcome(jnp.array([0.25, jnp.nan]), best, optimal_return=best)
     assert best > 0 and true_regret(KEY, outcome) == best - 0.25
