@@ -51,6 +51,8 @@ STAGES = 100
 """Evaluations while the expert learns; medium is one of them."""
 ENVS = 10
 """Environments side by side in a recording."""
+WARMUP = 1_000
+"""Steps of random actions before the expert learns."""
 MEDIUM = 1 / 3
 """Normalised return of the medium policy."""
 
@@ -82,6 +84,9 @@ class Settings:
         require_known("environment", self.env, envs.names())
         require_count(self, "num_steps", "num_batches")
         require_seed(self)
+        fits = self.total_steps >= 2 * WARMUP and self.total_steps % ENVS == 0
+        expected = f"a multiple of {ENVS} >= {2 * WARMUP:,}"
+        require(fits, self, "total_steps", expected)
         require(self.num_steps % (2 * ENVS) == 0, self, "num_steps", f"a multiple of {2 * ENVS}")
         out = self.out or Path("results/datasets") / self.env
         object.__setattr__(self, "out", writable_folder(out))
@@ -102,7 +107,7 @@ class Stage(NamedTuple):
 def make_agent(settings: Settings, env: Any) -> tuple[Algorithm, Any]:
     """Make an agent whose buffer keeps everything, and its hyperparameters."""
     sizes = dict(
-        num_envs=ENVS, capacity=round(settings.total_steps), warmup_steps=1_000, batch_size=128,
+        num_envs=ENVS, capacity=round(settings.total_steps), warmup_steps=WARMUP, batch_size=128,
         num_batches=settings.num_batches,
     )  # fmt: skip
     if is_discrete(env):

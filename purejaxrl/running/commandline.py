@@ -27,14 +27,7 @@ from purejaxrl.running.checkpoint import CheckpointError
 from purejaxrl.running.evaluate import Evaluator, on_episodes
 from purejaxrl.running.logs import console
 from purejaxrl.running.options import RunOptions
-from purejaxrl.running.population import (
-    NUM_SEEDS,
-    Population,
-    Rows,
-    populate,
-    seeds,
-    with_field,
-)
+from purejaxrl.running.population import NUM_SEEDS, Population, Rows, populate, seeds, with_field
 from purejaxrl.validation import require, require_count
 
 MAY_CHANGE = ("total_steps", "meta_steps", "generations", "run.")

@@ -10,20 +10,24 @@ import envs
 from algos import (
     a2c,
     accel,
+    bc,
     disco,
     distillation,
     dpo,
     dqn,
     groove,
     hand_rules,
+    iql,
     lpg,
     lpo,
     meta_lpg,
     paired,
     plr,
+    policy_guided_diffusion,
     ppo,
     ppo_rnn,
     pqn,
+    rebrac,
     residual_lpg,
     sac,
     sfl,
@@ -31,6 +35,8 @@ from algos import (
     ta_lpo,
     ta_residual_lpg,
     td3,
+    td3_bc,
+    trajectory_diffusion,
 )
 from envs import maze_levels
 from envs.maze import Maze
@@ -38,6 +44,8 @@ from envs.maze_editor import MazeEditor
 from purejaxrl.algorithm import Task, update
 from purejaxrl.identity import part_name
 from purejaxrl.meta import evolution, gradient
+from purejaxrl.parts.dataset import Dataset
+from purejaxrl.parts.transitions import Step
 from purejaxrl.parts.wrappers import FlattenObservation, for_network
 from purejaxrl.ued import student
 from purejaxrl.ued.builder import Builder
@@ -73,6 +81,31 @@ def on_cart(module, **config):
 def on_pendulum(module):
     config = module.Config(**REPLAY, normalize_obs=True)
     return module.make(config, PENDULUM), module.Hypers(), PENDULUM_PARAMS
+
+
+def on_dataset(module):
+    steps = Step(
+        jnp.ones((8, 3)), jnp.zeros((8, 1)), jnp.ones(8), jnp.zeros(8, bool), jnp.ones(8, bool),
+        jnp.ones((8, 3)),
+    )  # fmt: skip
+    config = module.Config(batch_size=4, hidden=(4,))
+    return module.make(config, PENDULUM), module.Hypers(Dataset(steps)), PENDULUM_PARAMS
+
+
+def with_model():
+    dataset = on_dataset(td3_bc)[1].dataset
+    config = trajectory_diffusion.Config(length=2, batch_size=4, width=4, num_blocks=1)
+    hypers = trajectory_diffusion.Hypers(dataset, jnp.arange(4))
+    return trajectory_diffusion.make(config, PENDULUM), hypers, PENDULUM_PARAMS
+
+
+def with_pieces():
+    agent, of_agent, level = on_dataset(td3_bc)
+    model, of_model, _ = with_model()
+    known = model.policy(model.init(jax.random.key(0), of_model, Task(level, jnp.int32(1))))
+    config = policy_guided_diffusion.Config(num_pieces=2, num_updates=2)
+    learner = policy_guided_diffusion.make(config, agent, model.config, PENDULUM)
+    return learner, policy_guided_diffusion.Hypers(of_agent, known), level
 
 
 def with_discrete_sac():
@@ -152,6 +185,12 @@ ALGORITHMS = {
     "sac": lambda: on_pendulum(sac),
     "sac, discrete": with_discrete_sac,
     "td3": lambda: on_pendulum(td3),
+    "bc": lambda: on_dataset(bc),
+    "td3_bc": lambda: on_dataset(td3_bc),
+    "rebrac": lambda: on_dataset(rebrac),
+    "iql": lambda: on_dataset(iql),
+    "trajectory diffusion": with_model,
+    "policy-guided diffusion": with_pieces,
     "domain randomisation": lambda: on_levels(uniform(WALLS), student.Hypers),
     "plr": lambda: on_levels(plr.curriculum(WALLS, capacity=8), plr.hypers),
     "accel": lambda: on_levels(accel.curriculum(WALLS, EDIT, capacity=8), accel.hypers),
