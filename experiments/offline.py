@@ -17,6 +17,7 @@ use_cpu_cores()
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
@@ -64,7 +65,7 @@ class Settings(Experiment):
     @property
     def title(self) -> str:
         """What tables and plots are called."""
-        return f"{self.algorithm} on {self.dataset}"
+        return f"{self.algorithm} on {Path(self.dataset).stem}"
 
     @classmethod
     def recommended(cls, algorithm: str) -> "Settings":

@@ -18,6 +18,7 @@ use_cpu_cores()
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -70,7 +71,7 @@ class Settings(Experiment):
     @property
     def title(self) -> str:
         """What tables and plots are called."""
-        return f"{self.algorithm} with guided diffusion on {self.dataset}"
+        return f"{self.algorithm} with guided diffusion on {Path(self.dataset).stem}"
 
     @classmethod
     def recommended(cls, algorithm: str) -> "Settings":

@@ -12,6 +12,7 @@ from purejaxrl.running.devices import use_cpu_cores
 use_cpu_cores()
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,7 @@ class Settings(Experiment):
     @property
     def title(self) -> str:
         """What tables and plots are called."""
-        return f"Diffusion on {self.dataset}"
+        return f"Diffusion on {Path(self.dataset).stem}"
 
 
 def build(settings: Settings) -> Job:

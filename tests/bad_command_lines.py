@@ -151,7 +151,7 @@ COMMANDS = [
     ("objective_atlas", "--objectives lpo --out {file}/x", NO_FOLDER),
     ("collect_dataset", "--env Pendulum", r"unknown environment 'Pendulum'"),
     ("collect_dataset", "--num-steps 30", r"num_steps: 30 is not valid; .* a multiple of 20"),
-    ("collect_dataset", "--total-steps 100", r"total_steps: 100 is not valid"),
+    ("collect_dataset", "--total-steps 100", r"total_steps: 100.0 is not valid; .* of 10 >= 2,000"),
     ("offline", "--algorithm iqll", r"unknown algorithm 'iqll'; did you mean: iql"),
     ("offline", "--dataset none.npz", r"dataset none.npz: there is no such file"),
     ("offline", "--updates 0", r"Settings.updates: 0 is not valid"),

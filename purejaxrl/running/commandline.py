@@ -30,7 +30,7 @@ from purejaxrl.running.options import RunOptions
 from purejaxrl.running.population import NUM_SEEDS, Population, Rows, populate, seeds, with_field
 from purejaxrl.validation import require, require_count
 
-MAY_CHANGE = ("total_steps", "meta_steps", "generations", "run.")
+MAY_CHANGE = ("total_steps", "meta_steps", "generations", "updates", "draws", "run.")
 """Settings that may differ when a run is resumed: its length, and how it runs."""
 
 CHANGEABLE = f"{', '.join(MAY_CHANGE[:-1])} and the run options"
