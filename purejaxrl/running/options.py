@@ -47,6 +47,8 @@ class RunOptions:
     """Also write metrics for TensorBoard, to OUT/tensorboard."""
     wandb: str = ""
     """Also log metrics to this Weights & Biases project."""
+    profile: int = 0
+    """Chunks to trace, after the first, to OUT/profile, for TensorBoard or Perfetto."""
     dry_run: bool = False
     """Only say what would run: members, steps, memory, and an estimate of the time."""
 
@@ -58,6 +60,7 @@ class RunOptions:
             divides = (getattr(self, name) or 0) % self.log_every == 0
             require(divides, self, name, f"a multiple of log_every = {self.log_every}")
         require(self.group is None or is_count(self.group), self, "group", f"{COUNT}, or None")
+        require(self.profile == 0 or is_count(self.profile), self, "profile", f"{COUNT}, or 0")
         require(bool(self.out), self, "out", "the name of a folder")
 
     def evaluation_interval(self, num_updates: int) -> int:

@@ -39,6 +39,7 @@ from purejaxrl.running.metrics import (
 )
 from purejaxrl.running.options import RunOptions
 from purejaxrl.running.population import Population, name_of
+from purejaxrl.running.profile import Tracer
 from purejaxrl.running.signals import stop_signals
 from purejaxrl.running.sinks import DroppableSink, Sink
 from purejaxrl.running.tables import average_updates, tabulate
@@ -234,10 +235,12 @@ def _train(
     progress = ProgressLine(num_updates, position.update, options.progress)
     alive = program.gather([one.alive for one in position.carry])
     frozen = set(np.flatnonzero(~alive))
+    tracer = Tracer(options.folder / "profile", options.profile)
     begun, unsaved = position.update, 0
     try:
         while position.update < num_updates and not stopping:
             before = position.update
+            tracer.chunk_begins()
             position, metrics = _advance(program, position, num_updates, every)
             rows, updates = average_updates(metrics, before, options.log_every, episode_means)
             table = tabulate(population.rows, rows, updates)
@@ -259,6 +262,7 @@ def _train(
             f"{max(outputs.saved.updates(), default=0)} are kept; free room and resume"
         ) from error
     finally:
+        tracer.close()
         progress.close()
         for dashboard in outputs.sinks:
             dashboard.close()
