@@ -35,7 +35,7 @@ class Settings(Experiment):
 
     worlds: tuple[str, ...] = tuple(world.env for world in TRAINING)
     """Worlds to live in: see algos/rules/worlds.py."""
-    steps: int = 4000
+    steps: int = 16_000
     """Steps of the distillation."""
     seeds: int = 1
     """Rules to distil, one after the other; their seeds count up from `first_seed`."""
@@ -46,7 +46,7 @@ class Settings(Experiment):
     )
     """Static settings of the agents and of the rule."""
     hypers: distillation.Hypers = distillation.Hypers(
-        agent=lpg.Hypers(), teacher=hand_rules.EVOLVED
+        agent=lpg.Hypers(), teacher=hand_rules.TEACHER
     )
     """The distillation's hyperparameters, and the teacher's."""
     run: RunFlags = RunOptions(out="results/distil_rule", chunk=32)

@@ -204,13 +204,25 @@ def load_member(plan: commandline.Plan, name: str) -> Any:
         checkpoint.CheckpointError: if there is no whole checkpoint.
     """
     require_known("member", name, plan.population.names)
+    index = plan.population.names.index(name)
+    return jax.tree.map(lambda x: x[index], load_members(plan))
+
+
+def load_members(plan: commandline.Plan) -> Any:
+    """Load the states of all agents from the latest checkpoint that is whole, `[members, ...]`.
+
+    Args:
+        plan: what `rebuild` returned.
+
+    Raises:
+        checkpoint.CheckpointError: if there is no whole checkpoint.
+    """
     like = abstract(plan.job.algorithm, plan.population, plan.job.evaluator is not None)
     folder = plan.options.folder / "checkpoints"
     found = checkpoint.Series(folder).load_latest(like, warnings.warn)
     if found is None:
         raise checkpoint.CheckpointError(f"checkpoints: {folder} holds none")
-    index = plan.population.names.index(name)
-    return jax.tree.map(lambda x: x[index], found[0].state)
+    return found[0].state
 
 
 def main(settings: Settings) -> None:

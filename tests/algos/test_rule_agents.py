@@ -66,7 +66,7 @@ def test_an_agent_has_the_settings_of_the_rules_config_by_default():
         (
             "lpg",
             dict(rule_width=8),
-            r"rule_width: 8 is not valid; .* with 64, which decides",
+            r"rule_width: 8 is not valid; .* with 48, which decides",
         ),
         ("ta_lpo", dict(drift_clip=0.2), r"drift_clip: 0.2 is not valid; .* 'ta_lpo' .* inf"),
         ("lpo", dict(num_envs=16), r"observation_space: Dict\(row, time\) is not valid"),
@@ -85,5 +85,5 @@ def test_settings_are_valid_together():
 
 
 def test_a_setting_of_the_network_may_be_repeated():
-    algorithm, _ = load_rule("lpg").agent(envs.make("gridworld-small")[0], rule_width=64)
-    assert algorithm.config.rule_width == 64
+    algorithm, _ = load_rule("lpg").agent(envs.make("gridworld-small")[0], rule_width=48)
+    assert algorithm.config.rule_width == 48

@@ -2,6 +2,7 @@
 
 from unittest import mock
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ with mock.patch("purejaxrl.running.devices.use_cpu_cores"):  # the tests have th
     from experiments import (
         collect_dataset,
         offline,
+        offline_search,
         policy_guided_diffusion,
         trajectory_diffusion,
     )
@@ -48,6 +50,20 @@ def test_offline_agents_learn_and_their_scores_are_written(algorithm, datasets, 
     scores, card = pd.read_csv(tmp_path / "scores.csv"), load_dataset(datasets / "medium.npz")[1]
     assert list(scores["seed"]) == [0, 1]
     np.testing.assert_allclose(scores["score"], card.score(scores["return"]))
+
+
+def test_a_policy_is_looked_for_among_those_of_a_run(datasets, tmp_path, monkeypatch):
+    monkeypatch.setenv("PUREJAXRL_CPU_DEVICES", str(jax.config.jax_num_cpu_devices))
+    run, out = tmp_path / "bc", tmp_path / "search"
+    words = ["--algorithm", "bc", "--dataset", str(datasets / "medium.npz"), "--seeds", "3"]
+    words += ["--updates", "64", "--agent.hidden", "8", "--out", str(run), *SHORT]
+    launch(offline.Settings, offline.build, words, save=offline.write)
+    words = ["--runs", str(run), "--stored-episodes", "4", "--policies", "3", "--episodes", "9"]
+    words += ["--trials", "10", "--out", str(out)]
+    command(offline_search.main, offline_search.Settings, words)
+    found = pd.read_csv(out / "search.csv")
+    assert list(found["episodes"]) == list(range(1, 10))
+    assert (out / "search.png").exists()
 
 
 def test_another_dataset_is_refused_where_a_run_is_resumed(datasets, tmp_path):

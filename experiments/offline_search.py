@@ -1,0 +1,103 @@
+r"""How many online episodes it takes to find a good policy among those that were trained offline.
+
+python experiments/offline.py --algorithm iql --hypers.beta 0.5,3,10 --hypers.expectile 0.5,0.7,0.9
+python experiments/offline.py --algorithm td3_bc --hypers.alpha 1,2,2.5,3,4
+python experiments/offline_search.py --runs results/offline/iql results/offline/td3_bc
+
+Every run has many policies: seeds and hyperparameters. Each plays some episodes; then a bandit
+looks for the best one, episode by episode (`purejaxrl/offline/protocol.py`). OUT/search.csv and
+OUT/search.png have the return of what would be deployed, by the number of episodes.
+"""
+
+from purejaxrl.running.devices import use_cpu_cores
+
+use_cpu_cores()
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+
+from purejaxrl.launch import command, say
+from purejaxrl.offline.protocol import Search, curve, deployed_return
+from purejaxrl.running.commandline import rebuild, writable_folder
+from purejaxrl.running.evaluate import evaluate_members
+from purejaxrl.study.watch import load_members
+from purejaxrl.validation import require, require_count, require_distinct, require_seed
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which policies to choose from, and how."""
+
+    runs: tuple[Path, ...] = (Path("results/offline/iql"),)
+    """Folders of runs of `offline.py`; each is a line of the picture."""
+    stored_episodes: int = 1000
+    """Episodes that each policy plays; the bandit draws from them."""
+    policies: int = 20
+    """Policies of a trial, drawn from those of the run."""
+    episodes: int = 200
+    """Episodes of a trial."""
+    trials: int = 1000
+    """Trials."""
+    seed: int = 0
+    """Seeds episodes and trials."""
+    out: Path = Path("results/offline_search")
+    """Folder."""
+
+    def __post_init__(self):
+        require_count(self, "stored_episodes", "policies", "episodes", "trials")
+        require_distinct(self, "runs", "folders of runs")
+        require_seed(self)
+        require(self.policies > 1, self, "policies", "an integer >= 2, or there is no choice")
+        object.__setattr__(self, "out", writable_folder(self.out))
+
+
+def play(folder: Path, settings: Settings) -> np.ndarray:
+    """Play episodes with every policy of a run: returns `[num_policies, stored_episodes]`."""
+    plan = rebuild(folder)
+    job = plan.job
+    if job.env is None:
+        raise ValueError(f"runs: {folder} holds a run without an environment to act in")
+    played = evaluate_members(
+        job.algorithm, job.env, jax.random.key(settings.seed), load_members(plan), job.env_params,
+        num_episodes=settings.stored_episodes,
+    )  # fmt: skip
+    return np.asarray(played.ret)
+
+
+def main(settings: Settings) -> None:
+    how = Search(settings.policies, settings.episodes, settings.trials)
+    search = jax.jit(lambda key, returns: deployed_return(key, returns, how))
+    found = []
+    for folder in settings.runs:
+        returns = play(folder, settings)
+        say(f"{folder}: {len(returns)} policies, mean returns up to {returns.mean(1).max():.4g}")
+        line = curve(search(jax.random.key(settings.seed), jnp.asarray(returns)))
+        frame = pd.DataFrame(line, columns=["return", "low", "high"])
+        found.append(frame.assign(run=folder.name, episodes=1 + np.arange(len(frame))))
+    settings.out.mkdir(parents=True, exist_ok=True)
+    data = pd.concat(found)
+    data.to_csv(settings.out / "search.csv", index=False, float_format="%.6g")
+    draw(data, settings.out / "search.png")
+    say(f"search.csv and search.png are in {settings.out}")
+
+
+def draw(data: pd.DataFrame, path: Path) -> None:
+    """Draw the return of what would be deployed, by the number of online episodes."""
+    figure = matplotlib.figure.Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, line in data.groupby("run", sort=False):
+        axes.plot(line["episodes"], line["return"], label=name)
+        axes.fill_between(line["episodes"], line["low"], line["high"], alpha=0.3)
+    axes.set(xscale="log", xlabel="online episodes", ylabel="return of the deployed policy")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    command(main, Settings)
