@@ -11,15 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl.parts import networks
-from purejaxrl.parts.action_values import of_action
-from purejaxrl.parts.continuous import (
-    TanhGaussian,
-    action_critic,
-    apply_twins,
-    check_vectors,
-    init_twins,
-    num_dims,
-)
+from purejaxrl.parts.continuous import TanhGaussian
+from purejaxrl.parts.critics import ContinuousCritics, DiscreteCritics, apply_twins
 
 
 class Considered(NamedTuple):
@@ -72,17 +65,14 @@ class ContinuousActions:
         Raises:
             ValueError: if actions are not in [-1, 1], or observations are not vectors.
         """
-        self.num_dims, self.entropy_unit = num_dims(env), float(num_dims(env))
-        check_vectors(env)
-        self.actor = nn.Sequential([torso, networks.dense(2 * self.num_dims, 0.01)])
-        self.critic = nn.Sequential([torso, networks.dense(1, 1.0)])
+        self.critics = ContinuousCritics(env, torso)
+        self.entropy_unit = float(self.critics.num_dims)
+        self.actor = nn.Sequential([torso, networks.dense(2 * self.critics.num_dims, 0.01)])
 
     def init(self, key: jax.Array, obs: jax.Array) -> tuple[Any, Any]:
         """Draw the parameters of the actor, and of both critics."""
         actor_key, critic_key = jax.random.split(key)
-        action = jnp.zeros((*obs.shape[:-1], self.num_dims))
-        inputs = jnp.concatenate([obs, action], -1)
-        return self.actor.init(actor_key, obs), init_twins(critic_key, self.critic, inputs)
+        return self.actor.init(actor_key, obs), self.critics.init(critic_key, obs)
 
     def policy(self, actor: Any, obs: jax.Array) -> TanhGaussian:
         """Return the distribution over actions."""
@@ -97,7 +87,7 @@ class ContinuousActions:
 
     def q(self, critic: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
         """Return the values of actions by both critics, `[2, ...]`."""
-        return action_critic(self.critic, critic, obs, action)
+        return self.critics.q(critic, obs, action)
 
     def sample(self, actor: Any, obs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Sample actions; also return them as they are before the tanh."""
@@ -123,25 +113,25 @@ class DiscreteActions:
         Raises:
             ValueError: if actions are not discrete.
         """
+        self.critics = DiscreteCritics(env, torso)
         num_actions = networks.num_actions(env.action_space(env.default_params))
         self.entropy_unit = float(jnp.log(num_actions))
         self.actor = nn.Sequential([torso, networks.dense(num_actions, 0.01)])
-        self.critic = nn.Sequential([torso, networks.dense(num_actions, 1.0)])
 
     def init(self, key: jax.Array, obs: jax.Array) -> tuple[Any, Any]:
         """Draw the parameters of the actor, and of both critics."""
         actor_key, critic_key = jax.random.split(key)
-        return self.actor.init(actor_key, obs), init_twins(critic_key, self.critic, obs)
+        return self.actor.init(actor_key, obs), self.critics.init(critic_key, obs)
 
     def consider(self, actor: Any, critic: Any, obs: jax.Array, key: jax.Array) -> Considered:
         """Return all actions in each state."""
         log_prob = jax.nn.log_softmax(self.actor.apply(actor, obs))
-        return Considered(jnp.exp(log_prob), log_prob, apply_twins(self.critic, critic, obs).min(0))
+        q = apply_twins(self.critics.network, critic, obs).min(0)
+        return Considered(jnp.exp(log_prob), log_prob, q)
 
     def q(self, critic: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
         """Return the values of actions by both critics, `[2, ...]`."""
-        q = apply_twins(self.critic, critic, obs)
-        return of_action(q, jnp.broadcast_to(action, q.shape[:-1]))
+        return self.critics.q(critic, obs, action)
 
     def sample(self, actor: Any, obs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Sample actions; also return them as they are."""

@@ -18,7 +18,7 @@ from flax import struct
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
-from purejaxrl.parts.continuous import action_critic, check_vectors, init_twins, num_dims
+from purejaxrl.parts.critics import ContinuousCritics
 from purejaxrl.parts.normalize import Moments, advance, normalize_obs
 from purejaxrl.parts.replay import Replay
 from purejaxrl.parts.rollout import Experience, Interaction, collect
@@ -145,18 +145,15 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         ValueError: if the torso cannot read the observations or does not return features, actions
             are not a vector in [-1, 1], or observations are not vectors.
     """
-    size = num_dims(env)
-    check_vectors(env)
     features = torsos.torso_for(config, env, torso)
-    actor = nn.Sequential([features, networks.dense(size, 0.01), jnp.tanh])
-    critic = nn.Sequential([features, networks.dense(1, 1.0)])
+    critics = ContinuousCritics(env, features)
+    actor = nn.Sequential([features, networks.dense(critics.num_dims, 0.01), jnp.tanh])
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         actor_key, critic_key, env_key, warmup_key, key = jax.random.split(key, 5)
         interaction = Interaction.start(env_key, env, task.env_params, config.num_envs)
         obs = interaction.obs
-        inputs = jnp.concatenate([obs, jnp.zeros((config.num_envs, size))], -1)
-        params = Params(actor.init(actor_key, obs), init_twins(critic_key, critic, inputs))
+        params = Params(actor.init(actor_key, obs), critics.init(critic_key, obs))
         interaction, replay = warm_up(
             warmup_key, env, task.env_params, interaction, config, hypers.gamma
         )
@@ -193,7 +190,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         """Compute what both critics' values of the actions taken should be, `[batch_size]`."""
         action = actor.apply(target.actor, batch.next_obs)
         action = blur(key, action, hypers.target_noise, hypers.target_noise_clip)
-        q = action_critic(critic, target.critic, batch.next_obs, action)
+        q = critics.q(target.critic, batch.next_obs, action)
         return batch.reward + batch.discount * q.min(0)
 
     def descend(rate: jax.Array, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
@@ -223,7 +220,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
             goal = targets(target, batch, noise_key, hypers)
 
             def loss(params: Any) -> tuple[jax.Array, jax.Array]:
-                q = action_critic(critic, params, batch.obs, batch.action)
+                q = critics.q(params, batch.obs, batch.action)
                 return 0.5 * ((q - goal) ** 2).mean(-1).sum(), q.mean()
 
             (value, q), grads = jax.value_and_grad(loss, has_aux=True)(params)
@@ -239,7 +236,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
 
             def loss(params: Any) -> jax.Array:
                 action = actor.apply(params, obs[-1])
-                return -action_critic(critic, values, obs[-1], action)[0].mean()
+                return -critics.q(values, obs[-1], action)[0].mean()
 
             value, grads = jax.value_and_grad(loss)(params.actor)
             policy, actor_opt = descend(hypers.actor_rate, grads, opt_state.actor, params.actor)

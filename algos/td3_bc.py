@@ -19,7 +19,8 @@ from algos.td3 import Params, blur
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, policies, torsos
-from purejaxrl.parts.continuous import action_critic, check_vectors, init_twins, num_dims
+from purejaxrl.parts.continuous import check_vectors
+from purejaxrl.parts.critics import ContinuousCritics
 from purejaxrl.parts.dataset import no_steps, observation_moments
 from purejaxrl.parts.normalize import Moments, normalize_obs
 from purejaxrl.parts.targets import track
@@ -159,19 +160,17 @@ def make(
         ValueError: if the torso cannot read the observations or does not return features, actions
             are not a vector in [-1, 1], or observations are not vectors.
     """
-    size = num_dims(env)
     check_vectors(env)
     pi = policies.Deterministic(env, torsos.torso_for(config, env, torso))
     under = torso or networks.build_torso(
         config.torso, config.hidden, config.activation, config.critic_norm
     )
-    critic = nn.Sequential([under, networks.dense(1, 1.0)])
+    critics = ContinuousCritics(env, under)
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         actor_key, critic_key, key = jax.random.split(key, 3)
         obs = hypers.dataset.steps.obs[:1]
-        inputs = jnp.concatenate([obs, jnp.zeros((1, size))], -1)
-        params = Params(pi.init(actor_key, obs), init_twins(critic_key, critic, inputs))
+        params = Params(pi.init(actor_key, obs), critics.init(critic_key, obs))
         return State(
             params=params,
             target=params,
@@ -200,7 +199,7 @@ def make(
         """Compute what both critics' values of the actions taken should be, `[batch_size]`."""
         action = pi.mode(target.actor, batch.next_obs)
         action = blur(key, action, hypers.target_noise, hypers.target_noise_clip)
-        value = action_critic(critic, target.critic, batch.next_obs, action).min(0)
+        value = critics.q(target.critic, batch.next_obs, action).min(0)
         following = Following(action, batch.next_action, batch.has_next)
         return batch.reward + batch.discount * (value - penalty(following, hypers))
 
@@ -218,7 +217,7 @@ def make(
             goal = targets(state.target, batch, noise_key, hypers)
 
             def loss(params: Any) -> tuple[jax.Array, jax.Array]:
-                q = action_critic(critic, params, batch.obs, batch.action)
+                q = critics.q(params, batch.obs, batch.action)
                 return 0.5 * ((q - goal) ** 2).mean(-1).sum(), q.mean()
 
             (value, q), grads = jax.value_and_grad(loss, has_aux=True)(params)
@@ -234,7 +233,7 @@ def make(
 
         def loss(params: Any) -> jax.Array:
             action = pi.mode(params, batch.obs)
-            q = action_critic(critic, values, batch.obs, action)
+            q = critics.q(values, batch.obs, action)
             return actor_loss(ActorInputs(action, batch.action, q), hypers)
 
         value, grads = jax.value_and_grad(loss)(state.params.actor)

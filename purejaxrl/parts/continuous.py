@@ -1,11 +1,10 @@
-"""Continuous actions in [-1, 1], as off-policy algorithms take them: a policy, and two critics.
+"""Continuous actions in [-1, 1], as off-policy algorithms take them.
 
 The environment scales actions to its own bounds (`ScaleAction`), and nothing else does.
 """
 
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from gymnax.environments import spaces
@@ -86,18 +85,3 @@ def check_vectors(env: Any) -> None:
             "vectors (FlattenObservation makes them), because the critics read the action beside "
             "the observation"
         )
-
-
-def init_twins(key: jax.Array, critic: nn.Module, inputs: jax.Array) -> Any:
-    """Draw the parameters of two critics, leaves `[2, ...]`."""
-    return jax.vmap(critic.init, in_axes=(0, None))(jax.random.split(key), inputs)
-
-
-def apply_twins(critic: nn.Module, params: Any, inputs: jax.Array) -> jax.Array:
-    """Apply both critics to the same inputs: `[2, ..., features]`."""
-    return jax.vmap(critic.apply, in_axes=(0, None))(params, inputs)
-
-
-def action_critic(critic: nn.Module, params: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
-    """Return the values that both critics give to an action: `[2, ...]`."""
-    return apply_twins(critic, params, jnp.concatenate([obs, action], -1))[..., 0]

@@ -8,14 +8,18 @@ import jax.numpy as jnp
 
 from purejaxrl.parts import networks
 from purejaxrl.parts.action_values import of_action
-from purejaxrl.parts.continuous import (
-    action_critic,
-    apply_twins,
-    check_vectors,
-    init_twins,
-    num_dims,
-)
+from purejaxrl.parts.continuous import check_vectors, num_dims
 from purejaxrl.parts.policies import is_discrete
+
+
+def init_twins(key: jax.Array, critic: nn.Module, inputs: jax.Array) -> Any:
+    """Draw the parameters of two critics, leaves `[2, ...]`."""
+    return jax.vmap(critic.init, in_axes=(0, None))(jax.random.split(key), inputs)
+
+
+def apply_twins(critic: nn.Module, params: Any, inputs: jax.Array) -> jax.Array:
+    """Apply both critics to the same inputs: `[2, ..., features]`."""
+    return jax.vmap(critic.apply, in_axes=(0, None))(params, inputs)
 
 
 class ContinuousCritics:
@@ -38,7 +42,8 @@ class ContinuousCritics:
 
     def q(self, params: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
         """Return the values of actions by both critics, `[2, ...]`."""
-        return action_critic(self.network, params, obs, action)
+        inputs = jnp.concatenate([obs, action], -1)
+        return apply_twins(self.network, params, inputs)[..., 0]
 
 
 class DiscreteCritics:
