@@ -8,11 +8,15 @@ from scipy import optimize
 
 import envs
 from algos import bc, iql, rebrac, td3_bc
+from envs.optimum import optimal_returns
 from purejaxrl.algorithm import Task, make_train, update
+from purejaxrl.offline.record import record, uniform
 from purejaxrl.parts.dataset import Dataset
 from purejaxrl.parts.transitions import Step
 from purejaxrl.parts.wrappers import for_network
+from purejaxrl.running.evaluate import evaluate_members
 from tests.algos.chain import Chain
+from tests.helpers import assert_equal
 
 PENDULUM, LEVEL = envs.make("Pendulum-v1")
 PENDULUM = for_network(PENDULUM)
@@ -143,6 +147,32 @@ def test_iql_finds_the_better_actions_of_a_table():
     assert agent.act(policy, (), jnp.arange(2), None, None, True)[0].tolist() == [1, 1]
     value = state.params.value["params"]["rows"][:2, 0]
     np.testing.assert_allclose(value, [1 + 0.99, 1], atol=0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "share"), [("gridworld-small", 0.95), ("chain-short", 1.0)])
+def test_iql_finds_the_optimum_in_random_steps_that_cover_everything(name, share):
+    env, level = envs.make(name)
+    env = for_network(env, tables=True)
+    act, sizes = uniform(env), dict(num_steps=3000, num_envs=10)
+    dataset = jax.jit(lambda key: record(key, env, level, act, **sizes))(jax.random.key(0))
+    agent = iql.make(iql.Config(), env)
+    hypers = iql.Hypers(dataset, learning_rate=0.01, expectile=0.9, beta=10.0, target_rate=0.02)
+    state, _ = jax.jit(make_train(agent, 5000))(jax.random.key(0), hypers, level)
+    members = jax.tree.map(lambda x: x[None], state)
+    played = evaluate_members(agent, env, jax.random.key(1), members, level, num_episodes=512)
+    best = optimal_returns(env, jax.tree.map(lambda x: jnp.asarray(x)[None], level))[0]
+    assert played.ret.mean() >= share * best - 1e-6
+
+
+def test_the_step_size_of_iqls_policy_falls_to_zero():
+    """At the end of life the policy stands still, and the values do not."""
+    hypers = iql.Hypers(recorded())
+    agent, state = started(iql, hypers)
+    after, _ = update(agent, state._replace(step=state.task.horizon), hypers)
+    assert_equal(after.params.policy, state.params.policy)
+    moved = jax.tree.map(lambda a, b: (a != b).any(), after.params.value, state.params.value)
+    assert any(jax.tree.leaves(moved))
 
 
 @pytest.mark.parametrize("module", [td3_bc, rebrac])

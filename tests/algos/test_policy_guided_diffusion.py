@@ -80,6 +80,35 @@ def test_guidance_moves_actions_towards_the_policy_and_leaves_states(learned):
     assert np.ptp(observations) < 0.2
 
 
+def test_the_policy_is_asked_about_denoised_pieces(learned, monkeypatch):
+    """At σ = 80 a noised piece is about 80 in size. The published code asks about that one."""
+    model, seen = learned[0], []
+
+    def once(key, denoise, shape, how):
+        return denoise(80.0 * jax.random.normal(key, shape), jnp.float32(80.0))
+
+    def log_prob(obs, action):
+        seen.append(obs)
+        return -(action**2).sum(-1)
+
+    monkeypatch.setattr(edm, "sample", once)
+    diffusion.draw_pieces(jax.random.key(0), CONFIG, model, 3, 8, FEW, log_prob, 1.0)
+    assert np.abs(seen[0]).max() < 20
+
+
+def test_a_narrow_policy_guides_more_than_a_wide_one(learned):
+    """The published code guides by a policy of unit width, whatever the agent's own is."""
+
+    def spread(width):
+        log_prob = lambda obs, action: -0.5 * (action**2).sum(-1) / width**2  # noqa: E731
+        draw = jax.jit(
+            lambda key: diffusion.draw_pieces(key, CONFIG, learned[0], 3, 256, FEW, log_prob, 1.0)
+        )
+        return diffusion.from_channels(draw(jax.random.key(1)), 3).action.std()
+
+    assert spread(0.1) < 0.7 * spread(1.0)
+
+
 def test_a_mixture_draws_the_synthetic_share():
     made = jax.tree.map(lambda x: x[:100], recorded().steps)
     mixed = pgd.mixed(recorded(), made, 0.75)
