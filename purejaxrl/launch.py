@@ -120,6 +120,8 @@ def _train(plan: Plan, command: dict[str, Any]) -> Outcome:
 def report(plan: Plan, result: Result) -> pd.DataFrame:
     """Print the final return of every combination, and draw curves (and a heat map for two).
 
+    A model that neither acts nor is evaluated has no return, and neither table nor curves.
+
     Returns:
         One row per member: what it sweeps and its final `return`, NaN for one that diverged.
     """
@@ -133,6 +135,9 @@ def report(plan: Plan, result: Result) -> pd.DataFrame:
     table = Table(*swept, "mean [95 % interval]", "members", title=Text(f"{title}: final return"))
     for values, part in groups:
         table.add_row(*(f"{v:g}" for v in values), *_summary(part))
+    if plan.job.env is None and frame["return"].isna().all():
+        say(f"metrics and checkpoints are in {result.out}")
+        return members
     console.print(table)
     plots.learning_curves(frame, result.out / "curves.png", by=swept, title=title)
     if len(swept) == 2:
