@@ -11,9 +11,8 @@ from gymnax.environments import spaces
 
 from algos import a2c, dpo, hand_rules, lpg, ppo, residual_lpg
 from algos.rules.files import FOLDER, load_rules
-from algos.rules.rule import LearnedRule
+from algos.rules.rule import LearnedRule, reads_table
 from purejaxrl.algorithm import Algorithm
-from purejaxrl.parts.networks import num_rows
 from purejaxrl.study.compare import Contender
 from purejaxrl.validation import require_known
 
@@ -31,11 +30,6 @@ CONSTANT = {"learning_rate_end": 1.0}
 
 TABLE_RATES = (0.01, 0.03, 0.1, 0.3)
 NETWORK_RATES = (1e-4, 3e-4, 1e-3, 3e-3)
-
-
-def reads_table(env: Any) -> bool:
-    """Whether the observations of an environment index a table."""
-    return num_rows(env.observation_space(env.default_params)) is not None
 
 
 def grid_of(env: Any, hypers: Any, tune: Tune, rates: Sequence[float] = ()) -> dict[str, Any]:

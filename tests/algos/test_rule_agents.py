@@ -87,3 +87,12 @@ def test_settings_are_valid_together():
 def test_a_setting_of_the_network_may_be_repeated():
     algorithm, _ = load_rule("lpg").agent(envs.make("gridworld-small")[0], rule_width=48)
     assert algorithm.config.rule_width == 48
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "passes"),
+    [("gridworld-small", {}, 1), ("gridworld-small", {"num_epochs": 3}, 3), ("CartPole-v1", {}, 4)],
+)
+def test_agents_with_a_table_make_one_pass(name, settings, passes):
+    algorithm, _ = load_rule("lpg").agent(envs.make(name)[0], **settings)
+    assert algorithm.config.num_epochs == passes
