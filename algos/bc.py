@@ -17,7 +17,7 @@ from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, policies, torsos
 from purejaxrl.parts.dataset import no_steps, observation_moments
-from purejaxrl.parts.normalize import Moments, normalize_obs
+from purejaxrl.parts.normalize import Moments
 from purejaxrl.parts.transitions import Batch
 from purejaxrl.validation import hyper, require_count
 
@@ -62,13 +62,6 @@ class State(NamedTuple):
     step: jax.Array  # int32, updates done
 
 
-class Policy(NamedTuple):
-    """What acting needs."""
-
-    params: Any
-    moments: Moments | None
-
-
 def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     """Make behaviour cloning for the environment that a dataset was recorded in.
 
@@ -82,8 +75,13 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         ValueError: if the torso cannot read the observations or does not return features, or
             actions are neither discrete nor a vector in [-1, 1].
     """
-    kind = policies.Categorical if policies.is_discrete(env) else policies.Deterministic
+    kind = policies.Categorical if networks.is_discrete(env) else policies.Deterministic
     pi = kind(env, torsos.torso_for(config, env, torso))
+
+    def policy(state: State) -> policies.Fitted:
+        return policies.Fitted(state.params, state.moments)
+
+    log_prob = policies.log_prob_by(pi, policy)
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         params_key, key = jax.random.split(key)
@@ -103,10 +101,6 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         places = hypers.dataset.draw(draw_key, config.batch_size)
         return state._replace(key=key), hypers.dataset.read(places, 1.0)
 
-    def log_prob(state: State, batch: Batch) -> tuple[jax.Array, Metrics]:
-        obs = normalize_obs(state.moments, batch.obs)
-        return pi.log_prob(state.params, obs, batch.action), {}
-
     def learn(state: State, hypers: Hypers, batch: Batch) -> tuple[State, Metrics]:
         def loss(params: Any) -> jax.Array:
             return -log_prob(state._replace(params=params), batch)[0].mean()
@@ -118,14 +112,8 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
         return state, no_steps() | {"loss": value}
 
-    def act(policy: Policy, memory, obs, first, key, greedy: bool):
-        obs = normalize_obs(policy.moments, obs)
-        if greedy:
-            return pi.mode(policy.params, obs), memory
-        return pi.sample(policy.params, obs, key), memory
-
     return Algorithm(
-        config, init, draw, learn, lambda state: Policy(state.params, state.moments), act,
+        config, init, draw, learn, policy, policies.act_by(pi),
         vital=lambda state, metrics: (state.params, metrics["loss"]), log_prob=log_prob,
         steps_per_update=0, made_of=part_names(env, torso),
     )  # fmt: skip

@@ -85,13 +85,6 @@ class State(NamedTuple):
     step: jax.Array  # int32, updates done
 
 
-class Policy(NamedTuple):
-    """What acting needs."""
-
-    params: Any
-    moments: Moments | None
-
-
 def expectile_loss(error: jax.Array, expectile: jax.Array) -> jax.Array:
     """Compute |τ - 1(u < 0)| u² of errors u (equation 5), elementwise."""
     return jnp.abs(expectile - (error < 0)) * error**2
@@ -117,12 +110,17 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
             actions are neither discrete nor a vector in [-1, 1].
     """
     features = torsos.torso_for(config, env, torso)
-    kind = policies.Categorical if policies.is_discrete(env) else policies.Gaussian
+    kind = policies.Categorical if networks.is_discrete(env) else policies.Gaussian
     pi, critic = kind(env, features), twin_critics(env, features)
     value = networks.readout(env.observation_space(env.default_params), features, 1)
 
     def value_of(params: Any, obs: Any) -> jax.Array:
         return value.apply(params, obs)[..., 0]
+
+    def policy(state: State) -> policies.Fitted:
+        return policies.Fitted(state.params.policy, state.moments)
+
+    log_prob = policies.log_prob_by(pi, policy)
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         policy_key, value_key, critic_key, key = jax.random.split(key, 4)
@@ -186,20 +184,10 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         )
         return state, metrics
 
-    def act(policy: Policy, memory, obs, first, key, greedy: bool):
-        obs = normalize_obs(policy.moments, obs)
-        if greedy:
-            return pi.mode(policy.params, obs), memory
-        return pi.sample(policy.params, obs, key), memory
-
-    def log_prob(state: State, batch: Batch) -> tuple[jax.Array, Metrics]:
-        obs = normalize_obs(state.moments, batch.obs)
-        return pi.log_prob(state.params.policy, obs, batch.action), {}
-
     def vital(state: State, metrics: Metrics) -> tuple:
         return state.params, *(metrics[f"{part}_loss"] for part in Params._fields)
 
     return Algorithm(
-        config, init, draw, learn, lambda state: Policy(state.params.policy, state.moments), act,
+        config, init, draw, learn, policy, policies.act_by(pi),
         vital=vital, log_prob=log_prob, steps_per_update=0, made_of=part_names(env, torso),
     )  # fmt: skip

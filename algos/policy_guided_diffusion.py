@@ -69,10 +69,8 @@ class State(NamedTuple):
 def mixed(dataset: Dataset, made: Step, share: float) -> Dataset:
     """Join a dataset and synthetic steps, of which `share` of the draws are taken."""
     sizes = np.array([len(dataset.steps.reward), len(made.reward)])
-    chances = np.repeat(np.array([1.0 - share, share]) / sizes, sizes)
-    units = np.minimum(np.round(np.cumsum(chances) * 2.0**32), 2.0**32 - 1).astype(np.uint32)
     steps = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), dataset.steps, made)
-    return Dataset(steps, jnp.asarray(units))
+    return Dataset.weighted(steps, np.repeat(np.array([1.0 - share, share]) / sizes, sizes))
 
 
 def make(config: Config, agent: Algorithm, model: diffusion.Config, env: Any) -> Algorithm:
@@ -127,11 +125,14 @@ def make(config: Config, agent: Algorithm, model: diffusion.Config, env: Any) ->
         metrics = jax.tree.map(lambda x: x[-1], metrics) | {"log_prob": likelihood}
         return state._replace(agent=learner, step=state.step + 1), metrics
 
+    def log_prob(state: State, batch: Batch) -> tuple[jax.Array, Metrics]:
+        return agent.log_prob(state.agent, batch)
+
     def vital(state: State, metrics: Metrics) -> Any:
         return agent.vital(state.agent, metrics)
 
     return Algorithm(
         config, init, draw, learn, lambda state: agent.policy(state.agent), agent.act,
-        memory=agent.memory, vital=vital, steps_per_update=0,
+        memory=agent.memory, vital=vital, log_prob=log_prob, steps_per_update=0,
         made_of=(*agent.made_of, *part_names(agent.config, model)),
     )  # fmt: skip

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from gymnax.environments import spaces
 
 from algos.sac_actions import Actions, ContinuousActions, DiscreteActions
 from purejaxrl.algorithm import Algorithm, Metrics, Task
@@ -195,7 +194,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     """
     obs_shape = networks.obs_shape(env.observation_space(env.default_params))
     features = torsos.torso_for(config, env, torso)
-    discrete = isinstance(env.action_space(env.default_params), spaces.Discrete)
+    discrete = networks.is_discrete(env)
     actions = (DiscreteActions if discrete else ContinuousActions)(features, env)
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:

@@ -19,12 +19,10 @@ from algos.td3 import Params, blur
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, policies, torsos
-from purejaxrl.parts.continuous import check_vectors
 from purejaxrl.parts.critics import ContinuousCritics
 from purejaxrl.parts.dataset import no_steps, observation_moments
 from purejaxrl.parts.normalize import Moments, normalize_obs
 from purejaxrl.parts.targets import track
-from purejaxrl.parts.transitions import Batch
 from purejaxrl.validation import hyper, require_count
 
 
@@ -83,13 +81,6 @@ class State(NamedTuple):
     task: Task
     key: jax.Array
     step: jax.Array  # int32, updates done
-
-
-class Policy(NamedTuple):
-    """What acting needs."""
-
-    actor: Any
-    moments: Moments | None
 
 
 class Drawn(NamedTuple):
@@ -160,12 +151,16 @@ def make(
         ValueError: if the torso cannot read the observations or does not return features, actions
             are not a vector in [-1, 1], or observations are not vectors.
     """
-    check_vectors(env)
     pi = policies.Deterministic(env, torsos.torso_for(config, env, torso))
     under = torso or networks.build_torso(
         config.torso, config.hidden, config.activation, config.critic_norm
     )
     critics = ContinuousCritics(env, under)
+
+    def policy(state: State) -> policies.Fitted:
+        return policies.Fitted(state.params.actor, state.moments)
+
+    log_prob = policies.log_prob_by(pi, policy)
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         actor_key, critic_key, key = jax.random.split(key, 3)
@@ -251,18 +246,11 @@ def make(
         )
         return state, metrics
 
-    def act(policy: Policy, memory, obs, first, key, greedy: bool):
-        return pi.mode(policy.actor, normalize_obs(policy.moments, obs)), memory
-
-    def log_prob(state: State, batch: Batch | Drawn) -> tuple[jax.Array, Metrics]:
-        obs = normalize_obs(state.moments, batch.obs)
-        return pi.log_prob(state.params.actor, obs, batch.action), {}
-
     def vital(state: State, metrics: Metrics) -> tuple:
         return state.params, metrics["critic_loss"], metrics["actor_loss"]
 
     return Algorithm(
-        config, init, draw, learn, lambda state: Policy(state.params.actor, state.moments), act,
+        config, init, draw, learn, policy, policies.act_by(pi),
         vital=vital, log_prob=log_prob, steps_per_update=0,
         made_of=part_names(env, torso, actor_loss, penalty),
     )  # fmt: skip

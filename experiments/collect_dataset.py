@@ -36,9 +36,10 @@ from algos import dqn, sac
 from purejaxrl.algorithm import Algorithm, Task, update
 from purejaxrl.launch import command, say, updates_for
 from purejaxrl.offline.files import Card, count_pairs, describe, save_dataset
-from purejaxrl.offline.record import join, record, replayed, sampled, uniform
+from purejaxrl.offline.record import join, record, replayed, sampled
 from purejaxrl.parts.dataset import Dataset
-from purejaxrl.parts.policies import is_discrete
+from purejaxrl.parts.networks import is_discrete
+from purejaxrl.parts.rollout import uniform
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.evaluate import evaluate, play_at_random

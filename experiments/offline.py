@@ -26,7 +26,7 @@ import pandas as pd
 import envs
 from algos import bc, iql, rebrac, td3_bc
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
-from purejaxrl.offline.files import Card, load_dataset
+from purejaxrl.offline.files import load_card, load_dataset
 from purejaxrl.parts.dataset import Dataset, weigh_by_advantage, weigh_by_return
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
@@ -83,24 +83,25 @@ class Settings(Experiment):
         return cls(algorithm=algorithm, agent=module.Config(), hypers=module.Hypers(), run=often)
 
 
-def load(settings: Settings) -> tuple[Dataset, Card, Any, Any]:
-    """Load the dataset and its card, and make its environment and default level."""
-    dataset, card = load_dataset(settings.dataset)
-    env, env_params = envs.make(card.env, **card.env_settings)
-    return WEIGHTS[settings.weights](dataset), card, for_network(env, tables=True), env_params
-
-
 def build(settings: Settings) -> Job:
     require_count(settings, "updates")
-    dataset, _, env, env_params = load(settings)
+    dataset, card = load_dataset(settings.dataset)
+    env, env_params = envs.make(card.env, **card.env_settings)
+    env = for_network(env, tables=True)
     algorithm = ALGORITHMS[settings.algorithm].make(settings.agent, env)
     num_updates = settings.updates // getattr(settings.agent, "policy_delay", 1)
-    return Job(algorithm, env_params, num_updates, env, shared={"dataset": dataset})
+    return Job(
+        algorithm,
+        env_params,
+        num_updates,
+        env,
+        shared={"dataset": WEIGHTS[settings.weights](dataset)},
+    )
 
 
 def write(outcome: Outcome) -> None:
     """Save and say normalised scores: OUT/scores.csv."""
-    result, (_, card, _, _) = outcome.result, load(outcome.settings)
+    result, card = outcome.result, load_card(outcome.settings.dataset)
     frame = pd.DataFrame(map(dict, result.population.rows))
     frame["return"] = final_scores(result.scores)
     frame["score"] = card.score(frame["return"])

@@ -33,7 +33,7 @@ from algos import policy_guided_diffusion as pgd
 from algos import trajectory_diffusion as diffusion
 from envs.dynamics import STATE_OF, dynamics_error
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
-from purejaxrl.offline.files import load_dataset
+from purejaxrl.offline.files import load_card, load_dataset
 from purejaxrl.parts.transitions import Batch
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
@@ -104,17 +104,15 @@ def build(settings: Settings) -> Job:
 
 def ask(outcome: Outcome) -> pd.DataFrame:
     """Ask the model for pieces by every final policy: likelihood and dynamics error by guidance."""
-    settings, result = outcome.settings, outcome.result
-    dataset, card = load_dataset(settings.dataset)
+    settings, result, job = outcome.settings, outcome.result, outcome.job
+    card = load_card(settings.dataset)
     config, model = diffusion.load(settings.model, card.fingerprint)
-    env, env_params = envs.make(card.env, **card.env_settings)
-    agent = ALGORITHMS[settings.algorithm].make(settings.agent, for_network(env))
-    num_obs = dataset.steps.obs.shape[-1]
+    num_obs = job.shared["agent.dataset"].steps.obs.shape[-1]
 
     @jax.jit
     def pieces_of(key: jax.Array, state: Any, guidance: jax.Array):
         def log_prob(obs: jax.Array, action: jax.Array) -> jax.Array:
-            return agent.log_prob(state, Batch(obs, action, None, None, None))[0]
+            return job.algorithm.log_prob(state, Batch(obs, action, None, None, None))[0]
 
         pieces = diffusion.draw_pieces(
             key, config, model, num_obs, settings.learner.num_pieces, settings.learner.sampling,
@@ -128,11 +126,11 @@ def ask(outcome: Outcome) -> pd.DataFrame:
         if not result.alive[i]:
             continue
         for guidance in GUIDANCE:
-            state = result.member(i).agent
+            state = result.member(i)
             made, likelihood = pieces_of(jax.random.key(0), state, jnp.float32(guidance))
             found = {"asked": guidance, "log_prob": float(likelihood)}
             if card.env in STATE_OF:
-                error = dynamics_error(card.env, env_params, made)
+                error = dynamics_error(card.env, job.env_params, made)
                 found["dynamics_error"] = float(np.mean(error))
             rows.append(dict(row) | found)
     return pd.DataFrame(rows)
@@ -141,7 +139,7 @@ def ask(outcome: Outcome) -> pd.DataFrame:
 def write(outcome: Outcome) -> None:
     """Save and say normalised scores, and what the final policies' pieces are like."""
     result = outcome.result
-    _, card = load_dataset(outcome.settings.dataset)
+    card = load_card(outcome.settings.dataset)
     frame = pd.DataFrame(map(dict, result.population.rows))
     frame["return"] = final_scores(result.scores)
     frame["score"] = card.score(frame["return"])

@@ -22,7 +22,7 @@ import pandas as pd
 import envs
 from algos import trajectory_diffusion as diffusion
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
-from purejaxrl.offline.files import load_dataset
+from purejaxrl.offline.files import load_card, load_dataset
 from purejaxrl.parts import edm
 from purejaxrl.parts.dataset import starts_of_pieces
 from purejaxrl.parts.wrappers import for_network
@@ -70,7 +70,7 @@ def build(settings: Settings) -> Job:
 def write(outcome: Outcome) -> None:
     """Save the models, and say how far their samples are from the dataset."""
     result, settings = outcome.result, outcome.settings
-    dataset, card = load_dataset(settings.dataset)
+    dataset, card = outcome.job.shared["dataset"], load_card(settings.dataset)
     real = np.asarray(diffusion.to_channels(dataset.steps))
     num_obs, rows = dataset.steps.obs.shape[-1], []
     for i, row in enumerate(result.population.rows):

@@ -7,12 +7,12 @@ from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
-from gymnax.environments import spaces
 
 from algos import a2c, dpo, hand_rules, lpg, ppo, residual_lpg
 from algos.rules.files import FOLDER, load_rules
 from algos.rules.rule import LearnedRule, reads_table
 from purejaxrl.algorithm import Algorithm
+from purejaxrl.parts.networks import is_discrete
 from purejaxrl.study.compare import Contender
 from purejaxrl.validation import require_known
 
@@ -86,7 +86,7 @@ def baselines(env: Any, agent: Any, tune: Tune = "all") -> list[Contender]:
     """
     names = ("num_envs", "num_steps", "torso", "hidden", "activation")
     same, found = {name: getattr(agent, name) for name in names}, []
-    if isinstance(env.action_space(env.default_params), spaces.Discrete):
+    if is_discrete(env):
         hypers = a2c.Hypers(max_grad_norm=np.inf if reads_table(env) else 0.5)
         learner = a2c.make(a2c.Config(**same), env)
         found.append(Contender("A2C", learner, hypers, grid_of(env, hypers, tune)))

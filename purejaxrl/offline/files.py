@@ -113,6 +113,26 @@ def save_dataset(path: Path | str, dataset: Dataset, card: Card) -> None:
         np.savez_compressed(file, about=np.array(about), **arrays)
 
 
+def load_card(path: Path | str) -> Card:
+    """Load the card of a dataset, and none of its steps.
+
+    Raises:
+        ValueError: if the file is missing, damaged, or of another version.
+    """
+    path = Path(path).expanduser()
+    what = f"dataset {path}"
+    if not path.is_file():
+        raise ValueError(f"{what}: there is no such file; experiments/collect_dataset.py makes one")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            about = json.loads(str(file["about"]))
+    except UNREADABLE as error:
+        raise ValueError(f"{what}: is damaged, or no dataset: {error}") from error
+    if about.get("version") != VERSION:
+        raise ValueError(f"{what}: has version {about.get('version')!r}, not {VERSION}")
+    return Card(**about["card"])
+
+
 def load_dataset(path: Path | str, env: str | None = None) -> tuple[Dataset, Card]:
     """Load a dataset and its card.
 
@@ -125,18 +145,12 @@ def load_dataset(path: Path | str, env: str | None = None) -> tuple[Dataset, Car
             are not valid.
     """
     path = Path(path).expanduser()
-    what = f"dataset {path}"
-    if not path.is_file():
-        raise ValueError(f"{what}: there is no such file; experiments/collect_dataset.py makes one")
+    what, card = f"dataset {path}", load_card(path)
     try:
         with np.load(path, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
             arrays = {name: file[name] for name in file.files if name != "about"}
     except UNREADABLE as error:
         raise ValueError(f"{what}: is damaged, or no dataset: {error}") from error
-    if about.get("version") != VERSION:
-        raise ValueError(f"{what}: has version {about.get('version')!r}, not {VERSION}")
-    card = Card(**about["card"])
     if env not in (None, card.env):
         raise ValueError(f"{what}: was recorded in {card.env!r}, not in {env!r}")
     steps = _steps_of(arrays, what)

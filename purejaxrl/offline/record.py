@@ -29,7 +29,7 @@ def record(
         key: typed key.
         env: gymnax environment.
         env_params: the level.
-        act: chooses actions, as `sampled` or `uniform`.
+        act: chooses actions, as `sampled` or `rollout.uniform`.
         num_steps: steps in each environment.
         num_envs: environments side by side. Each makes episodes of its own, the last of which is
             cut where the recording stops.
@@ -47,17 +47,6 @@ def sampled(algorithm: Algorithm, policy: Any) -> Act:
     def act(memory: Any, obs: Any, first: jax.Array, key: jax.Array):
         action, memory = algorithm.act(policy, memory, obs, first, key, False)
         return memory, action, ()
-
-    return act
-
-
-def uniform(env: Any) -> Act:
-    """Act uniformly at random."""
-    space = env.action_space(env.default_params)
-
-    def act(memory: Any, obs: Any, first: jax.Array, key: jax.Array):
-        keys = jax.random.split(key, first.shape[0])
-        return memory, jax.vmap(space.sample)(keys), ()
 
     return act
 

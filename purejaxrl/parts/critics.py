@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from purejaxrl.parts import networks
 from purejaxrl.parts.action_values import of_action
 from purejaxrl.parts.continuous import check_vectors, num_dims
-from purejaxrl.parts.policies import is_discrete
 
 
 def init_twins(key: jax.Array, critic: nn.Module, inputs: jax.Array) -> Any:
@@ -76,4 +75,4 @@ def twin_critics(env: Any, torso: nn.Module | None) -> ContinuousCritics | Discr
         env: gymnax environment.
         torso: under the critics, one each; None for tables.
     """
-    return (DiscreteCritics if is_discrete(env) else ContinuousCritics)(env, torso)
+    return (DiscreteCritics if networks.is_discrete(env) else ContinuousCritics)(env, torso)

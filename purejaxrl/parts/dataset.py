@@ -28,6 +28,13 @@ class Dataset(NamedTuple):
     """uint32 `[num_steps]`: cumulative probability of the steps up to each one, in units of 2⁻³².
     None draws all steps alike."""
 
+    @classmethod
+    def weighted(cls, steps: Step, weight: np.ndarray) -> "Dataset":
+        """Draw each step as often as its weight says, `[num_steps]`, of any positive sum."""
+        share = np.cumsum(weight / weight.sum())
+        units = np.minimum(np.round(share * 2.0**32), 2.0**32 - 1)
+        return cls(steps, jnp.asarray(units.astype(np.uint32)))
+
     @property
     def num_steps(self) -> int:
         """Recorded steps."""
@@ -139,13 +146,11 @@ def _weigh(dataset: Dataset, merit: np.ndarray, temperature: float) -> Dataset:
     """Draw steps by the softmax of their episodes' merit `[num_episodes]`, scaled to [0, 1]."""
     if not temperature > 0:
         raise ValueError(f"temperature: {temperature} is not valid; it must be a number > 0")
-    least, most = merit.min(), merit.max()
-    differ = most - least > EQUAL * max(1.0, np.abs(Episodes.of(dataset).ret).max())
+    episodes, least, most = Episodes.of(dataset), merit.min(), merit.max()
+    differ = most - least > EQUAL * max(1.0, np.abs(episodes.ret).max())
     scaled = (merit - least) / (most - least) if differ else np.zeros_like(merit)
-    weight = Episodes.of(dataset).spread(np.exp((scaled - 1) / temperature))
-    share = np.cumsum(weight / weight.sum())
-    units = np.minimum(np.round(share * 2.0**32), 2.0**32 - 1)
-    return dataset._replace(cumulative=jnp.asarray(units.astype(np.uint32)))
+    weight = episodes.spread(np.exp((scaled - 1) / temperature))
+    return Dataset.weighted(dataset.steps, weight)
 
 
 def weigh_by_return(dataset: Dataset, temperature: float = 0.1) -> Dataset:

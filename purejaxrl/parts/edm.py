@@ -81,23 +81,24 @@ def sample(key: jax.Array, denoise: Denoise, shape: tuple[int, ...], how: Sampli
     levels = noise_levels(how)
     gamma = min(how.churn / how.num_steps, 2**0.5 - 1)
 
-    def step(x: jax.Array, inputs: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, None]:
-        key, level, below = inputs
+    def add_noise(key: jax.Array, x: jax.Array, level: jax.Array) -> tuple[jax.Array, jax.Array]:
         churned = (how.churn_range[0] <= level) & (level <= how.churn_range[1])
         sigma = level * (1.0 + jnp.where(churned, gamma, 0.0))
         added = jnp.sqrt(jnp.maximum(sigma**2 - level**2, 0.0))
-        x = x + added * how.churn_scale * jax.random.normal(key, shape)
+        return x + added * how.churn_scale * jax.random.normal(key, shape), sigma
+
+    def step(x: jax.Array, inputs: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, None]:
+        key, level, below = inputs
+        x, sigma = add_noise(key, x, level)
         slope = (x - denoise(x, sigma)) / sigma
         moved = x + (below - sigma) * slope
-        # At the last level, which is 0, there is no slope, and Euler's step is the answer.
-        at = jnp.where(below > 0, below, 1.0)
-        second = (moved - denoise(moved, at)) / at
-        mean = jnp.where(below > 0, 0.5 * (slope + second), slope)
-        return x + (below - sigma) * mean, None
+        second = (moved - denoise(moved, below)) / below
+        return x + (below - sigma) * 0.5 * (slope + second), None
 
     x = levels[0] * jax.random.normal(start_key, shape)
     keys = jax.random.split(churn_key, how.num_steps)
-    return jax.lax.scan(step, x, (keys, levels[:-1], levels[1:]))[0]
+    x, _ = jax.lax.scan(step, x, (keys[:-1], levels[:-2], levels[1:-1]))
+    return denoise(*add_noise(keys[-1], x, levels[-2]))  # Euler's step to 0 ends there
 
 
 def tilt(

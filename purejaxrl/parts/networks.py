@@ -168,6 +168,11 @@ ILLEGAL = -1e9
 """The logit of an illegal action: finite, so that entropies and their gradients are."""
 
 
+def is_discrete(env: Any) -> bool:
+    """Whether an environment's actions are discrete."""
+    return isinstance(env.action_space(env.default_params), spaces.Discrete)
+
+
 def num_actions(space: spaces.Space) -> int:
     """Count the actions of a discrete space, all of which are legal.
 

@@ -1,18 +1,26 @@
 """Policies that are fitted to the actions of a dataset: how likely these are, and how to act."""
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from gymnax.environments import spaces
 from jax.scipy.stats import norm
 
 from purejaxrl.parts import networks
 from purejaxrl.parts.continuous import num_dims
+from purejaxrl.parts.normalize import Moments, normalize_obs
 
 LOG_STD = -20.0, 2.0
 """Least and greatest logarithm of a Gaussian's standard deviation."""
+
+
+class Fitted(NamedTuple):
+    """What acting needs: parameters, and how observations are standardised before them."""
+
+    params: Any
+    moments: Moments | None
 
 
 class Policy(Protocol):
@@ -121,6 +129,26 @@ class Gaussian:
         return jnp.clip(mean + noise, -1.0, 1.0)
 
 
-def is_discrete(env: Any) -> bool:
-    """Whether an environment's actions are discrete."""
-    return isinstance(env.action_space(env.default_params), spaces.Discrete)
+def act_by(pi: Policy) -> Callable[..., tuple[jax.Array, Any]]:
+    """Make an algorithm's `act` of a policy whose parameters are `Fitted`."""
+
+    def act(policy: Fitted, memory, obs, first, key, greedy: bool):
+        obs = normalize_obs(policy.moments, obs)
+        if greedy:
+            return pi.mode(policy.params, obs), memory
+        return pi.sample(policy.params, obs, key), memory
+
+    return act
+
+
+def log_prob_by(pi: Policy, policy_of: Callable[[Any], Fitted]) -> Callable[..., tuple]:
+    """Make an algorithm's `log_prob` of a policy; `policy_of` is its `policy`.
+
+    It reads `obs` and `action` of a batch, as they are in the dataset.
+    """
+
+    def log_prob(state: Any, batch: Any) -> tuple[jax.Array, dict]:
+        params, moments = policy_of(state)
+        return pi.log_prob(params, normalize_obs(moments, batch.obs), batch.action), {}
+
+    return log_prob

@@ -88,6 +88,17 @@ def keep_nothing(info: dict[str, Any]) -> tuple:
     return ()
 
 
+def uniform(env: Any) -> Act:
+    """Act uniformly at random."""
+    space = env.action_space(env.default_params)
+
+    def act(memory: Any, obs: Any, first: jax.Array, key: jax.Array):
+        keys = jax.random.split(key, first.shape[0])
+        return memory, jax.vmap(space.sample)(keys), ()
+
+    return act
+
+
 def collect(
     key: jax.Array,
     env: Any,

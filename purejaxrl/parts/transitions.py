@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl.parts.replay import Replay
-from purejaxrl.parts.rollout import Interaction, Transition, collect
+from purejaxrl.parts.rollout import Interaction, Transition, collect, uniform
 from purejaxrl.validation import require, require_count
 
 
@@ -84,14 +84,10 @@ def warm_up(
         config: has the fields that `check_replay` reads.
         gamma: discount.
     """
-    space = env.action_space(env.default_params)
-
-    def act(memory: Any, obs: Any, first: jax.Array, key: jax.Array):
-        return memory, jax.vmap(space.sample)(jax.random.split(key, config.num_envs)), ()
 
     def play(interaction: Interaction, key: jax.Array) -> tuple[Interaction, Step]:
         interaction, experience = collect(
-            key, env, env_params, interaction, act, config.num_steps, gamma
+            key, env, env_params, interaction, uniform(env), config.num_steps, gamma
         )
         return interaction, steps_of(experience.transitions)
 

@@ -10,8 +10,10 @@ import envs
 from algos import bc, iql, rebrac, td3_bc
 from envs.optimum import optimal_returns
 from purejaxrl.algorithm import Task, make_train, update
-from purejaxrl.offline.record import record, uniform
+from purejaxrl.offline.record import record
 from purejaxrl.parts.dataset import Dataset
+from purejaxrl.parts.policies import Fitted
+from purejaxrl.parts.rollout import uniform
 from purejaxrl.parts.transitions import Step
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.evaluate import evaluate_members
@@ -65,12 +67,12 @@ def test_td3_bc_without_values_is_behaviour_cloning():
     obs = (batch.obs - cloned.moments.mean) / np.sqrt(cloned.moments.var)
 
     def loss(params):
-        action = agent.act(td3_bc.Policy(params, None), (), obs, None, None, True)[0]
+        action = agent.act(Fitted(params, None), (), obs, None, None, True)[0]
         inputs = td3_bc.ActorInputs(action, batch.action, jnp.ones((2, 32)))
         return td3_bc.imitate(inputs, td3_bc.Hypers(alpha=0.0))
 
     def likelihood(params):
-        action = cloning.act(bc.Policy(params, None), (), obs, None, None, True)[0]
+        action = cloning.act(Fitted(params, None), (), obs, None, None, True)[0]
         return 0.5 * ((action - batch.action) ** 2).sum(-1).mean()
 
     for a, b in zip(
