@@ -13,6 +13,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
+from purejaxrl.running import processes
 from purejaxrl.running.chunk import plan_for
 from purejaxrl.running.commandline import (
     Build,
@@ -72,22 +73,25 @@ def launch(
         save: writes what a run has learned, before anything is tabulated or drawn.
 
     Returns:
-        An outcome per static setting; none of a dry run.
+        An outcome per static setting; none of a dry run, and none in other processes than the
+        first where several train together.
     """
     words = sys.argv[1:] if words is None else words
     with errors_in_words():
-        words = with_kept_words(settings, words)
+        words = processes.on_first(with_kept_words, settings, words)
         plans = plan_runs(settings, build, words)
         if plans[0].options.dry_run:
             foresee(plans)
             return []
         outcomes, scores = [], []
         for plan in plans:
-            outcomes.append(_train(plan, _command(settings, words)))
-            if save:
-                save(outcomes[-1])
-            scores.append(report(plan, outcomes[-1].result))
-        if len(plans) > 1:
+            outcome = _train(plan, _command(settings, words))
+            if processes.is_first():
+                outcomes.append(outcome)
+                if save:
+                    save(outcome)
+                scores.append(report(plan, outcome.result))
+        if len(scores) > 1:
             compare(plans, scores)
     return outcomes
 
@@ -112,7 +116,7 @@ def _train(plan: Plan, command: dict[str, Any]) -> Outcome:
         evaluator=job.evaluator,
         settings=chosen,
         command=command,
-        sinks=_sinks(plan),
+        sinks=_sinks(plan) if processes.is_first() else (),
     )
     return Outcome(chosen, job, result)
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (  # from the top: a room imports itself and the floors below it
     {"experiments"},
     {"algos", "envs"},
-    {"purejaxrl.launch"},
+    {"purejaxrl.launch", "purejaxrl.hosts"},
     {"purejaxrl.study"},
     {"purejaxrl.meta"},
     {"purejaxrl.ued", "purejaxrl.offline"},

@@ -19,6 +19,8 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from purejaxrl.running import processes
+
 MANIFEST = "manifest.json"
 FORMAT = 1
 
@@ -29,6 +31,8 @@ class CheckpointError(Exception):
 
 def save(folder: Path | str, tree: Any, info: dict | None = None) -> None:
     """Save a pytree of arrays; an interrupted save leaves nothing that looks like a checkpoint.
+
+    Where several processes train together, all must call it, on one file system.
 
     Args:
         folder: where to; replaced if it exists, and `~` is the home folder.
@@ -41,34 +45,39 @@ def save(folder: Path | str, tree: Any, info: dict | None = None) -> None:
     folder = local_path(folder)
     scratch = folder.with_name(f".{folder.name}.partial")
     try:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
+        processes.on_first(_make_empty, scratch)
         leaves = jax.tree.leaves(tree)
         arrays = {str(i): _to_host(x) for i, x in enumerate(leaves) if x.size}
         with _without_wildcards(scratch) as plain:
             ocp.save(plain / "tree", arrays)
-        manifest = {
-            "format": FORMAT,
-            "info": info or {},
-            "leaves": _describe(tree),
-            "sha256": _checksums(scratch / "tree"),
-        }
-        manifest["self"] = _digest(manifest)
-        write_atomically(scratch / MANIFEST, json.dumps(manifest, indent=1))
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            os.replace(folder, old)
-        try:
-            os.replace(scratch, folder)
-        except OSError:
-            if old.exists():
-                os.replace(old, folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        manifest = {"format": FORMAT, "info": info or {}, "leaves": _describe(tree)}
+        processes.on_first(_publish, scratch, manifest, folder)
     except (OSError, ValueError) as error:
         shutil.rmtree(scratch, ignore_errors=True)
         raise CheckpointError(f"checkpoint {folder}: could not be written: {error}") from error
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _publish(scratch: Path, manifest: dict[str, Any], folder: Path) -> None:
+    """Add the manifest to arrays that were written, and put them in place of the folder."""
+    manifest["sha256"] = _checksums(scratch / "tree")
+    manifest["self"] = _digest(manifest)
+    write_atomically(scratch / MANIFEST, json.dumps(manifest, indent=1))
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    try:
+        os.replace(scratch, folder)
+    except OSError:
+        if old.exists():
+            os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load(folder: Path | str, like: Any) -> tuple[Any, dict]:
@@ -95,7 +104,7 @@ def load(folder: Path | str, like: Any) -> tuple[Any, dict]:
             + _first_difference(manifest["leaves"], _describe(like))
         )
     try:
-        with _without_wildcards(folder) as plain:
+        with _without_wildcards(folder) as plain, _alone():
             flat = ocp.load(plain / "tree")
     except Exception as error:
         raise CheckpointError(f"checkpoint {folder}: cannot be read: {error}") from error
@@ -148,8 +157,11 @@ class Series:
         return self.folder / f"{update:010d}"
 
     def save(self, update: int, tree: Any, info: dict) -> None:
-        """Save; then remove old checkpoints."""
+        """Save; then remove old checkpoints. All processes must call it."""
         save(self.path(update), tree, {**info, "update": update})
+        processes.on_first(self._remove_old)
+
+    def _remove_old(self) -> None:
         for old in self.updates()[: -self.keep_last]:
             shutil.rmtree(self.path(old), ignore_errors=True)
 
@@ -198,10 +210,19 @@ def _without_wildcards(folder: Path) -> Iterator[Path]:
     if glob.escape(str(folder)) == str(folder):
         yield folder
         return
+    processes.require_single(f"a run in {str(folder)!r}, whose name has a wildcard,")
     with tempfile.TemporaryDirectory() as plain:
         link = Path(plain) / "checkpoint"
         link.symlink_to(folder, target_is_directory=True)
         yield link
+
+
+def _alone() -> ocp.Context:
+    """Let orbax read in this process without waiting for the others of the run."""
+    context = ocp.Context()
+    context.multiprocessing.primary_host = jax.process_index()
+    context.multiprocessing.active_processes = {jax.process_index()}
+    return context
 
 
 def _is_key(x: Any) -> bool:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purejaxrl.algorithm import Algorithm, Metrics, Task, advance_where, update
+from purejaxrl.running import processes
 from purejaxrl.running.devices import Layout, layout
 from purejaxrl.running.evaluate import Best, Evaluator, keep_best
 from purejaxrl.running.population import Population
@@ -87,7 +88,7 @@ class Program(NamedTuple):
     def _place_empty(self, carry: Carry) -> Carry:
         """Shard arrays without elements as the program takes them: it returns them replicated."""
         shardings = self.chunk.input_shardings[0][2]
-        place = lambda x, sharding: x if x.size else jax.device_put(x, sharding)  # noqa: E731
+        place = lambda x, sharding: x if x.size else processes.put(x, sharding)  # noqa: E731
         return jax.tree.map(place, carry, shardings)
 
     def evaluate(self, update: int, carry: Sequence[Carry]) -> tuple[list[Carry], Metrics]:
@@ -102,9 +103,9 @@ class Program(NamedTuple):
         return after, self.gather([metrics for _, metrics in done])
 
     def gather(self, groups: Sequence[Any]) -> Any:
-        """Copy trees to the host, leaves `[num_members, ...]`, without the padding."""
+        """Copy trees to every host, leaves `[num_members, ...]`, without the padding."""
         join = lambda *x: _concatenate(x)[: self.plan.num_members]  # noqa: E731
-        return jax.tree.map(join, *jax.device_get(list(groups)))
+        return jax.tree.map(join, *processes.fetch(list(groups)))
 
     @property
     def num_bytes(self) -> int:

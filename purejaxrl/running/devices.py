@@ -17,8 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from purejaxrl.running import processes
 from purejaxrl.running.signals import interrupt_quietly
 
+CPU_DEVICES = "PUREJAXRL_CPU_DEVICES"
+"""Environment variable: how many devices the CPU is."""
 CPU_GROUP = 8
 """Members in a group on a CPU, at most."""
 
@@ -46,12 +49,10 @@ def use_cpu_cores(count: int | None = None) -> None:
         RuntimeError: (from JAX) if a backend has already started with another count.
     """
     interrupt_quietly()
-    text = os.environ.get("PUREJAXRL_CPU_DEVICES", "")
+    text = os.environ.get(CPU_DEVICES, "")
     if text:
         if not text.isdigit() or int(text) < 1:
-            raise ValueError(
-                f"PUREJAXRL_CPU_DEVICES: {text!r} is not valid; it must be an integer >= 1"
-            )
+            raise ValueError(f"{CPU_DEVICES}: {text!r} is not valid; it must be an integer >= 1")
         count = int(text)
     elif count is not None and count < 1:
         raise ValueError(f"count: {count} is not valid; it must be an integer >= 1")
@@ -101,11 +102,11 @@ class Layout(NamedTuple):
         pad = lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], extra, axis=0)])  # noqa: E731
         tree = jax.tree.map(pad, tree) if extra else tree
         shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), of_members(partition))
-        return jax.device_put(tree, shardings)
+        return processes.put(tree, shardings)
 
     def replicate(self, tree: Any) -> Any:
         """Put a copy of arrays that all members share on every device."""
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+        return processes.put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
     def trim(self, tree: Any) -> Any:
         """Remove the padding."""
@@ -187,20 +188,20 @@ def layout(
 
     Args:
         num_members: M.
-        devices: devices to use, all by default; at most one per member is used.
+        devices: devices to use, those of all processes by default; at most one per member is used.
         group: members that a device vmaps at a time; by default all of its members on an
             accelerator, at most `CPU_GROUP` on a CPU.
         num_agents: the agents of a meta-learner, which are laid over the largest number of devices
             that divides it.
 
     Raises:
-        ValueError: if `group` is not an integer >= 1.
+        ValueError: if `group` is not an integer >= 1, or there is no work for some process.
     """
     devices = devices or jax.devices()
     if num_agents is not None:
         share = group_size(num_agents, len(devices))
-        return Layout(_mesh(1, devices[:share]), num_members, num_members, 1)
-    devices = devices[:num_members]
+        return Layout(_mesh(1, _spread(share, devices)), num_members, num_members, 1)
+    devices = _spread(num_members, devices)
     share = -(-num_members // len(devices))
     if group is None:
         group = CPU_GROUP if devices[0].platform == "cpu" else share
@@ -208,6 +209,21 @@ def layout(
         raise ValueError(f"group: {group} is not valid; it must be an integer >= 1")
     groups = -(-share // group)
     return Layout(_mesh(len(devices), devices), num_members, groups, -(-share // groups))
+
+
+def _spread(count: int, devices: list[jax.Device]) -> list[jax.Device]:
+    """Take at most `count` devices, as many of each process as of the others."""
+    rank = {
+        device: sum(d.process_index == device.process_index for d in devices[:i])
+        for i, device in enumerate(devices)
+    }
+    chosen = set(sorted(devices, key=lambda device: rank[device])[:count])
+    working = len({device.process_index for device in chosen})
+    if working < jax.process_count():
+        raise ValueError(
+            f"num_processes: {jax.process_count()} is not valid; there is work for {working}"
+        )
+    return [device for device in devices if device in chosen]
 
 
 def _mesh(num_members: int, devices: list[jax.Device]) -> jax.sharding.Mesh:

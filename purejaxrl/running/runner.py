@@ -5,10 +5,12 @@ checkpoints, shows progress, and listens for a signal. Chunk boundaries are coun
 that a run killed at any moment and resumed ends bit for bit where an unbroken one ends.
 """
 
+import contextlib
 import dataclasses
 import json
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from purejaxrl.algorithm import Algorithm, require_fit
-from purejaxrl.running import checkpoint, record
+from purejaxrl.running import checkpoint, processes, record
 from purejaxrl.running.chunk import (
     Carry,
     Program,
@@ -149,6 +151,7 @@ def run(
     Raises:
         ValueError: for invalid arguments, an `out` that holds another run, or damaged metrics.
         checkpoint.CheckpointError: if `out` cannot be written, or no checkpoint can be used.
+        processes.Lost: if another process of the run has ended.
         Stopped: after SIGTERM, SIGHUP or Ctrl-C, everything saved.
     """
     horizon = num_updates if horizon is None else horizon
@@ -161,15 +164,15 @@ def run(
     every = options.evaluation_interval(num_updates) if evaluator else 0
     out = options.folder
     plan = plan_for(algorithm, population, options.group, list(devices) if devices else None)
-    with record.locked(out), stop_signals() as stopping:
-        record.claim(
-            out,
-            options.resume,
-            record.identity(algorithm, population, evaluator if every else None),
-            command=command,
-            settings=_as_dict(settings),
-            layout={"devices": plan.mesh.size, "group": plan.group},
-        )
+    about = {
+        "command": command,
+        "settings": _as_dict(settings),
+        "layout": {"devices": plan.mesh.size, "group": plan.group},
+    }
+    identity = record.identity(algorithm, population, evaluator if every else None)
+    with contextlib.ExitStack() as held, processes.lost_in_words(), stop_signals() as stopping:
+        processes.on_first(held.enter_context, record.locked(out))
+        processes.on_first(partial(record.claim, out, options.resume, identity, **about))
         outputs = Outputs.of(options, sinks)
         position = _restore(algorithm, population, plan, horizon, bool(every), outputs.saved)
         if position.update > num_updates:
@@ -177,8 +180,8 @@ def run(
                 f"num_updates: {num_updates} is not valid; the run in {out} already made "
                 f"{position.update}"
             )
-        outputs.metrics.resume_from(position.update)
-        outputs.evaluations.resume_from(position.evaluated)
+        processes.on_first(outputs.metrics.resume_from, position.update)
+        processes.on_first(outputs.evaluations.resume_from, position.evaluated)
         program = compile_chunk(
             algorithm, population, plan, options.chunk, position.carry, evaluator=evaluator
         )
@@ -235,19 +238,23 @@ def _train(
     progress = ProgressLine(num_updates, position.update, options.progress)
     alive = program.gather([one.alive for one in position.carry])
     frozen = set(np.flatnonzero(~alive))
-    tracer = Tracer(options.folder / "profile", options.profile)
+    tracer = Tracer(options.folder / "profile", options.profile if processes.is_first() else 0)
     begun, unsaved = position.update, 0
+
+    def report(before: int, now: Position, metrics: dict[str, np.ndarray]) -> None:
+        rows, updates = average_updates(metrics, before, options.log_every, episode_means)
+        table = tabulate(population.rows, rows, updates)
+        for sink in (outputs.metrics, *outputs.sinks):
+            sink(table, before)
+        progress.advance(now.update, int(now.env_steps.sum()), _mean_return(metrics))
+        _warn_of_frozen(population, metrics["alive"], frozen, before)
+
     try:
-        while position.update < num_updates and not stopping:
+        while position.update < num_updates and not processes.any_of(stopping):
             before = position.update
             tracer.chunk_begins()
             position, metrics = _advance(program, position, num_updates, every)
-            rows, updates = average_updates(metrics, before, options.log_every, episode_means)
-            table = tabulate(population.rows, rows, updates)
-            for sink in (outputs.metrics, *outputs.sinks):
-                sink(table, before)
-            progress.advance(position.update, int(position.env_steps.sum()), _mean_return(metrics))
-            _warn_of_frozen(population, metrics["alive"], frozen, before)
+            processes.on_first(report, before, position, metrics)
             if every and position.update % every == 0:
                 position = _evaluate(program, position, population, outputs.evaluations)
             unsaved += 1
@@ -292,8 +299,8 @@ def _evaluate(
     carry, metrics = program.evaluate(position.update, position.carry)
     metrics = {"env_steps": position.env_steps} | metrics
     columns = {name: values[:, None] for name, values in metrics.items()}
-    updates = np.asarray([position.update])
-    evaluations(tabulate(population.rows, columns, updates), position.evaluated)
+    table = tabulate(population.rows, columns, np.asarray([position.update]))
+    processes.on_first(evaluations, table, position.evaluated)
     return position._replace(carry=carry, evaluated=position.update)
 
 
@@ -301,7 +308,7 @@ def _save(program: Program, position: Position, saved: checkpoint.Series) -> Non
     info = {"env_steps": position.env_steps.tolist(), "evaluated": position.evaluated}
     saved.save(position.update, program.gather(position.carry), info)
     text = json.dumps({"update": position.update})
-    checkpoint.write_atomically(saved.folder.parent / SAVED, text)
+    processes.on_first(checkpoint.write_atomically, saved.folder.parent / SAVED, text)
 
 
 def _warn_of_frozen(

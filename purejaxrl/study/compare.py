@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from purejaxrl.algorithm import Algorithm, require_fit
-from purejaxrl.running import record
+from purejaxrl.running import processes, record
 from purejaxrl.running.commandline import say
 from purejaxrl.running.evaluate import Evaluator, on_episodes
 from purejaxrl.running.population import Population, Rows, name_of, populate, seeds
@@ -182,9 +182,11 @@ def compare(
         the metrics of all tests, with the contender's name.
 
     Raises:
-        ValueError: if the grids are not of one size, and as `Scale.updates_of` and `run`.
+        ValueError: if the grids are not of one size, several processes train together, and as
+            `Scale.updates_of` and `run`.
     """
     require_equal_budgets(contenders)
+    processes.require_single("a comparison")
     for contender in contenders:
         scale.updates_of(contender.algorithm)
     names = [contender.name for contender in contenders]
