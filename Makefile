@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: quickstart test test-slow lint bench clean
+.PHONY: quickstart test test-slow lint bench bench-accelerator clean
 
 quickstart: $(VENV)/ready
 	$(RUN) experiments/quickstart.py
@@ -24,6 +24,9 @@ lint: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(RUN) experiments/bench/ppo_throughput.py
+
+bench-accelerator: $(VENV)/ready
+	$(RUN) experiments/bench/accelerator.py
 
 clean:
 	rm -rf $(VENV)

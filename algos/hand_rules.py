@@ -50,6 +50,11 @@ class Settings(struct.PyTreeNode):
     """Negative advantages are weighted by π(a|s) to this power, which spares rare actions."""
     scale_power: float = hyper(0.0, at_least=0, at_most=1)
     """π̂ is divided by its root mean square over the experience, to this power."""
+    step_cost: float = hyper(0.0, at_least=0)
+    """What a step costs, in units of the rewards that the rule reads. The values of states where
+    nothing is earned sink below 0, the value of a new table's states, so that new states attract
+    (Koenig & Simmons 1996, "The effect of representation and knowledge on goal-directed
+    exploration with reinforcement-learning algorithms")."""
 
 
 EVOLVED = Settings(
@@ -83,6 +88,7 @@ class Unbounded(NamedTuple):
     negative: jax.Array
     prob_power: jax.Array
     scale_power: jax.Array
+    step_cost: jax.Array
 
     def settings(self) -> Settings:
         """Map every number into its bounds; 0 is a usual value."""
@@ -94,6 +100,7 @@ class Unbounded(NamedTuple):
             negative=jnp.exp(self.negative),
             prob_power=0.5 * jax.nn.softplus(self.prob_power - 1),
             scale_power=jax.nn.sigmoid(self.scale_power),
+            step_cost=0.003 * jnp.exp(self.step_cost),
         )
 
     @classmethod
@@ -109,6 +116,7 @@ class Unbounded(NamedTuple):
             negative=jnp.log(jnp.maximum(settings.negative, 1e-3)),
             prob_power=jnp.log(jnp.expm1(2 * power)) + 1,
             scale_power=logit(settings.scale_power),
+            step_cost=jnp.log(jnp.maximum(settings.step_cost, 1e-5) / 0.003),
         )
 
 
@@ -154,7 +162,7 @@ class ActorCritic:
         value, next_value = self.value(x.prediction), self.value(x.next_prediction)
         terminated = x.terminated > 0
         advantage = generalized_advantage(
-            x.reward, value, next_value, terminated, x.done & ~terminated,
+            x.reward - settings.step_cost, value, next_value, terminated, x.done & ~terminated,
             x.gamma, settings.gae_lambda,
         )  # fmt: skip
         return advantage, value

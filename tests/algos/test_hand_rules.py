@@ -1,5 +1,7 @@
 """Rules made by hand, against A2C's advantages and closed forms."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,6 +121,23 @@ def test_negative_advantages_can_weigh_less(experience):
     found = RULE.apply(SETTINGS.replace(negative=0.5, prob_power=1.0), x).pi
     np.testing.assert_allclose(found, np.where(plain < 0, 0.5 * 0.2 * plain, plain), rtol=1e-5)
     assert (plain < 0).any() and (plain > 0).any()
+
+
+def test_a_step_cost_makes_states_where_nothing_is_earned_worth_less_than_new_ones(experience):
+    """Without rewards, V = -cost / (1 - γ), while the value of a new table's states is 0."""
+    cost, x = 0.02, inputs(*experience)
+    never = jnp.zeros_like(x.terminated)
+    new = jnp.full_like(x.prediction, 1 / BINS)
+    x = x._replace(
+        reward=never, terminated=never, done=never > 0, gamma=jnp.float32(0.9),
+        prediction=new, next_prediction=new,
+    )  # fmt: skip
+    apply = jax.jit(partial(RULE.apply, SETTINGS.replace(step_cost=cost)))
+    for _ in range(60):
+        known = jnp.exp(apply(x).log_y)
+        x = x._replace(prediction=known, next_prediction=known)
+    np.testing.assert_allclose(RULE.value(known), -cost / 0.1, rtol=0.02)
+    assert (apply(x._replace(next_prediction=new)).pi > 0.01).all()
 
 
 def test_advantages_can_be_divided_by_their_root_mean_square(experience):

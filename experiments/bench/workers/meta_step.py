@@ -16,12 +16,12 @@ from purejaxrl.running.devices import CPU_GROUP, use_cpu_cores
 use_cpu_cores()
 
 import json
-import resource
 import sys
 import time
 
 import jax
 import jax.numpy as jnp
+from timing import resources
 
 from algos import groove, lpg, meta_lpg, ta_lpg
 from envs import gridworld_levels
@@ -39,7 +39,7 @@ ENV = GridWorld(LEVELS.sample)
 
 
 def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resources()["peak_mb"]
 
 
 def planned_mb(compiled) -> float:
@@ -174,9 +174,9 @@ print(
             "seconds": seconds,
             "compile_s": compile_s,
             "env_steps": env_steps,
-            "peak_mb": peak_mb(),
             "program_mb": program_mb,
             "idle_mb": idle,
         }
+        | resources()
     )
 )

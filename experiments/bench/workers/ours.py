@@ -16,6 +16,12 @@ name, members, updates, repeats = arguments()
 env, env_params = envs.make(name)
 if name == "CartPole-v1":
     config, hypers = ppo.Config(), ppo.Hypers()
+elif name == "ant":
+    config = ppo.Config(
+        num_envs=2048, num_steps=10, num_minibatches=32, hidden=(256, 256),
+        normalize_obs=True, normalize_reward=True,
+    )  # fmt: skip
+    hypers = ppo.Hypers(learning_rate=3e-4, entropy_coef=0.0)
 else:
     config = ppo.Config(num_envs=64, num_minibatches=8, activation="relu")
     env, hypers = FlattenObservation(env), ppo.Hypers(learning_rate=5e-3)

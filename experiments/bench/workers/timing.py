@@ -27,9 +27,18 @@ def measure(function, args, env_steps: int, repeats: int) -> None:
         began = time.perf_counter()
         jax.block_until_ready(compiled(*args))
         seconds.append(time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    result = {"compile_s": compile_s, "seconds": seconds, "env_steps": env_steps, "peak_mb": peak}
-    json.dump(result, sys.stdout)
+    result = {"compile_s": compile_s, "seconds": seconds, "env_steps": env_steps}
+    json.dump(result | resources(), sys.stdout)
+
+
+def resources() -> dict[str, float | str]:
+    """Return the process's peak memory, that of its fullest device, and the matmul precision."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    return {
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "device_mb": max(one.get("peak_bytes_in_use", 0) for one in stats) / 2**20,
+        "precision": str(jax.config.jax_default_matmul_precision),
+    }
 
 
 def measure_over_cores(play, num_envs: int, num_steps: int, repeats: int) -> None:
