@@ -71,8 +71,9 @@ EVOLVED_BY_AGE = Settings(
 
 
 TEACHER = Settings(
-    gae_lambda=0.96, target_width=2.0, entropy_coef=0.003, negative=0.72, prob_power=0.067
-)
+    gae_lambda=0.96, target_width=2.0, entropy_coef=0.003, negative=0.72, prob_power=0.067,
+    step_cost=0.02,
+)  # fmt: skip
 """What the shipped `lpg` was taught: near what evolution found for agents that make four passes
 over their experience (60 generations), less what LPG's network cannot see, age and the size of π̂
 over the whole experience."""

@@ -1,7 +1,12 @@
 """What `test_hosts.py` trains, in one process or in several: `hosts_training.py OUT`."""
 
+# ruff: noqa: E402
 import sys
 from pathlib import Path
+
+from purejaxrl.running.devices import use_cpu_cores
+
+use_cpu_cores()
 
 import numpy as np
 
@@ -9,7 +14,6 @@ from purejaxrl.meta import evolution
 from purejaxrl.meta.worlds import World
 from purejaxrl.parts import networks
 from purejaxrl.running import processes
-from purejaxrl.running.devices import use_cpu_cores
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.ued.curriculum import uniform
@@ -52,5 +56,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    use_cpu_cores()
     main(Path(sys.argv[1]))

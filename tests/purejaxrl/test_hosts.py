@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -87,8 +86,15 @@ def test_a_killed_process_ends_the_run_and_another_number_of_processes_resumes_i
     assert read_metrics(out).equals(read_metrics(whole))
 
 
+class Device:
+    """A device of a process."""
+
+    def __init__(self, process_index: int):
+        self.process_index = process_index
+
+
 def test_every_process_gets_as_many_devices_as_the_others():
-    of_two = [SimpleNamespace(process_index=i // 4) for i in range(8)]
+    of_two = [Device(i // 4) for i in range(8)]
     assert devices._spread(2, of_two) == [of_two[0], of_two[4]]
     assert devices._spread(5, of_two) == [*of_two[:3], *of_two[4:6]]
     assert devices._spread(9, of_two) == of_two
@@ -96,7 +102,7 @@ def test_every_process_gets_as_many_devices_as_the_others():
 
 def test_a_process_without_work_is_refused(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    of_two = [SimpleNamespace(process_index=i) for i in range(2)]
+    of_two = [Device(i) for i in range(2)]
     with pytest.raises(ValueError, match="num_processes: 2 is not valid; there is work for 1"):
         devices._spread(1, of_two)
 
@@ -113,7 +119,7 @@ def test_a_process_without_work_is_refused(monkeypatch):
     ],
 )
 def test_bad_settings_are_named(field, settings):
-    with pytest.raises(ValueError, match=rf"^{field}: .* is not valid"):
+    with pytest.raises(ValueError, match=rf"^Settings.{field}: .* is not valid"):
         hosts.Settings(**settings)
 
 
