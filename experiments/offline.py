@@ -18,13 +18,13 @@ use_cpu_cores()
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import pandas as pd
 
 import envs
-from algos import bc, iql, rebrac, td3_bc
+from algos import iql
+from algos.offline import ALGORITHMS
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
 from purejaxrl.offline.files import load_card, load_dataset
 from purejaxrl.parts.dataset import Dataset, weigh_by_advantage, weigh_by_return
@@ -33,7 +33,6 @@ from purejaxrl.running.runner import RunOptions
 from purejaxrl.study.stats import final_scores, interval
 from purejaxrl.validation import require_count, require_known
 
-ALGORITHMS: Mapping[str, ModuleType] = {"bc": bc, "td3_bc": td3_bc, "iql": iql, "rebrac": rebrac}
 WEIGHTS: Mapping[str, Callable[[Dataset], Dataset]] = {
     "alike": lambda dataset: dataset,
     "by_return": weigh_by_return,

@@ -16,10 +16,8 @@ from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -28,9 +26,10 @@ import numpy as np
 import pandas as pd
 
 import envs
-from algos import bc, iql, rebrac, td3_bc
 from algos import policy_guided_diffusion as pgd
+from algos import td3_bc
 from algos import trajectory_diffusion as diffusion
+from algos.offline import ALGORITHMS
 from envs.dynamics import STATE_OF, dynamics_error
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
 from purejaxrl.offline.files import load_card, load_dataset
@@ -40,7 +39,6 @@ from purejaxrl.running.runner import RunOptions
 from purejaxrl.study.stats import final_scores, interval
 from purejaxrl.validation import require_count, require_known
 
-ALGORITHMS: Mapping[str, ModuleType] = {"bc": bc, "td3_bc": td3_bc, "iql": iql, "rebrac": rebrac}
 GUIDANCE = (0.0, 0.25, 0.5, 1.0, 2.0)
 """Coefficients with which the final policies are asked for pieces."""
 
