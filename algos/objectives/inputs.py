@@ -160,6 +160,19 @@ def compute_loss(objective: Objective, coefs: Any, x: Inputs) -> tuple[jax.Array
     return loss, metrics
 
 
+def push(objective: Objective, coefs: Any, x: Inputs) -> jax.Array:
+    """Compute how hard an objective pushes each answer's log-probability up: float32 `[P, G]`.
+
+    It is −∂loss/∂log π, summed over the answer's tokens, for what the loss reads of them.
+    """
+
+    def loss_of(log_prob: jax.Array) -> jax.Array:
+        policy = x.policy._replace(log_prob=log_prob)
+        return compute_loss(objective, coefs, x._replace(policy=policy))[0]
+
+    return -jax.grad(loss_of)(x.policy.log_prob).sum(-1)
+
+
 def check_objective(objective: Objective, num_answers: int, given: Collection[str]) -> None:
     """Check that an objective fits a group and a task, before anything is traced.
 
