@@ -2,6 +2,7 @@ r"""Objectives on verified rewards, on one small token task, from one warm start
 
 python experiments/token_lab.py
 python experiments/token_lab.py --objectives grpo,drgrpo,dapo,rloo --seeds 16
+python experiments/token_lab.py --objectives grpo --coefs kl_coef=0,0.01,0.1 --seeds 8
 python experiments/token_lab.py --task token-sort --objectives grpo,spo --agent.num-answers 16
 
 A small transformer first learns reference solutions. Every objective then trains it on, with
@@ -35,11 +36,17 @@ from purejaxrl.launch import Job, command, say
 from purejaxrl.launch import foresee as say_what_would_run
 from purejaxrl.running import record
 from purejaxrl.running.commandline import Plan, writable_folder
-from purejaxrl.running.population import populate, seeds
+from purejaxrl.running.population import Row, Rows, grid, populate, seeds
 from purejaxrl.running.runner import Result, RunOptions, run
 from purejaxrl.study.stats import interval
 from purejaxrl.study.tables import print_table
-from purejaxrl.validation import require, require_count, require_distinct, require_known
+from purejaxrl.validation import (
+    check_hypers,
+    require,
+    require_count,
+    require_distinct,
+    require_known,
+)
 
 WARM_UPDATES = {
     "token-arithmetic": 800,
@@ -79,6 +86,8 @@ class Settings:
     """Updates between evaluations."""
     learning_rate: float = grpo.Hypers().learning_rate
     """Adam's step size, for all objectives."""
+    coefs: tuple[str, ...] = ()
+    """Coefficients to sweep, for all objectives, such as `kl_coef=0,0.1 clip_low=0.1,0.2`."""
     agent: grpo.Config = grpo.Config()
     """Static settings of the policies and of an update."""
     dry_run: bool = False
@@ -96,9 +105,20 @@ class Settings:
         require_known("task", self.task, WARM_UPDATES)
         require(self.first_seed >= 0, self, "first_seed", "an integer >= 0")
         require(self.warm_updates >= 0, self, "warm_updates", "an integer >= 0")
+        check_hypers(grpo.Hypers(learning_rate=self.learning_rate))
+        try:
+            self.grid()
+        except ValueError:
+            require(False, self, "coefs", "names with numbers, such as kl_coef=0,0.1")
         within = self.eval_every <= self.updates
         require(within, self, "eval_every", f"at most updates = {self.updates}")
         object.__setattr__(self, "out", writable_folder(self.out))
+
+    def grid(self) -> Rows:
+        """Return every combination of the coefficients that are swept."""
+        pairs = (one.split("=") for one in self.coefs)
+        values = {f"coefs.{name}": map(float, text.split(",")) for name, text in pairs}
+        return grid(**values)
 
 
 class Lab(NamedTuple):
@@ -122,6 +142,8 @@ def build(settings: Settings) -> Lab:
     evaluator = token_policy.on_prompts(settings.agent, env, test, settings.num_samples, settings.k)
     objectives = {name: OBJECTIVES[name] for name in settings.objectives}
     algorithms = {name: grpo.make(settings.agent, env, one) for name, one in objectives.items()}
+    for one in objectives.values():
+        populate(settings.grid(), grpo.Hypers(coefs=one.coefs))  # says which coefficients are wrong
     return Lab(settings, env, levels, evaluator, objectives, algorithms)
 
 
@@ -150,7 +172,7 @@ def plan(lab: Lab, name: str, start: Any) -> Plan:
     """Plan the run of an objective."""
     settings, algorithm = lab.settings, lab.algorithms[name]
     hypers = grpo.Hypers(start, lab.objectives[name].coefs, settings.learning_rate)
-    rows = seeds(settings.seeds, start=settings.first_seed)
+    rows = settings.grid() * seeds(settings.seeds, start=settings.first_seed)
     who = populate(rows, hypers, lab.levels, shared=("start",))
     identity = f"{record.digest(algorithm, who)} {settings.updates}"
     options = RunOptions(
@@ -167,14 +189,21 @@ def train(lab: Lab, name: str, start: Any) -> Result:
     return run(job.algorithm, who, job.num_updates, options, evaluator=job.evaluator)
 
 
+def label(name: str, row: Row) -> str:
+    """Name an objective with the coefficients that a policy sets."""
+    own = [f"{key.removeprefix('coefs.')}={x:g}" for key, x in row.items() if key != "seed"]
+    return " ".join([name, *own])
+
+
 def score(name: str, result: Result, settings: Settings) -> pd.DataFrame:
     """Return a row for each policy: its last evaluation, and the end of its training."""
     last = result.evaluations.groupby("member").last()
     seen = result.metrics
     late = seen[seen["update"] > 0.9 * settings.updates].groupby("member")
+    rows = result.population.rows
     frame = pd.DataFrame({
-        "objective": name,
-        "seed": settings.first_seed + np.arange(settings.seeds),
+        "objective": [label(name, row) for row in rows],
+        "seed": [row["seed"] for row in rows],
         "pass@1": last["return"],
         f"pass@{settings.k}": last[f"pass_at_{settings.k}"],
         "entropy": last["entropy"],
@@ -186,6 +215,16 @@ def score(name: str, result: Result, settings: Settings) -> pd.DataFrame:
         "tokens": seen.groupby("member")["env_steps"].last(),
     })  # fmt: skip
     return frame[result.alive]
+
+
+def learning_curves(name: str, result: Result, begun: pd.DataFrame) -> pd.DataFrame:
+    """Return the evaluations of all policies, that of the warm start first."""
+    parts = []
+    for i, row in enumerate(result.population.rows):
+        own = result.evaluations[result.evaluations["member"] == i]
+        both = pd.concat([begun.assign(update=0, member=i, env_steps=0, seed=row["seed"]), own])
+        parts.append(both.assign(objective=label(name, row)))
+    return pd.concat(parts)
 
 
 def weigh(lab: Lab, name: str, start: Any) -> pd.DataFrame:
@@ -273,8 +312,7 @@ def main(settings: Settings) -> None:
         result = train(lab, name, start)
         scores.append(score(name, result, settings))
         weights.append(weigh(lab, name, start))
-        at_start = begun.assign(update=0)
-        curves.append(pd.concat([at_start, result.evaluations]).assign(objective=name))
+        curves.append(learning_curves(name, result, begun))
         out = settings.out
         pd.concat(scores).to_csv(out / "scores.csv", index=False, float_format="%.6g")
         pd.concat(weights).to_csv(out / "weights.csv", index=False, float_format="%.6g")

@@ -51,7 +51,7 @@ def corrupted(rng: np.random.Generator, solution: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_verifier_agrees_with_one_in_python(name):
     env, rng = TASKS[name], np.random.default_rng(1)
-    levels = jax.tree.map(lambda x: x[:2000], env.levels)
+    levels = jax.tree.map(lambda x: x[:1000], env.levels)
     if name == "token-countdown":  # other orders of the numbers, and other operators
         tokens = np.stack([write(f"{a}{o}{b}{p}{c}.", env.answer_length, left=False)
                            for level in np.asarray(levels.prompt)
@@ -140,12 +140,13 @@ def test_an_answer_without_end_token_is_wrong_and_terminates_when_its_room_is_fu
     assert obs.tolist() == [*level.prompt.tolist(), *[1] * 8]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["token-countdown"])
 def test_the_environment_pays_what_the_verifier_says_when_the_answer_ends(name):
     env, level = envs.make(name)
     _, state = env.reset_env(jax.random.key(0), level)
+    step = jax.jit(env.step_env)
     for token in np.asarray(level.solution):
-        _, state, reward, terminated, _ = env.step_env(jax.random.key(0), state, token, level)
+        _, state, reward, terminated, _ = step(jax.random.key(0), state, token, level)
         assert bool(terminated) == (token == END) == bool(reward)
         if terminated:
             return
@@ -154,7 +155,9 @@ def test_the_environment_pays_what_the_verifier_says_when_the_answer_ends(name):
 def test_padding_ends_an_answer():
     env, level = envs.make("token-sort")
     _, state = env.reset_env(jax.random.key(0), level)
-    *_, reward, terminated, _ = env.step_env(jax.random.key(0), state, jnp.int32(PAD), level)
+    *_, reward, terminated, _ = jax.jit(env.step_env)(
+        jax.random.key(0), state, jnp.int32(PAD), level
+    )
     assert (reward, bool(terminated)) == (0, True)
 
 
