@@ -16,13 +16,15 @@ EPSILON = 1e-6
 
 
 def centre(values: jax.Array) -> jax.Array:
-    """Subtract the mean of each group: `[P, G]` to `[P, G]`."""
+    """Subtract the mean of each group: `[P, G]` to `[P, G]`; equal values give exactly 0."""
+    values = values - values[..., :1]
     return values - values.mean(-1, keepdims=True)
 
 
 def standardise(values: jax.Array) -> jax.Array:
     """Subtract each group's mean and divide by its standard deviation: `[P, G]` to `[P, G]`."""
-    return centre(values) / (values.std(-1, ddof=1, keepdims=True) + EPSILON)
+    values = centre(values)
+    return values / (values.std(-1, ddof=1, keepdims=True) + EPSILON)
 
 
 def standardise_within(values: jax.Array, same: jax.Array) -> jax.Array:
@@ -35,10 +37,10 @@ def standardise_within(values: jax.Array, same: jax.Array) -> jax.Array:
     Returns:
         float32 `[P, G]`, 0 for an answer that is compared only with itself.
     """
-    count, others = same.sum(-1), values[:, None]
-    mean = jnp.where(same, others, 0.0).sum(-1) / count
-    squares = jnp.where(same, (others - mean[..., None]) ** 2, 0.0).sum(-1)
-    return (values - mean) / (jnp.sqrt(squares / jnp.maximum(count - 1, 1)) + EPSILON)
+    count, apart = same.sum(-1), values[:, None, :] - values[:, :, None]
+    mean = jnp.where(same, apart, 0.0).sum(-1) / count
+    squares = jnp.where(same, (apart - mean[..., None]) ** 2, 0.0).sum(-1)
+    return -mean / (jnp.sqrt(squares / jnp.maximum(count - 1, 1)) + EPSILON)
 
 
 def whiten(values: jax.Array) -> jax.Array:
@@ -58,7 +60,9 @@ def token_moments(
 ) -> tuple[jax.Array, jax.Array]:
     """Compute mean and standard deviation of the tokens that are there, with axes kept."""
     count = mask.sum(axis, keepdims=True)
-    mean = jnp.where(mask, values, 0.0).sum(axis, keepdims=True) / jnp.maximum(count, 1)
+    one = jnp.where(mask, values, -jnp.inf).max(axis, keepdims=True)  # of equal values, the mean
+    one = jnp.where(count > 0, one, 0.0)
+    mean = one + jnp.where(mask, values - one, 0.0).sum(axis, keepdims=True) / jnp.maximum(count, 1)
     squares = jnp.where(mask, (values - mean) ** 2, 0.0).sum(axis, keepdims=True)
     return mean, jnp.sqrt(squares / jnp.maximum(count - 1, 1))
 

@@ -11,7 +11,7 @@ from jax.lax import stop_gradient
 
 from algos.objectives import losses
 from algos.objectives.advantages import accuracy, correct, lengths
-from algos.objectives.inputs import Inputs, Objective
+from algos.objectives.inputs import Inputs, Objective, bounded_exp
 from algos.objectives.losses import maximise, mean_of_answers, token_mean
 from algos.objectives.weights import Kl, log_prob, log_ratio, ratio
 from purejaxrl.validation import hyper
@@ -44,7 +44,7 @@ def implicit(x: Inputs, coefs: Nft) -> jax.Array:
     What is below the floor is raised to it, but its gradient passes.
     """
     mean, log_rho = bounded_accuracy(x)[..., None], log_ratio(x)
-    negative = (1 - mean * jnp.exp(log_rho)) / (1 - mean)
+    negative = (1 - mean * bounded_exp(log_rho)) / (1 - mean)
     raised = negative + stop_gradient(jnp.maximum(negative, coefs.floor) - negative)
     weight = x.answers.advantage
     return jnp.abs(weight) * jnp.where(weight > 0, log_rho, jnp.log(raised))
@@ -101,7 +101,7 @@ def contrast(
     )
     gap = (shares(x, coefs) * score).sum(-1) - hardest
     log_rho = log_ratio(x)
-    kl = token_mean(jnp.exp(log_rho) - 1 - log_rho, x.answers.mask)
+    kl = token_mean(bounded_exp(log_rho) - 1 - log_rho, x.answers.mask)
     excess = stop_gradient(coefs.kl_weight * jnp.maximum(kl - coefs.kl_limit, 0.0))
     return excess * kl - jnp.where(both, gap, 0.0).mean()
 

@@ -69,6 +69,15 @@ Loss = Callable[[jax.Array, Inputs, Any], jax.Array]
 """`(surrogate [P, G, T], x, coefs) -> float32 []`."""
 
 
+MOST = 20.0
+"""Greatest absolute logarithm of a ratio of probabilities that is exponentiated."""
+
+
+def bounded_exp(log_ratio: jax.Array) -> jax.Array:
+    """Exponentiate the logarithm of a ratio, which is clipped to ±20 so that e^x is finite."""
+    return jnp.exp(jnp.clip(log_ratio, -MOST, MOST))
+
+
 def no_state(num_prompts: int, num_bins: int) -> tuple:
     """Start without statistics."""
     return ()
@@ -154,8 +163,8 @@ def compute_loss(objective: Objective, coefs: Any, x: Inputs) -> tuple[jax.Array
     metrics = {
         "policy_loss": loss,
         "entropy": mean(-(jnp.exp(x.policy.log_probs) * x.policy.log_probs).sum(-1)),
-        "approx_kl": mean(jnp.exp(to_old) - 1 - to_old),
-        "kl_to_reference": mean(jnp.exp(to_ref) - 1 - to_ref),
+        "approx_kl": mean(bounded_exp(to_old) - 1 - to_old),
+        "kl_to_reference": mean(bounded_exp(to_ref) - 1 - to_ref),
     }
     return loss, metrics
 

@@ -12,7 +12,7 @@ from jax.lax import stop_gradient
 
 from algos.objectives import losses
 from algos.objectives.advantages import EPSILON, scaled_by_batch, standardised
-from algos.objectives.inputs import Inputs, Objective
+from algos.objectives.inputs import MOST, Inputs, Objective, bounded_exp
 from algos.objectives.losses import maximise
 from algos.objectives.weights import (
     Clip,
@@ -23,9 +23,6 @@ from algos.objectives.weights import (
     log_ratio,
 )
 from purejaxrl.validation import hyper
-
-MOST = 20.0
-"""Largest logarithm of a ratio that is exponentiated."""
 
 GSPO = Objective(
     name="gspo",
@@ -61,7 +58,7 @@ class Cispo(Kl):
 
 def capped(x: Inputs, coefs: Cispo) -> jax.Array:
     """Clip the weight of a token, never its gradient: sg(min(ρ, ε_max)) Â log π."""
-    weight = stop_gradient(jnp.minimum(jnp.exp(log_ratio(x)), coefs.ratio_max))
+    weight = stop_gradient(jnp.minimum(bounded_exp(log_ratio(x)), coefs.ratio_max))
     return weight * log_likelihood(x, coefs)
 
 
@@ -122,7 +119,8 @@ def geometric(x: Inputs, coefs: Gmpo) -> jax.Array:
     log_rho, sign = log_ratio(x), jnp.sign(x.answers.advantage)
     clipped = jnp.clip(log_rho, -coefs.clip_log, coefs.clip_log)
     least = sign * jnp.minimum(sign * log_rho, sign * clipped)
-    return jnp.exp(losses.mean_of_answers(least, x.answers.mask))[..., None] * x.answers.advantage
+    mean = bounded_exp(losses.mean_of_answers(least, x.answers.mask))
+    return mean[..., None] * x.answers.advantage
 
 
 GMPO = Objective(name="gmpo", coefs=Gmpo(), advantage=standardised, weight=geometric, loss=maximise)
@@ -145,7 +143,7 @@ def gated(x: Inputs, coefs: Sapo) -> jax.Array:
     """Replace ρ by a smooth gate, (4/τ) σ(τ(ρ − 1)), whose slope is 1 at ρ = 1."""
     advantage = x.answers.advantage
     tau = jnp.where(advantage > 0, coefs.temperature_positive, coefs.temperature_negative)
-    return 4 / tau * jax.nn.sigmoid(tau * (jnp.exp(log_ratio(x)) - 1)) * advantage
+    return 4 / tau * jax.nn.sigmoid(tau * (bounded_exp(log_ratio(x)) - 1)) * advantage
 
 
 SAPO = Objective(name="sapo", coefs=Sapo(), advantage=standardised, weight=gated, loss=maximise)
@@ -205,7 +203,7 @@ def bounded(x: Inputs, coefs: Gbpo) -> jax.Array:
     apart = reward - jnp.median(reward, axis=-1, keepdims=True)
     scale = coefs.temperature * (reward.std(-1, ddof=1, keepdims=True) + EPSILON)
     target = 1 - coefs.reach + 2 * coefs.reach * jax.nn.sigmoid(apart / scale)
-    return -jnp.abs((jnp.exp(log_ratio(x)) - target[..., None]) * x.answers.advantage)
+    return -jnp.abs((bounded_exp(log_ratio(x)) - target[..., None]) * x.answers.advantage)
 
 
 GBPO = Objective(

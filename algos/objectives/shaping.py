@@ -164,7 +164,7 @@ def gain_to_go(x: Inputs, coefs: RankGrpo) -> jax.Array:
     mask = x.answers.mask
     relevance = jnp.where(mask, x.answers.step_reward, 0.0)
     place = jnp.arange(mask.shape[-1])
-    later = place[:, None] - place  # [from, to]
+    later = place[:, None] - place  # [place of the gain, place]
     weight = jnp.log(coefs.discount_base) / jnp.log(coefs.discount_base + jnp.maximum(later, 0))
     gain = relevance @ jnp.where(later >= 0, weight, 0.0)
     mean, deviation = token_moments(gain, mask, axis=(1,))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from algos.objectives.advantages import lengths
-from algos.objectives.inputs import Inputs
+from algos.objectives.inputs import Inputs, bounded_exp
 from purejaxrl.validation import hyper
 
 
@@ -59,12 +59,12 @@ def clip_surrogate(ratio: jax.Array, x: Inputs, coefs: Clip) -> jax.Array:
 
 def clipped(x: Inputs, coefs: Clip) -> jax.Array:
     """Clip the ratio of each token (PPO, Schulman et al. 2017, arXiv 1707.06347)."""
-    return clip_surrogate(jnp.exp(log_ratio(x)), x, coefs)
+    return clip_surrogate(bounded_exp(log_ratio(x)), x, coefs)
 
 
 def clipped_answers(x: Inputs, coefs: Clip) -> jax.Array:
     """Clip one ratio per answer, s = (π(y)/π_old(y))^{1/L}."""
-    return clip_surrogate(jnp.exp(mean_log_ratio(x)), x, coefs)
+    return clip_surrogate(bounded_exp(mean_log_ratio(x)), x, coefs)
 
 
 def log_likelihood(x: Inputs, coefs: Any) -> jax.Array:
@@ -79,4 +79,4 @@ def log_prob(x: Inputs, coefs: Any) -> jax.Array:
 
 def ratio(x: Inputs, coefs: Any) -> jax.Array:
     """Return ρ: the loss compares the answers."""
-    return jnp.exp(log_ratio(x))
+    return bounded_exp(log_ratio(x))
