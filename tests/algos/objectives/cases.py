@@ -102,6 +102,11 @@ def make_inputs(name: str, answers: Answers, policy: Policy | None = None) -> In
     return Inputs(answers, state, jnp.float32(AGE), jnp.float32(KL), policy)
 
 
+def quick_jit(function: Any) -> Any:
+    """Compile without optimisation: the programs are many, and each runs a few times."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
 @cache
 def program(name: str) -> Any:
     """`(coefs, x) -> (loss, gradient with respect to x.policy)`, compiled once."""
@@ -111,7 +116,7 @@ def program(name: str) -> Any:
         x = x._replace(answers=with_advantages(objective, coefs, x), policy=policy)
         return compute_loss(objective, coefs, x)[0]
 
-    return jax.jit(lambda coefs, x: jax.value_and_grad(loss_of)(x.policy, coefs, x))
+    return quick_jit(lambda coefs, x: jax.value_and_grad(loss_of)(x.policy, coefs, x))
 
 
 def loss_and_gradient(name: str, answers: Answers, policy: Policy, **coefs: float) -> Any:

@@ -12,7 +12,16 @@ import pytest
 from algos.objectives import OBJECTIVES, Inputs, Policy, compute_loss, push, with_advantages
 from algos.objectives.group import leave_one_out, pass_at_k
 from algos.objectives.weights import log_ratio, mean_log_ratio
-from tests.algos.objectives.cases import REWARD, G, P, T, make_answers, make_inputs, make_policy
+from tests.algos.objectives.cases import (
+    REWARD,
+    G,
+    P,
+    T,
+    make_answers,
+    make_inputs,
+    make_policy,
+    quick_jit,
+)
 
 ANSWERS, POLICY = make_answers(), make_policy()
 AT_START = POLICY._replace(log_prob=ANSWERS.old_log_prob)
@@ -34,7 +43,7 @@ def program(name):
         x = x._replace(answers=with_advantages(objective, coefs, x))
         return push(objective, coefs, x) * x.answers.reward.size
 
-    return jax.jit(run)
+    return quick_jit(run)
 
 
 def pushes(name, answers=ANSWERS, policy=AT_START, **coefs):
