@@ -59,7 +59,9 @@ class Inputs(NamedTuple):
     answers: Answers
     state: Any = ()  # the sampler's, before this update
     age: jax.Array | float = 0.0  # float32 [] in [0, 1], fraction of the updates done
-    kl: jax.Array | float = 0.0  # float32 [], KL per token from the policy before the last update
+    kl: jax.Array | float = (
+        0.0  # float32 [], KL per token of the last update; in `observe`, of this one
+    )
     policy: Policy | None = None  # None where no gradient is taken
 
 

@@ -59,8 +59,7 @@ def choose_uncertain(
 def observe_answers(x: Inputs, coefs: Spo) -> Tracker:
     """Fade a prompt's counts by how far the policy has moved since, and add the new answers."""
     state, prompt, reward = x.state, x.answers.prompt, x.answers.reward
-    total = state.total_kl + x.kl
-    memory = 2 ** (-(total - state.seen_at[prompt]) / coefs.half_life)
+    memory = 2 ** (-(state.total_kl - state.seen_at[prompt]) / coefs.half_life)
     memory = jnp.clip(memory, coefs.memory_min, coefs.memory_max)
 
     def fade_and_add(counts: jax.Array, new: jax.Array) -> jax.Array:
@@ -69,8 +68,8 @@ def observe_answers(x: Inputs, coefs: Spo) -> Tracker:
     return Tracker(
         correct=fade_and_add(state.correct, reward.sum(-1)),
         wrong=fade_and_add(state.wrong, (1 - reward).sum(-1)),
-        seen_at=state.seen_at.at[prompt].set(total),
-        total_kl=total,
+        seen_at=state.seen_at.at[prompt].set(state.total_kl),
+        total_kl=state.total_kl + x.kl,
     )
 
 

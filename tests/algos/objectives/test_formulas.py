@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from algos.objectives import OBJECTIVES
+from tests.algos.objectives.advantage_formulas import ADVANTAGES
 from tests.algos.objectives.cases import (
     AGE,
     REWARD,
@@ -16,14 +17,13 @@ from tests.algos.objectives.cases import (
     make_policy,
 )
 from tests.algos.objectives.formulas import SURROGATES, Batch, live
-from tests.algos.objectives.more_formulas import OTHERS
+from tests.algos.objectives.loss_formulas import LOSSES
 
-FORMULAS = SURROGATES | OTHERS
+FORMULAS = SURROGATES | ADVANTAGES | LOSSES
 COEFS = {
     "d3s": {"answers_start": 0.1},  # so that no two choices of answers vary the same
     "lp_reg": {"noise": 0.2, "rare": 0.5},  # so that some tokens are held up
-    "gspo": {}, "gbpo": {},
-}  # fmt: skip
+}
 NUM_DIRECTIONS, STEP = 6, 1e-5
 
 

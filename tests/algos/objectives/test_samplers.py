@@ -97,13 +97,14 @@ def test_spo_counts_fade_with_the_distance_that_the_policy_has_moved():
     x = Inputs(make_answers(), state, kl=jnp.float32(0.02))
     found = spo.sampler.observe(x, spo.coefs)
     for k, prompt in enumerate(PROMPT):
-        memory = np.clip(2 ** (-(0.32 - state.seen_at[prompt]) / 0.06), 0.875, 0.96)
+        memory = np.clip(2 ** (-(0.3 - state.seen_at[prompt]) / 0.06), 0.875, 0.96)
         expected = memory * state.correct[prompt] + REWARD[k].sum()
         np.testing.assert_allclose(found.correct[prompt], expected, rtol=1e-5)
         expected = memory * state.wrong[prompt] + (1 - REWARD[k]).sum()
         np.testing.assert_allclose(found.wrong[prompt], expected, rtol=1e-5)
     assert found.correct[1] == state.correct[1] and found.seen_at[1] == state.seen_at[1]
-    np.testing.assert_allclose(found.seen_at[PROMPT], 0.32, rtol=1e-6)
+    np.testing.assert_allclose(found.seen_at[PROMPT], 0.3, rtol=1e-6)
+    np.testing.assert_allclose(found.total_kl, 0.32, rtol=1e-6)
 
 
 def test_spo_asks_prompts_whose_value_is_uncertain():
