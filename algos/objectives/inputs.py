@@ -60,7 +60,7 @@ class Inputs(NamedTuple):
     state: Any = ()  # the sampler's, before this update
     age: jax.Array | float = 0.0  # float32 [] in [0, 1], fraction of the updates done
     kl: jax.Array | float = (
-        0.0  # float32 [], KL per token of the last update; in `observe`, of this one
+        0.0  # float32 [], per token, of the last update (of this one in `observe`)
     )
     policy: Policy | None = None  # None where no gradient is taken
 
