@@ -17,6 +17,7 @@ from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
+import functools
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from purejaxrl.algorithm import Algorithm, Task
 from purejaxrl.launch import Job, command, say
 from purejaxrl.launch import foresee as say_what_would_run
 from purejaxrl.running import record
+from purejaxrl.running.chunk import QUICK_COMPILATION
 from purejaxrl.running.commandline import Plan, writable_folder
 from purejaxrl.running.population import Row, Rows, grid, populate, seeds
 from purejaxrl.running.runner import Result, RunOptions, run
@@ -238,7 +240,7 @@ def weigh(lab: Lab, name: str, start: Any) -> pd.DataFrame:
     algorithm = grpo.make(config, lab.env, objective)
     hypers = grpo.Hypers(start, objective.coefs)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICK_COMPILATION)
     def measure(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         state = algorithm.init(key, hypers, Task(lab.levels, jnp.int32(1)))
         state, seen = algorithm.collect(state, hypers)
