@@ -34,8 +34,9 @@ class Dapo(Clip):
     """How far ρ may rise above 1 before its gradient vanishes."""
     overlong_share: float = hyper(0.2, above=0, at_most=1)
     """Last share of the greatest length, in which the penalty rises from 0 to 1."""
-    overlong_coef: float = hyper(1.0, at_least=0)
-    """Weight of that penalty."""
+    overlong_coef: float = hyper(0.0, at_least=0)
+    """Weight of that penalty; 1 in the paper. It is off here, where the longest solutions are as
+    long as an answer can be."""
 
 
 def keep_mixed_groups(answers: Answers, num_prompts: int, num_answers: int, coefs: Dapo) -> Answers:

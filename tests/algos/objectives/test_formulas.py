@@ -21,6 +21,7 @@ from tests.algos.objectives.loss_formulas import LOSSES
 
 FORMULAS = SURROGATES | ADVANTAGES | LOSSES
 COEFS = {
+    "dapo": {"overlong_coef": 1.0},
     "d3s": {"answers_start": 0.1},  # so that no two choices of answers vary the same
     "lp_reg": {"noise": 0.2, "rare": 0.5},  # so that some tokens are held up
 }
