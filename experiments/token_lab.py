@@ -51,11 +51,11 @@ from purejaxrl.validation import (
 )
 
 WARM_UPDATES = {
-    "token-arithmetic": 800,
-    "token-copy": 800,
+    "token-arithmetic": 400,
+    "token-copy": 80,
     "token-countdown": 800,
-    "token-reverse": 800,
-    "token-sort": 800,
+    "token-reverse": 28,
+    "token-sort": 48,
 }
 """Updates of the warm start after which a policy solves 20 to 40 % of new prompts."""
 NUM_WEIGHED = 512
