@@ -96,6 +96,14 @@ def test_only_grpo_pushes_short_answers_as_hard_as_long_ones():
     np.testing.assert_allclose(drgrpo[0, 1:], [-0.05, -0.1, -0.25], rtol=1e-4)
 
 
+def test_dividing_by_the_deviation_favours_extreme_prompts():
+    """Σ|push| of a group with one correct answer, over that of a group with two."""
+    answers = with_lengths(make_answers(np.array([[1, 0, 0, 0], [1, 1, 0, 0]] * 2)), 3)
+    for name, expected in (("grpo", 3**0.5 / 2), ("drgrpo", 3 / 4), ("nft", 3**0.5 / 2)):
+        one, two = np.abs(pushes(name, answers)).sum(1)[:2]
+        np.testing.assert_allclose(one / two, expected, rtol=1e-2)
+
+
 @pytest.mark.parametrize("name", ["gspo", "gmpo", "sapo"])
 def test_where_every_ratio_is_1_it_pushes_like_grpo(name):
     np.testing.assert_allclose(pushes(name), pushes("grpo", kl_coef=0.0), rtol=1e-4, atol=1e-6)
