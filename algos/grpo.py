@@ -192,11 +192,15 @@ def beliefs(
 
 
 def summarise(answers: Answers) -> dict[str, jax.Array]:
-    """Return metrics of a first try: pass@1, how many groups teach nothing, and the length."""
+    """Return metrics of a first try: pass@1, how many groups teach nothing, and the length.
+
+    Groups of one answer are not compared; their share of dead groups is NaN.
+    """
     is_dead = answers.reward.max(1) == answers.reward.min(1)
+    has_groups = answers.reward.shape[1] > 1
     return {
         "return": answers.reward.mean(),
-        "dead_groups": is_dead.mean(),
+        "dead_groups": is_dead.mean() if has_groups else jnp.float32(jnp.nan),
         "length": answers.mask.sum(-1).mean(),
     }
 

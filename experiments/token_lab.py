@@ -264,7 +264,8 @@ def tabulate(scores: pd.DataFrame) -> pd.DataFrame:
     for name, part in scores.groupby("objective", sort=False):
         row = {"objective": name}
         for column in scores.columns[2:]:
-            row[column] = str(interval(part[column].to_numpy()))
+            values = part[column].dropna().to_numpy()
+            row[column] = str(interval(values)) if len(values) else "none"
         rows.append(row)
     return pd.DataFrame(rows)
 
