@@ -22,6 +22,7 @@ from envs import (
     random_mdp,
     rendering,
     tabular,
+    token_tasks,
     variants,
 )
 from purejaxrl.validation import require_known
@@ -81,6 +82,13 @@ FAMILIES: dict[str, dict[str, Factory]] = {
         "bandit-gaussian": bandit.GaussianBandit,
         "bandit-contextual": bandit.ContextualBandit,
         "bandit-nonstationary": bandit.NonStationaryBandit,
+    },
+    "Token tasks": {
+        "token-arithmetic": token_tasks.arithmetic,
+        "token-copy": partial(token_tasks.rearrange, "copy"),
+        "token-countdown": token_tasks.countdown,
+        "token-reverse": partial(token_tasks.rearrange, "reverse"),
+        "token-sort": partial(token_tasks.rearrange, "sort"),
     },
     "Classic control": _gymnax("-v0") | _gymnax("-v1"),
     "MinAtar": _gymnax("-MinAtar"),

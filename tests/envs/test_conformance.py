@@ -21,6 +21,7 @@ from purejaxrl.parts.wrappers import Restarting
 from tests.envs.simulate import assert_shaped_like, close, digest, is_finite, strong
 
 QUICK = {"gridworld-small", "maze-60", "chain-long-noisy", "bandit-contextual", "CartPole-v1"}
+QUICK |= {"token-countdown"}
 """What the quick suite compiles: one of a kind. All the others are marked slow."""
 
 CHUNK = 100
@@ -35,6 +36,7 @@ COSTLY = ("MinAtar", "Pong", "gridworld-rand")
 DETERMINISTIC = {"maze-25", "maze-60", "maze-perfect", "gridworld-sparse", "chain-short"}
 DETERMINISTIC |= {"chain-long", "DeepSea-bsuite", "DiscountingChain-bsuite", "Pong-misc"}
 DETERMINISTIC |= {"SpaceInvaders-MinAtar"}
+DETERMINISTIC |= set(envs.FAMILIES["Token tasks"])
 """Environments that leave nothing to chance once the level is drawn."""
 
 QUIET = {f"gridworld-{name}" for name in ("dense", "long", "long_dense", "mazes", "tabular")}

@@ -74,6 +74,9 @@ COMMANDS = {
     "--total-steps 8192 --num-agents 3 --num-tuning 1 --tune step-size --tuning-rounds 0 "
     "--hidden 8 --num-envs 2 --greedy-episodes 2",
     "td3": REPLAY,
+    "token_lab": "--objectives grpo,spo --updates 2 --eval-every 1 --warm-updates 2 --seeds 2 "
+    "--num-test 4 --num-samples 2 --k 2 --agent.num-prompts 4 --agent.num-answers 2 "
+    "--agent.width 8 --agent.num-heads 2",
     "ued_tournament": "--contenders dr sfl --seeds 2 --total-steps 60000 --num-levels 20 "
     "--attempts 1 --agent.num-envs 4 --agent.num-steps 256 --agent.num-minibatches 1 "
     "--agent.hidden 8 --agent.memory-size 4 --shares 0.5 1",
@@ -104,6 +107,10 @@ PROMISED = {  # files besides those of a run; where there is no entry, those are
     "ppo_vs_lpo": (*COMPARISON, "Catch-bsuite/curves.png"),
     "rule_tournament": ("scores.csv", "suite.csv", "environments.csv", "suite.png"),
     "ta_lpg_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
+    "token_lab": (
+        *("scores.csv", "table.csv", "curves.csv", "curves.png", "weights.csv", "weights.png"),
+        *("warm_start-*/run.json", "grpo-*/run.json", "spo-*/run.json"),
+    ),
     "ued_tournament": (
         *("scores.csv", "table.csv", "curves.csv", "tournament.png"),
         *("levels_dr.png", "levels_sfl.png"),

@@ -1,0 +1,73 @@
+"""Losses that several objectives share: how tokens are averaged, and what is added.
+
+Every average is a function `(values [P, G, T], mask) -> float32 []`. They differ in how much a long
+answer counts.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from algos.objectives.advantages import lengths
+from algos.objectives.inputs import Inputs, Objective, Policy, bounded_exp
+from algos.objectives.weights import log_ratio_to_reference
+
+Average = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def mean_of_answers(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Average the tokens of each answer: float32 `[P, G]`."""
+    return jnp.where(mask, values, 0.0).sum(-1) / lengths(mask)
+
+
+def answer_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Average the tokens of each answer, then the answers: every answer counts the same."""
+    return mean_of_answers(values, mask).mean()
+
+
+def token_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Average all tokens: every token counts the same."""
+    return jnp.where(mask, values, 0.0).sum() / jnp.maximum(mask.sum(), 1)
+
+
+def fixed_length_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Divide the sum of all tokens by that of answers of the greatest length, a constant."""
+    return jnp.where(mask, values, 0.0).sum() / mask.size
+
+
+def answer_sum(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Add up the tokens of each answer, and average the answers."""
+    return jnp.where(mask, values, 0.0).sum(-1).mean()
+
+
+def entropy(policy: Policy) -> jax.Array:
+    """Compute the policy's entropy before each token: float32 `[P, G, T]`."""
+    return -(jnp.exp(policy.log_probs) * policy.log_probs).sum(-1)
+
+
+def kl_to_reference(x: Inputs) -> jax.Array:
+    """Estimate KL(π ‖ π_ref) at each token by π_ref/π − log π_ref/π − 1 (k3): `[P, G, T]`."""
+    to_reference = -log_ratio_to_reference(x)
+    return bounded_exp(to_reference) - to_reference - 1
+
+
+def maximise(
+    surrogate: jax.Array, x: Inputs, coefs: Any, average: Average = answer_mean
+) -> jax.Array:
+    """Negate the average of the surrogate, and add the KL divergence to the reference policy.
+
+    Args:
+        surrogate: what each token contributes.
+        x: what an objective reads.
+        coefs: coefficients; `kl_coef` is read.
+        average: how tokens are averaged.
+    """
+    penalty = coefs.kl_coef * average(kl_to_reference(x), x.answers.mask)
+    return penalty - average(surrogate, x.answers.mask)
+
+
+def table(*objectives: Objective) -> dict[str, Objective]:
+    """Put objectives into a table by their names."""
+    return {objective.name: objective for objective in objectives}

@@ -1,0 +1,292 @@
+"""A policy over tokens: how it is made, how it answers prompts, and how it is evaluated.
+
+`sft.py` and `grpo.py` train it. A policy is the parameters of a `TokenPolicy`. Answers are sampled
+in one scan over their tokens, for all prompts and answers at once; the prompt is read once for all
+answers to it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from purejaxrl.algorithm import Algorithm, Metrics
+from purejaxrl.parts.transformer import MASKED, Cache, Transformer, repeat
+from purejaxrl.running.evaluate import Evaluator
+from purejaxrl.validation import require, require_count
+
+
+class Task(Protocol):
+    """What a token task is asked here; `envs/token_tasks.py` has some."""
+
+    vocabulary: int
+    end: int  # the token that ends an answer
+    pad: int  # the token that no answer contains
+    prompt_length: int
+    answer_length: int
+    num_difficulties: int
+    levels: Any  # leaves [num_levels, ...]; fields prompt, solution, difficulty
+
+    def judge(self, level: Any, tokens: jax.Array) -> Any:
+        """Return a judgement with reward, other_rewards, meaning, step_reward and length."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Sizes of the transformer. Static."""
+
+    num_layers: int = 2
+    """Layers of the transformer."""
+    width: int = 64
+    """Its width."""
+    num_heads: int = 4
+    """Its heads of attention; they divide the width."""
+
+    def __post_init__(self):
+        require_count(self, "num_layers", "width", "num_heads")
+        divides = self.width % self.num_heads == 0
+        require(divides, self, "num_heads", f"a divisor of width = {self.width}")
+
+
+class Answered(NamedTuple):
+    """Answers `[P, G, T]` to P prompts, as they were sampled."""
+
+    tokens: jax.Array  # int32
+    mask: jax.Array  # bool, True up to and including the end token, except for shown tokens
+    log_prob: jax.Array  # float32, of the tokens
+    entropy: jax.Array  # float32, before each token
+    value: jax.Array  # float32, before each token
+
+
+class TokenPolicy(nn.Module):
+    """A transformer with a distribution over the next token, and a value."""
+
+    transformer: Transformer
+    pad: int
+
+    @nn.compact
+    def __call__(
+        self, cache: Cache, tokens: jax.Array
+    ) -> tuple[Cache, tuple[jax.Array, jax.Array]]:
+        """Read tokens int32 `[..., S]`.
+
+        Returns:
+            The cache; log-probabilities of the next token after each one, `[..., S, V]`, and values
+            `[..., S]`.
+        """
+        cache, features = self.transformer(cache, tokens, tokens != self.pad)
+        logits = nn.Dense(self.transformer.vocabulary)(features)
+        never = jnp.arange(logits.shape[-1]) == self.pad
+        log_probs = jax.nn.log_softmax(jnp.where(never, MASKED, logits))
+        return cache, (log_probs, nn.Dense(1)(features)[..., 0])
+
+    def empty_cache(self, *batch: int) -> Cache:
+        """Return the cache before the first token."""
+        return self.transformer.empty_cache(*batch)
+
+
+def make_network(config: Network, env: Task) -> TokenPolicy:
+    """Make the network for a token task.
+
+    Raises:
+        ValueError: if the environment is no token task, or its vocabulary has no end token.
+    """
+    if not hasattr(env, "judge"):
+        raise ValueError(
+            f"env: {type(env).__name__} is not valid; it must be a token task, which has a `judge`"
+        )
+    if not 0 <= env.end < env.vocabulary:
+        raise ValueError(
+            f"env.end: {env.end} is not valid; answers need an end token, a number from 0 to "
+            f"{env.vocabulary - 1}"
+        )
+    context = env.prompt_length - 1 + env.answer_length
+    sizes = config.num_layers, config.width, config.num_heads
+    return TokenPolicy(Transformer(env.vocabulary, context, *sizes), env.pad)
+
+
+def init_params(key: jax.Array, network: TokenPolicy) -> Any:
+    """Draw the parameters of a policy."""
+    return network.init(key, network.empty_cache(1), jnp.zeros((1, 1), jnp.int32))
+
+
+def answer(
+    key: jax.Array,
+    network: TokenPolicy,
+    params: Any,
+    levels: Any,
+    num_answers: int,
+    env: Task,
+    num_shown: jax.Array | int = 0,
+) -> Answered:
+    """Sample answers.
+
+    Args:
+        key: typed key.
+        network, params: the policy.
+        levels: P prompts.
+        num_answers: G, answers to each.
+        env: the task.
+        num_shown: how many tokens of the reference solution an answer begins with, int32 `[P, G]`.
+    """
+    prompt = levels.prompt
+    cache, _ = network.apply(params, network.empty_cache(len(prompt)), prompt[:, :-1])
+    last = jnp.broadcast_to(prompt[:, -1:], (len(prompt), num_answers))
+    num_shown = jnp.broadcast_to(num_shown, last.shape)
+
+    def write(carry: tuple, inputs: tuple):
+        cache, last, over = carry
+        uniform, place, solution = inputs
+        cache, (log_probs, value) = network.apply(params, cache, last[..., None])
+        log_probs, value = log_probs[..., 0, :], value[..., 0]
+        shown = place < num_shown
+        token = jnp.where(shown, solution[:, None], sample_token(log_probs, uniform))
+        token = jnp.where(over, env.pad, token)
+        log_prob = jnp.take_along_axis(log_probs, token[..., None], -1)[..., 0]
+        entropy = -(jnp.exp(log_probs) * log_probs).sum(-1)
+        mask = ~over & ~shown
+        kept = (jnp.where(mask, x, 0.0) for x in (log_prob, entropy, value))
+        return (cache, token, over | (token == env.end)), Answered(token, mask, *kept)
+
+    start = repeat(cache, num_answers), last, jnp.zeros(last.shape, bool)
+    places = jnp.arange(env.answer_length)
+    uniform = jax.random.uniform(key, (env.answer_length, *last.shape))
+    _, answered = jax.lax.scan(write, start, (uniform, places, levels.solution.T))
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), answered)
+
+
+def sample_token(log_probs: jax.Array, uniform: jax.Array) -> jax.Array:
+    """Sample tokens by inverting their cumulative distribution.
+
+    This takes one random number for each token. Gumbel noise takes one for each word of the
+    vocabulary, and made up a third of the time of generation.
+
+    Args:
+        log_probs: float `[..., V]`.
+        uniform: float `[...]` in [0, 1).
+
+    Returns:
+        int32 `[...]`; a token of probability 0 is never drawn.
+    """
+    cumulative = jnp.cumsum(jnp.exp(log_probs), -1)
+    below = cumulative < (uniform * cumulative[..., -1])[..., None]
+    return below.sum(-1, dtype=jnp.int32)
+
+
+def read_answers(
+    network: TokenPolicy, params: Any, prompt: jax.Array, tokens: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Compute the policy's distributions along given answers.
+
+    Args:
+        network, params: the policy.
+        prompt: int32 `[P, prompt_length]`.
+        tokens: int32 `[P, G, T]`.
+
+    Returns:
+        Log-probabilities of every token in every place, `[P, G, T, V]`, and values `[P, G, T]`.
+    """
+    num_answers = tokens.shape[1]
+    cache, _ = network.apply(params, network.empty_cache(len(prompt)), prompt[:, :-1])
+    last = jnp.broadcast_to(prompt[:, None, -1:], (*tokens.shape[:2], 1))
+    inputs = jnp.concatenate([last, tokens[..., :-1]], axis=-1)
+    return network.apply(params, repeat(cache, num_answers), inputs)[1]
+
+
+def pick(log_probs: jax.Array, tokens: jax.Array) -> jax.Array:
+    """Read the log-probabilities of tokens `[...]` from those of all tokens, `[..., V]`."""
+    return jnp.take_along_axis(log_probs, tokens[..., None], -1)[..., 0]
+
+
+def judge_answers(env: Task, levels: Any, tokens: jax.Array) -> Any:
+    """Judge answers `[P, G, T]`; the judgement's leaves are `[P, G, ...]`."""
+    return jax.vmap(jax.vmap(env.judge, (None, 0)))(levels, tokens)
+
+
+def act_by(network: TokenPolicy, env: Task) -> tuple[Any, Any]:
+    """Make `act` and `memory` of an `Algorithm`: it acts in the task's environment.
+
+    The memory is the cache, one for each environment, because their answers differ in length.
+    """
+
+    def act_one(params: Any, cache: Cache, obs: jax.Array, first: jax.Array, key: jax.Array):
+        prompt, written = obs[: env.prompt_length], obs[env.prompt_length :]
+        read_prompt, _ = network.apply(params, network.empty_cache(), prompt[:-1])
+        cache = jax.tree.map(lambda new, old: jnp.where(first, new, old), read_prompt, cache)
+        last = obs[env.prompt_length - 1 + (written != env.pad).sum()]
+        cache, (log_probs, _) = network.apply(params, cache, last[None])
+        greedy, sampled = log_probs[0].argmax(), jax.random.categorical(key, log_probs[0])
+        return (greedy, sampled), cache
+
+    def act(params: Any, memory: Cache, obs: jax.Array, first: jax.Array, key: jax.Array, greedy):
+        keys = jax.random.split(key, first.shape[0])
+        each = jax.vmap(act_one, in_axes=(None, 0, 0, 0, 0))
+        (best, sampled), memory = each(params, memory, obs, first, keys)
+        return (best if greedy else sampled), memory
+
+    def memory(num_envs: int) -> Cache:
+        one = network.empty_cache()
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_envs, *x.shape)), one)
+
+    return act, memory
+
+
+def pass_at(k: int, num_correct: jax.Array, num_answers: int) -> jax.Array:
+    """Estimate, without bias, how often at least one of k answers is correct.
+
+    1 - C(n - c, k) / C(n, k), for c correct ones of n (Chen et al. 2021, arXiv 2107.03374).
+    """
+    places = jnp.arange(k)
+    wrong = num_answers - num_correct[..., None] - places
+    return 1 - jnp.prod(jnp.maximum(wrong, 0) / (num_answers - places), axis=-1)
+
+
+def count_unique(tokens: jax.Array, counts: jax.Array) -> jax.Array:
+    """Count the different sequences `[G, T]` among those that count, bool `[G]`: int32 `[]`."""
+    equal = (tokens[:, None] == tokens[None]).all(-1) & counts[None]
+    is_first = equal.argmax(1) == jnp.arange(len(tokens))
+    return (is_first & counts).sum()
+
+
+def on_prompts(config: Network, env: Task, levels: Any, num_answers: int = 32, k: int = 16):
+    """Evaluate policies on prompts: pass@1, pass@k, entropy and unique correct answers.
+
+    Args:
+        config: the policies' network.
+        env: the task.
+        levels: the prompts.
+        num_answers: sampled answers to each.
+        k: of pass@k.
+
+    Returns:
+        An `Evaluator`; its `return` is pass@1.
+
+    Raises:
+        ValueError: if k is larger than the number of answers.
+    """
+    if not 1 <= k <= num_answers:
+        raise ValueError(
+            f"k: {k} is not valid; it must be an integer from 1 to {num_answers}, the number of "
+            "answers to a prompt"
+        )
+    network = make_network(config, env)
+    levels = jax.tree.map(jnp.asarray, levels)
+
+    def play(algorithm: Algorithm, key: jax.Array, policy: Any, env_params: Any) -> Metrics:
+        answered = answer(key, network, policy, levels, num_answers, env)
+        judged = judge_answers(env, levels, answered.tokens)
+        num_correct = judged.reward.sum(1)
+        unique = jax.vmap(count_unique)(answered.tokens, judged.reward > 0)
+        return {
+            "episodes": jnp.int32(judged.reward.size),
+            "return": judged.reward.mean(),
+            f"pass_at_{k}": pass_at(k, num_correct, num_answers).mean(),
+            "entropy": answered.entropy.sum() / answered.mask.sum(),
+            "unique_correct": unique.mean(),
+            "length": judged.length.mean(),
+        }
+
+    name = f"on_prompts({len(levels.prompt)} prompts, {num_answers} answers, k={k})"
+    return Evaluator(play, name, needs=())
