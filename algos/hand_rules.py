@@ -117,7 +117,7 @@ class Unbounded(NamedTuple):
             negative=jnp.log(jnp.maximum(settings.negative, 1e-3)),
             prob_power=jnp.log(jnp.expm1(2 * power)) + 1,
             scale_power=logit(settings.scale_power),
-            step_cost=jnp.log(jnp.maximum(settings.step_cost, 1e-5) / 0.003),
+            step_cost=jnp.log(jnp.maximum(settings.step_cost, 1e-6) / 0.003),
         )
 
 
