@@ -21,6 +21,7 @@ from envs import maze_levels
 from envs.maze_tokens import MazeTokens, wall_f1
 from purejaxrl.algorithm import Algorithm, Metrics
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
+from purejaxrl.running import processes
 from purejaxrl.running.evaluate import Evaluator
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.validation import require_count
@@ -62,6 +63,7 @@ class Settings(Experiment):
 def build(settings: Settings) -> Job:
     """Build the job."""
     require_count(settings, "steps")
+    processes.require_single("a model that is saved")
     tokens = settings.tokens
     config = clutr.Config(
         tokens.vocabulary, tokens.length, settings.latent, settings.embedding, settings.hidden,

@@ -26,6 +26,7 @@ from purejaxrl.offline.files import load_card, load_dataset
 from purejaxrl.parts import edm
 from purejaxrl.parts.dataset import starts_of_pieces
 from purejaxrl.parts.wrappers import for_network
+from purejaxrl.running import processes
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.validation import require_count
 
@@ -59,6 +60,7 @@ class Settings(Experiment):
 
 def build(settings: Settings) -> Job:
     require_count(settings, "updates")
+    processes.require_single("a model that is saved")
     dataset, card = load_dataset(settings.dataset)
     env, env_params = envs.make(card.env, **card.env_settings)
     starts = jnp.asarray(starts_of_pieces(dataset, settings.model.length))

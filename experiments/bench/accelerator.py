@@ -20,20 +20,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from ppo_throughput import SCRIPTS, updates_of
 from processes import WORKERS, console, run_worker, write_table
 
 from purejaxrl.launch import command
 from purejaxrl.validation import require, require_count, require_known
 
-UPDATES = {1: 100, 16: 20, 64: 8, 256: 3}
-"""Updates of PPO in a timed run, by the number of members; 3 for more."""
 TESTS = ("tests/algos/test_ppo.py", "tests/purejaxrl/running/test_runner.py")
 """Tests that are also run on the accelerator."""
 CAPACITY = 4000
 """Levels in GROOVE's buffer, as published."""
 NO_PREALLOCATION = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 """So that the memory that is reported is what is used."""
-PEERS = {"rejax": "rejax_ppo.py", "PureJaxRL": "purejaxrl_ppo.py"}
+PEERS = {"rejax": SCRIPTS["rejax"], "PureJaxRL": SCRIPTS["purejaxrl"]}
 
 
 class Case(NamedTuple):
@@ -96,9 +95,9 @@ def training(env: str, members: Sequence[int], settings: Settings) -> Iterator[C
     """PPO, ours and the peers'; no peer has settings for Brax's ant."""
     peers = PEERS if settings.peer_python and env != "ant" else {}
     for count in members:
-        updates = UPDATES.get(count, 3) if env == "CartPole-v1" else max(1, 16 // count)
-        words = env, count, updates, settings.repeats
-        yield Case(f"PPO, {env}", "ours", count, (sys.executable, WORKERS / "ours.py", *words))
+        words = env, count, updates_of(env, count), settings.repeats
+        ours = sys.executable, WORKERS / SCRIPTS["ours"], *words
+        yield Case(f"PPO, {env}", "ours", count, ours)
         for peer, script in peers.items():
             if peer == "rejax" or settings.purejaxrl:
                 python = settings.peer_python.absolute()

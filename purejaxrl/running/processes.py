@@ -1,8 +1,8 @@
 """Several processes as one run, on one machine or on many (`jax.distributed`).
 
 Every process runs the same experiment, and all their devices compute one program. Only the host's
-work differs: process 0 reads and writes files and shows progress, and tells the others its results
-and errors. Every function here must be called by all processes, in the same order; for a single
+work differs: process 0 writes metrics and shows progress, and tells the others its results and
+errors. What exchanges something must be called by all processes, in the same order; for a single
 process it costs nothing.
 """
 
@@ -28,7 +28,7 @@ class Lost(RuntimeError):
 
 
 def is_first() -> bool:
-    """Whether this is process 0, which has the files."""
+    """Whether this is process 0, which writes metrics and shows progress."""
     return jax.process_index() == 0
 
 
