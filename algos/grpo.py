@@ -38,6 +38,8 @@ GIVEN = (
     "demonstration_mask",
 )  # fmt: skip
 """Optional fields of `Answers`, which are filled where an objective needs them."""
+FROM_SOLUTIONS = {"belief", "demonstration"}
+"""Those that are made from a prompt's reference solution."""
 
 
 @dataclass(frozen=True)
@@ -216,11 +218,13 @@ def make(config: Config, env: Any, objective: Objective = OBJECTIVES["grpo"]) ->
 
     Raises:
         ValueError: if the environment is no token task or has no end token, or the objective does
-            not fit the size of the groups.
+            not fit the size of the groups, or needs a reference solution that a prompt lacks.
     """
     num_prompts, num_answers = config.sizes(objective)
     check_objective(objective, num_answers, GIVEN)
     network = token_policy.make_network(config, env)
+    if FROM_SOLUTIONS & {*objective.needs}:
+        token_policy.require_solutions(env, objective.name)
     act, memory = token_policy.act_by(network, env)
     sampler, needs = objective.sampler, objective.needs
 

@@ -59,9 +59,11 @@ def make(config: Config, env: Any) -> Algorithm:
             `env.levels`.
 
     Raises:
-        ValueError: if the environment is no token task, or has no end token.
+        ValueError: if the environment is no token task, or has no end token, or a prompt has no
+            reference solution.
     """
     network = token_policy.make_network(config, env)
+    token_policy.require_solutions(env, "supervised learning")
     act, memory = token_policy.act_by(network, env)
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:

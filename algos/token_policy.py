@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from purejaxrl.algorithm import Algorithm, Metrics
 from purejaxrl.parts.transformer import MASKED, Cache, Transformer, repeat
@@ -105,6 +106,21 @@ def make_network(config: Network, env: Task) -> TokenPolicy:
     context = env.prompt_length - 1 + env.answer_length
     sizes = config.num_layers, config.width, config.num_heads
     return TokenPolicy(Transformer(env.vocabulary, context, *sizes), env.pad)
+
+
+def require_solutions(env: Task, who: str) -> None:
+    """Raise a ValueError unless every prompt to train on has a reference solution.
+
+    Args:
+        env: the task; a solution of padding alone stands for none.
+        who: what needs solutions, such as the name of an objective.
+    """
+    missing = np.flatnonzero((np.asarray(env.levels.solution) == env.pad).all(-1))
+    if missing.size:
+        raise ValueError(
+            f"env.levels.solution: prompt {missing[0]} has none ({missing.size} of "
+            f"{len(env.levels.solution)}); {who} needs a reference solution for every prompt"
+        )
 
 
 def init_params(key: jax.Array, network: TokenPolicy) -> Any:
@@ -251,7 +267,7 @@ def count_unique(tokens: jax.Array, counts: jax.Array) -> jax.Array:
 
 
 def on_prompts(config: Network, env: Task, levels: Any, num_answers: int = 32, k: int = 16):
-    """Evaluate policies on prompts: pass@1, pass@k, entropy and unique correct answers.
+    """Evaluate policies on prompts: pass@1, pass@k, entropy, unique correct answers and lengths.
 
     Args:
         config: the policies' network.
@@ -261,7 +277,8 @@ def on_prompts(config: Network, env: Task, levels: Any, num_answers: int = 32, k
         k: of pass@k.
 
     Returns:
-        An `Evaluator`; its `return` is pass@1.
+        An `Evaluator`; its `return` is pass@1, and `wrong_length` the mean length of wrong answers,
+        NaN where there are none.
 
     Raises:
         ValueError: if k is larger than the number of answers.
@@ -277,7 +294,7 @@ def on_prompts(config: Network, env: Task, levels: Any, num_answers: int = 32, k
     def play(algorithm: Algorithm, key: jax.Array, policy: Any, env_params: Any) -> Metrics:
         answered = answer(key, network, policy, levels, num_answers, env)
         judged = judge_answers(env, levels, answered.tokens)
-        num_correct = judged.reward.sum(1)
+        num_correct, is_wrong = judged.reward.sum(1), judged.reward == 0
         unique = jax.vmap(count_unique)(answered.tokens, judged.reward > 0)
         return {
             "episodes": jnp.int32(judged.reward.size),
@@ -286,6 +303,7 @@ def on_prompts(config: Network, env: Task, levels: Any, num_answers: int = 32, k
             "entropy": answered.entropy.sum() / answered.mask.sum(),
             "unique_correct": unique.mean(),
             "length": judged.length.mean(),
+            "wrong_length": judged.length.mean(where=is_wrong),
         }
 
     name = f"on_prompts({len(levels.prompt)} prompts, {num_answers} answers, k={k})"

@@ -31,7 +31,7 @@ class Prompt(NamedTuple):
     """A prompt on the host."""
 
     text: str
-    solution: str  # a correct answer, without the end token
+    solution: str  # a correct answer, without the end token; empty where there is none
     steps: tuple[int, ...]  # which step of the solution each of its characters belongs to
     difficulty: int  # bin, from 0
 

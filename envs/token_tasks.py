@@ -43,7 +43,7 @@ class Level:
     prompt: jax.Array  # int32 [prompt_length], padded on the left
     index: jax.Array  # int32, its place in the list that it is from
     difficulty: jax.Array  # int32, bin from 0
-    solution: jax.Array  # int32 [answer_length], with end token and padding
+    solution: jax.Array  # int32 [answer_length], with end token and padding; or all padding
     step: jax.Array  # int32 [answer_length], which step of the solution a token belongs to; or -1
     max_steps_in_episode: jax.Array  # int32, tokens
 
@@ -197,12 +197,13 @@ class TokenTask(environment.Environment):
 
     def _table(self, prompts: Sequence[Prompt]) -> Level:
         room = self.answer_length
-        steps = [[*p.steps, p.steps[-1]] for p in prompts]  # the end is of the last step
+        steps = [[*p.steps, *p.steps[-1:]] for p in prompts]  # the end is of the last step
+        solutions = [p.solution and f"{p.solution}." for p in prompts]
         return Level(
             prompt=np.stack([write(p.text, self.prompt_length, left=True) for p in prompts]),
             index=np.arange(len(prompts), dtype=np.int32),
             difficulty=np.array([p.difficulty for p in prompts], np.int32),
-            solution=np.stack([write(f"{p.solution}.", room, left=False) for p in prompts]),
+            solution=np.stack([write(solution, room, left=False) for solution in solutions]),
             step=np.array([s + [-1] * (room - len(s)) for s in steps], np.int32),
             max_steps_in_episode=np.full(len(prompts), room, np.int32),
         )

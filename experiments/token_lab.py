@@ -211,6 +211,7 @@ def score(name: str, result: Result, settings: Settings) -> pd.DataFrame:
         "entropy": last["entropy"],
         "unique correct": last["unique_correct"],
         "length": last["length"],
+        "wrong length": last["wrong_length"],
         "training pass@1": late["return"].mean(),
         "dead groups": late["dead_groups"].mean(),
         "KL to start": late["kl_to_reference"].mean(),

@@ -16,6 +16,7 @@ from algos import (
     dpo,
     dqn,
     groove,
+    grpo,
     hand_rules,
     iql,
     lpg,
@@ -31,11 +32,13 @@ from algos import (
     residual_lpg,
     sac,
     sfl,
+    sft,
     ta_lpg,
     ta_lpo,
     ta_residual_lpg,
     td3,
     td3_bc,
+    token_policy,
     trajectory_diffusion,
 )
 from envs import maze_levels
@@ -145,6 +148,18 @@ def with_teacher():
     return paired.curriculum(teacher, ppo_rnn.make(STUDENT, MAZE), MAZE, builder)
 
 
+def on_tokens(module):
+    env, _ = envs.make("token-arithmetic", num_operands=2, num_prompts=40, held_out=20)
+    sizes = token_policy.Network(num_layers=1, width=4, num_heads=1)
+    network = token_policy.make_network(sizes, env)
+    algorithm = module.make(module.Config(**vars(sizes)), env)
+    if module is sft:
+        return algorithm, sft.Hypers(), env.levels
+    shapes = jax.eval_shape(lambda: token_policy.init_params(jax.random.key(0), network))
+    start = jax.tree.map(lambda x: jnp.full(x.shape, 0.1), shapes)
+    return algorithm, grpo.Hypers(start), env.levels
+
+
 def distilled():
     config, lifetime = lpg.Config(**RULE), lambda key: jnp.int32(6)
     world = meta_lpg.world(config, GRID, lifetime)
@@ -191,6 +206,8 @@ ALGORITHMS = {
     "iql": lambda: on_dataset(iql),
     "trajectory diffusion": with_model,
     "policy-guided diffusion": with_pieces,
+    "sft": lambda: on_tokens(sft),
+    "grpo": lambda: on_tokens(grpo),
     "domain randomisation": lambda: on_levels(uniform(WALLS), student.Hypers),
     "plr": lambda: on_levels(plr.curriculum(WALLS, capacity=8), plr.hypers),
     "accel": lambda: on_levels(accel.curriculum(WALLS, EDIT, capacity=8), accel.hypers),

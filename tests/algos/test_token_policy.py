@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +7,10 @@ import numpy as np
 import pytest
 
 import envs
-from algos import token_policy
+from algos import grpo, sft, token_policy
+from algos.objectives import OBJECTIVES
 from algos.token_policy import Network
+from envs.token_tasks import TokenTask
 
 ENV, _ = envs.make("token-arithmetic", num_operands=2, num_prompts=100, held_out=20)
 NETWORK = token_policy.make_network(Network(width=8, num_heads=2), ENV)
@@ -126,6 +129,30 @@ def test_a_task_needs_an_end_token_and_a_verifier():
         token_policy.make_network(Network(), Endless(ENV.kind, 20))
     with pytest.raises(ValueError, match="env: .* is not valid; it must be a token task"):
         token_policy.make_network(Network(), envs.make("CartPole-v1")[0])
+
+
+@dataclass(frozen=True)
+class Unsolved(type(ENV.kind)):
+    """Calculations, one of whose prompts has no reference solution."""
+
+    def prompts(self, rng):
+        listed = super().prompts(rng)
+        listed[-1] = [listed[-1][0]._replace(solution="", steps=())]
+        return listed
+
+
+def test_a_missing_reference_solution_is_named_where_one_is_needed():
+    env = TokenTask(Unsolved(num_operands=2, num_prompts=40), held_out=20)
+    last = len(env.levels.index) - 1
+    grpo.make(grpo.Config(), env)  # does not need one
+    for make in (
+        lambda: sft.make(sft.Config(), env),
+        lambda: grpo.make(grpo.Config(), env, OBJECTIVES["ghpo"]),
+        lambda: grpo.make(grpo.Config(), env, OBJECTIVES["igpo"]),
+    ):
+        message = f"env.levels.solution: prompt {last} has none.* needs a reference solution"
+        with pytest.raises(ValueError, match=message):
+            make()
 
 
 def test_heads_divide_the_width():
