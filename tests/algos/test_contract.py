@@ -156,7 +156,7 @@ def on_tokens(module):
     if module is sft:
         return algorithm, sft.Hypers(), env.levels
     shapes = jax.eval_shape(lambda: token_policy.init_params(jax.random.key(0), network))
-    start = jax.tree.map(lambda x: jnp.full(x.shape, 0.1), shapes)
+    start = jax.tree.map(lambda x: jnp.full(x.shape, 0.1, x.dtype), shapes)
     return algorithm, grpo.Hypers(start), env.levels
 
 
