@@ -324,6 +324,7 @@ def main(settings: Settings) -> None:
         draw_curves(pd.concat(curves), settings.k, out / "curves.png")
         draw_weights(pd.concat(weights), out / "weights.png")
         tabulate(pd.concat(scores)).to_csv(out / "table.csv", index=False)
+        jax.clear_caches()  # the next objective needs none of what was compiled for this one
     means = pd.concat(scores).drop(columns="seed").groupby("objective", sort=False).mean()
     print_table(means.round(3).reset_index(), title=f"{settings.task}: means over seeds")
     say(f"table and pictures are in {settings.out}")
