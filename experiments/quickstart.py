@@ -21,6 +21,7 @@ from rich import print
 import envs
 from algos import ppo
 from purejaxrl.launch import Experiment, Job, RunFlags, launch, updates_for
+from purejaxrl.running import processes
 from purejaxrl.running.evaluate import evaluate_members, load_policy, save_policy
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.study.stats import interval
@@ -56,6 +57,7 @@ def build(settings: Settings) -> Job:
 
 
 def main() -> None:
+    processes.require_single("a policy that is saved")
     argv = sys.argv[1:]
     if not any(word.startswith("--hypers.learning-rate") for word in argv):
         argv += ["--hypers.learning-rate", LEARNING_RATES]
