@@ -282,8 +282,14 @@ def draw_curves(curves: pd.DataFrame, k: int, path: Path) -> None:
             style = ("-", "--", ":", "-.")[i // 10 % 4]
             axes.plot(mean.index, mean, style, color=f"C{i % 10}", label=name)
         axes.set(title=title, xlabel="updates")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=6)
+    add_legend(figure, *axes.get_legend_handles_labels())
     figure.savefig(path, dpi=150)
+
+
+def add_legend(figure: matplotlib.figure.Figure, handles: list, labels: list[str]) -> None:
+    """Name the objectives beside the panels, in columns of at most twenty."""
+    columns = -(-len(labels) // 20)
+    figure.legend(handles, labels, loc="outside right center", fontsize=6, ncols=columns)
 
 
 def draw_weights(weights: pd.DataFrame, path: Path) -> None:
@@ -294,7 +300,7 @@ def draw_weights(weights: pd.DataFrame, path: Path) -> None:
         style = ("-", "--", ":", "-.")[i // 10 % 4]
         axes.plot(part["accuracy"], part["mean"], style, color=f"C{i % 10}", label=name)
     axes.set(xlabel="share of correct answers to a prompt", ylabel="weight, over the mean weight")
-    figure.legend(loc="outside right center", fontsize=6)
+    add_legend(figure, *axes.get_legend_handles_labels())
     figure.savefig(path, dpi=150)
 
 
