@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import jax
 import pandas as pd
 
 import envs
@@ -159,6 +160,7 @@ def main(settings: Settings) -> None:
         scores, _ = compare(contenders, problem, settings.scale(problem.name), settings.out)
         found.append(with_random(scores, problem, RANDOM_EPISODES))
         pd.concat(found).to_csv(settings.out / "scores.csv", index=False)
+        jax.clear_caches()  # the next environment needs none of what was compiled for this one
     report(pd.concat(found), [settings.reference], settings.baseline, settings.out, settings.column)
 
 
