@@ -31,8 +31,9 @@ import pandas as pd
 
 import envs
 from algos import grpo, sft, token_policy
-from algos.objectives import OBJECTIVES, Inputs, Objective, push, with_advantages
-from purejaxrl.algorithm import Algorithm, Task
+from algos.objectives import OBJECTIVES, Objective
+from algos.prompt_weights import weigh_prompts
+from purejaxrl.algorithm import Algorithm
 from purejaxrl.launch import Job, command, say
 from purejaxrl.launch import foresee as say_what_would_run
 from purejaxrl.running import record
@@ -236,22 +237,13 @@ def weigh(lab: Lab, name: str, start: Any) -> pd.DataFrame:
     The weight of a prompt is the sum over its answers of |∂loss/∂log π|, relative to the mean over
     all prompts.
     """
-    settings, objective = lab.settings, lab.objectives[name]
-    config = replace(settings.agent, num_prompts=NUM_WEIGHED)
-    algorithm = grpo.make(config, lab.env, objective)
+    objective = lab.objectives[name]
+    config = replace(lab.settings.agent, num_prompts=NUM_WEIGHED)
     hypers = grpo.Hypers(start, objective.coefs)
 
     @functools.partial(jax.jit, compiler_options=QUICK_COMPILATION)
     def measure(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        state = algorithm.init(key, hypers, Task(lab.levels, jnp.int32(1)))
-        state, seen = algorithm.collect(state, hypers)
-        network = token_policy.make_network(config, lab.env)
-        prompt = lab.levels.prompt[seen.answers.prompt]
-        x = Inputs(seen.answers, state.sampler, jnp.float32(0), state.kl)
-        x = x._replace(answers=with_advantages(objective, objective.coefs, x))
-        x = x._replace(policy=grpo.read_policy(network, state.params, prompt, x.answers))
-        weight = jnp.abs(push(objective, objective.coefs, x)).sum(-1)
-        return x.answers.reward.mean(-1), weight
+        return weigh_prompts(key, config, lab.env, objective, hypers, lab.levels)
 
     accuracy, weight = map(np.asarray, measure(jax.random.key(0)))
     frame = pd.DataFrame({"accuracy": accuracy, "weight": weight / max(weight.mean(), 1e-12)})
@@ -271,6 +263,11 @@ def tabulate(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def line_style(i: int) -> dict[str, str]:
+    """Return what tells the line of the i-th objective from others; 40 differ."""
+    return {"linestyle": ("-", "--", ":", "-.")[i // 10 % 4], "color": f"C{i % 10}"}
+
+
 def draw_curves(curves: pd.DataFrame, k: int, path: Path) -> None:
     """Draw pass@1, pass@k, entropy and unique correct answers along training."""
     panels = {"return": "pass@1", f"pass_at_{k}": f"pass@{k}", "entropy": "entropy",
@@ -279,8 +276,7 @@ def draw_curves(curves: pd.DataFrame, k: int, path: Path) -> None:
     for axes, (column, title) in zip(figure.subplots(1, 4), panels.items(), strict=True):
         for i, (name, part) in enumerate(curves.groupby("objective", sort=False)):
             mean = part.groupby("update")[column].mean()
-            style = ("-", "--", ":", "-.")[i // 10 % 4]
-            axes.plot(mean.index, mean, style, color=f"C{i % 10}", label=name)
+            axes.plot(mean.index, mean, **line_style(i), label=name)
         axes.set(title=title, xlabel="updates")
     add_legend(figure, *axes.get_legend_handles_labels())
     figure.savefig(path, dpi=150)
@@ -297,8 +293,7 @@ def draw_weights(weights: pd.DataFrame, path: Path) -> None:
     figure = matplotlib.figure.Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for i, (name, part) in enumerate(weights.groupby("objective", sort=False)):
-        style = ("-", "--", ":", "-.")[i // 10 % 4]
-        axes.plot(part["accuracy"], part["mean"], style, color=f"C{i % 10}", label=name)
+        axes.plot(part["accuracy"], part["mean"], **line_style(i), label=name)
     axes.set(xlabel="share of correct answers to a prompt", ylabel="weight, over the mean weight")
     add_legend(figure, *axes.get_legend_handles_labels())
     figure.savefig(path, dpi=150)

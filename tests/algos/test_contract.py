@@ -151,10 +151,10 @@ def with_teacher():
 def on_tokens(module):
     env, _ = envs.make("token-arithmetic", num_operands=2, num_prompts=40, held_out=20)
     sizes = token_policy.Network(num_layers=1, width=4, num_heads=1)
-    network = token_policy.make_network(sizes, env)
     algorithm = module.make(module.Config(**vars(sizes)), env)
     if module is sft:
         return algorithm, sft.Hypers(), env.levels
+    network = token_policy.make_network(sizes, env)
     shapes = jax.eval_shape(lambda: token_policy.init_params(jax.random.key(0), network))
     start = jax.tree.map(lambda x: jnp.full(x.shape, 0.1, x.dtype), shapes)
     return algorithm, grpo.Hypers(start), env.levels
