@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from purejaxrl.running import processes, threefry
+from purejaxrl.running import processes
 from purejaxrl.running.signals import interrupt_quietly
 
 CPU_DEVICES = "PUREJAXRL_CPU_DEVICES"
@@ -40,10 +40,9 @@ def use_cpu_cores(count: int | None = None) -> None:
     """Make XLA use this many CPU devices, by default one per core; accelerators do not change.
 
     Call it before JAX computes anything, as the first line of an experiment. The environment
-    variable `PUREJAXRL_CPU_DEVICES` overrides `count`. It also makes random numbers cheap on a CPU,
-    turns on the persistent compilation cache (`JAX_COMPILATION_CACHE_DIR` moves it; if empty, there
-    is none), and lets Ctrl-C end the process without a traceback while the experiment is still
-    being imported.
+    variable `PUREJAXRL_CPU_DEVICES` overrides `count`. It also turns on the persistent compilation
+    cache (`JAX_COMPILATION_CACHE_DIR` moves it; if empty, there is none), and lets Ctrl-C end the
+    process without a traceback while the experiment is still being imported.
 
     One device gets one thread, unless `PJRT_NPROC` says otherwise. Small operations take less time
     than handing them to another thread: one agent of PPO or DQN is about 1.5 times as fast.
@@ -53,7 +52,6 @@ def use_cpu_cores(count: int | None = None) -> None:
         RuntimeError: (from JAX) if a backend has already started with another count.
     """
     interrupt_quietly()
-    threefry.unroll()
     text = os.environ.get(CPU_DEVICES, "")
     if text:
         if not text.isdigit() or int(text) < 1:
