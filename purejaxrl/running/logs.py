@@ -1,5 +1,6 @@
 """Progress of a run on the terminal."""
 
+import math
 import time
 
 from rich.console import Console
@@ -11,8 +12,11 @@ console = Console(stderr=True)
 class ProgressLine:
     """Progress with ETA, return and steps/s: a live bar, or a line every ten seconds.
 
-    An algorithm that makes no environment steps shows updates/s.
+    An algorithm that makes no environment steps shows updates/s. `evaluation` is the mean return of
+    the last evaluation, NaN before the first.
     """
+
+    evaluation: float = math.nan
 
     def __init__(self, total_updates: int, done: int, show: bool):
         """Start at `done` of `total_updates`; `show=False` prints nothing."""
@@ -41,12 +45,15 @@ class ProgressLine:
             return
         now = time.monotonic()
         began, start, start_steps = self.origin = self.origin or (now, done, steps)
-        text, eta = f"return {mean_return:.4g}", ""
+        returns = {"return": mean_return, "evaluation": self.evaluation}
+        shown = [f"{name} {value:.4g}" for name, value in returns.items() if math.isfinite(value)]
+        eta = ""
         if done > start:  # the first chunk is left out: most of its time was compilation
             elapsed = max(now - began, 1e-9)
             made, unit = (steps - start_steps, "steps") if steps else (done - start, "updates")
-            text += f" · {made / elapsed:,.0f} {unit}/s"
+            shown.append(f"{made / elapsed:,.0f} {unit}/s")
             eta = f" · ETA {elapsed / (done - start) * (self.total - done):.0f} s"
+        text = " · ".join(shown)
         if self.live:
             self.live.update(self.bar, completed=done, description=text)
         elif now - self.printed > 10 or done == self.total:

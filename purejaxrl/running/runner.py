@@ -256,7 +256,9 @@ def _train(
             position, metrics = _advance(program, position, num_updates, every)
             processes.on_first(report, before, position, metrics)
             if every and position.update % every == 0:
-                position = _evaluate(program, position, population, outputs.evaluations)
+                position, progress.evaluation = _evaluate(
+                    program, position, population, outputs.evaluations
+                )
             unsaved += 1
             if unsaved == options.checkpoint_every:
                 _save(program, position, outputs.saved)
@@ -294,14 +296,16 @@ def _advance(
 
 def _evaluate(
     program: Program, position: Position, population: Population, evaluations: MetricsStore
-) -> Position:
-    """Evaluate all members, and write a row for each."""
+) -> tuple[Position, float]:
+    """Evaluate all members and write a row for each; return the mean of those alive as well."""
     carry, metrics = program.evaluate(position.update, position.carry)
     metrics = {"env_steps": position.env_steps} | metrics
     columns = {name: values[:, None] for name, values in metrics.items()}
     table = tabulate(population.rows, columns, np.asarray([position.update]))
     processes.on_first(evaluations, table, position.evaluated)
-    return position._replace(carry=carry, evaluated=position.update)
+    position = position._replace(carry=carry, evaluated=position.update)
+    scores = metrics["return"][metrics["alive"]]
+    return position, float(scores.mean()) if scores.size else float("nan")
 
 
 def _save(program: Program, position: Position, saved: checkpoint.Series) -> None:
