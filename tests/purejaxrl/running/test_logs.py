@@ -1,0 +1,37 @@
+"""What the terminal says while a run trains."""
+
+import io
+import math
+
+import pytest
+
+from purejaxrl.running import logs
+
+
+@pytest.fixture
+def said(monkeypatch):
+    monkeypatch.setattr(logs.console, "file", io.StringIO())
+    return lambda: logs.console.file.getvalue()
+
+
+def test_the_last_line_has_the_return_of_training_and_of_the_last_evaluation(said):
+    progress = logs.ProgressLine(10, 0, show=True)
+    progress.advance(5, 500, 12.5)
+    progress.evaluation = 20.0
+    progress.advance(10, 1000, 17.5)
+    assert said().startswith("10/10 updates · return 17.5 · evaluation 20 · ")
+    assert " steps/s · ETA 0 s" in said()
+
+
+def test_a_return_that_does_not_exist_is_not_shown(said):
+    progress = logs.ProgressLine(10, 0, show=True)
+    progress.advance(5, 0, math.nan)
+    progress.advance(10, 0, math.nan)
+    assert said().startswith("10/10 updates · ")
+    assert "nan" not in said() and "return" not in said() and "evaluation" not in said()
+    assert " updates/s" in said()
+
+
+def test_nothing_is_shown_if_nothing_is_to_be_shown(said):
+    logs.ProgressLine(10, 0, show=False).advance(10, 1000, 1.0)
+    assert said() == ""
