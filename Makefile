@@ -9,8 +9,8 @@ quickstart: $(VENV)/ready
 	$(RUN) experiments/quickstart.py
 
 # Tests spend their time compiling, on one core each; a module's stay together. Without LLVM's
-# optimisation and XLA's fusion emitters that takes a fifth of the time, and what is compiled is
-# slower: the slow tests run as users do.
+# optimisation and XLA's fusion emitters that takes less than half of the time, and what is compiled
+# is slower: the slow tests run as users do.
 PYTEST := $(RUN) -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --durations 20
 
 test: $(VENV)/ready
