@@ -135,6 +135,7 @@ def test_devices_do_not_change_a_bit(tmp_path, num_devices):
     compare_metrics(one.metrics, many.metrics)
 
 
+@pytest.mark.slow  # equal to the last bit only as users compile it, with LLVM's optimisation
 def test_padding_is_dropped_where_counts_do_not_divide(tmp_path):
     three = train(tmp_path / "three", 4, members=13, devices=jax.devices()[:3])
     one = train(tmp_path / "one", 4, members=13, devices=jax.devices()[:1])
