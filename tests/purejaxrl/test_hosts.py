@@ -18,7 +18,6 @@ from purejaxrl.running.metrics import read_metrics
 
 ROOT = Path(__file__).parents[2]
 TRAINING = "tests/purejaxrl/hosts_training.py"
-QUICK_COMPILATION = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 PPO = (
     "experiments/ppo.py", "--env", "CartPole-v1", "--seeds", "2", "--agent.num-envs", "2",
     "--agent.num-steps", "8", "--agent.hidden", "8", "--agent.num-minibatches", "2",
@@ -28,11 +27,7 @@ PPO = (
 
 
 def begin(*words, devices=1, **options) -> subprocess.Popen:
-    environment = os.environ | {
-        "PUREJAXRL_CPU_DEVICES": str(devices),
-        "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": QUICK_COMPILATION,
-    }
+    environment = os.environ | {"PUREJAXRL_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, *map(str, words)]
     return subprocess.Popen(command, cwd=ROOT, env=environment, **options)
 
