@@ -1,3 +1,5 @@
+import gc
+
 import jax
 import pytest
 
@@ -11,3 +13,9 @@ def forget_programs():
     """Compilation crawls in a process that has come to hold gigabytes of compiled programs."""
     yield
     jax.clear_caches()
+
+
+def pytest_collection_finish():
+    """Collecting garbage takes a tenth of the time of compiling, so do it rarely."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)

@@ -10,7 +10,7 @@ import pytest
 
 import envs
 from algos import lpg, ppo
-from purejaxrl.algorithm import Algorithm
+from purejaxrl.algorithm import Algorithm, Task
 from purejaxrl.running.population import Population, populate, seeds
 from purejaxrl.running.runner import Result, RunOptions, run
 
@@ -40,6 +40,11 @@ def train(out: Path, num_updates: int, members: int = 4, **options) -> Result:
     who = options.pop("population", None) or population(members)
     options = {"chunk": 2, "checkpoint_every": 1, "progress": False, **options}
     return run(PPO, who, num_updates, RunOptions(str(out), **options), **of_run)
+
+
+def begin(algorithm: Algorithm, hypers: Any, task: Task | None = None, seed: int = 0) -> Any:
+    """The state at the beginning, compiled: step by step, every operation is a program."""
+    return jax.jit(lambda: algorithm.init(jax.random.key(seed), hypers, task))()
 
 
 def planned_memory(learner: Algorithm, hypers) -> int:

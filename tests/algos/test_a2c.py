@@ -54,6 +54,7 @@ def test_tables_learn(optimizer):
     assert last > first + 0.5
 
 
+@pytest.mark.slow
 def test_vmapped_over_seeds_equals_looped():
     env, params = envs.make("CartPole-v1")
     run = jax.jit(make_train(a2c.make(SMALL, env), 3))

@@ -12,7 +12,7 @@ from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from envs.random_mdp import RandomMDP
 from purejaxrl.algorithm import Task
-from tests.helpers import assert_equal, init_rule, mostly_slow
+from tests.helpers import assert_equal, begin, init_rule
 
 GRID, MDP = GridWorld(LEVELS["small"].sample), RandomMDP(num_states=8)
 AGENT = lpg.Config(
@@ -33,7 +33,7 @@ def make(worlds, num_agents=8, teacher=hand_rules.ActorCritic(), **parts):  # no
 
 def train(learner, hypers, num_steps):
     task = Task((), jnp.int32(num_steps))
-    state = learner.init(jax.random.key(0), hypers, task)
+    state = begin(learner, hypers, task)
     step = lambda state, _: learner.learn(state, hypers, ())  # noqa: E731
     return jax.jit(lambda state: jax.lax.scan(step, state, length=num_steps))(state)
 
@@ -56,13 +56,14 @@ def test_a_student_that_is_the_teacher_has_no_error():
     np.testing.assert_allclose(metrics["kl"], 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("share", mostly_slow([0.0, 1.0], {0.0}))
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.0, 1.0])
 def test_agents_live_by_student_or_teacher(share):
     """Those that follow the teacher are as agents of the teacher alone."""
     learner = make(world(), num_agents=2)
     hypers = HYPERS.replace(by_student=share, learning_rate=0.0)
     task = Task((), jnp.int32(3))
-    state = learner.init(jax.random.key(0), hypers, task)
+    state = begin(learner, hypers, task)
     before = jax.tree.map(lambda x: x[1], state.agents[0])  # the second: its life is longer
     after, _ = jax.jit(learner.learn)(state, hypers, ())
     rule = hand_rules.ActorCritic() if share == 0 else None

@@ -110,6 +110,7 @@ ALONE = make_train(dqn.make(SMALL, CART), 3)
 TOGETHER = jax.jit(jax.vmap(ALONE, in_axes=(0, 0, None)))
 
 
+@pytest.mark.slow
 def test_members_of_different_seeds_differ_in_everything():
     hypers = jax.tree.map(lambda x: jnp.full(2, x), FAST)
     state, metrics = TOGETHER(jax.random.split(jax.random.key(0), 2), hypers, CART_PARAMS)

@@ -20,7 +20,7 @@ from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.study.stats import interval
 from purejaxrl.ued.curriculum import Replay, replay, uniform
 from purejaxrl.ued.scores import SCORES, algorithmic_regret, positive_value_loss
-from tests.helpers import assert_equal
+from tests.helpers import assert_equal, begin
 
 ENV = GridWorld(LEVELS["small"].sample)
 AGENT = lpg.Config(num_envs=4, num_steps=5, num_predictions=3, rule_width=6, rule_embedding=4)
@@ -41,7 +41,7 @@ def make(lifetime=6, score=algorithmic_regret, **changes):
 
 def start(learner, hypers=None, seed=0):
     hypers = hypers or groove.hypers()
-    return learner.init(jax.random.key(seed), hypers, None), hypers, jax.jit(learner.learn)
+    return begin(learner, hypers, seed=seed), hypers, jax.jit(learner.learn)
 
 
 def scores_of_lives(inner, theta, insert, hypers, num_lives=300):

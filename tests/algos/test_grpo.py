@@ -12,7 +12,7 @@ from purejaxrl.algorithm import Task, make_train, update
 from purejaxrl.identity import is_named
 from purejaxrl.running.population import Rows, populate, seeds
 from purejaxrl.running.runner import RunOptions, run
-from tests.helpers import mostly_slow
+from tests.helpers import begin, mostly_slow
 
 ENV, _ = envs.make("token-arithmetic", num_operands=2, num_prompts=100, held_out=20)
 LEVELS = jax.tree.map(lambda x: jnp.asarray(x[:8]), ENV.levels)
@@ -94,7 +94,7 @@ def test_a_population_sweeps_coefficients_and_shares_the_warm_start(warm, tmp_pa
 def collected(objective, start, **changes):
     algorithm = grpo.make(CONFIG, ENV, objective)
     hypers = grpo.Hypers(start=start, coefs=objective.coefs)
-    state = algorithm.init(jax.random.key(0), hypers, Task(LEVELS, jnp.int32(4)))
+    state = begin(algorithm, hypers, Task(LEVELS, jnp.int32(4)))
     state = state._replace(**changes)
     return jax.jit(algorithm.collect)(state, hypers)[1]
 

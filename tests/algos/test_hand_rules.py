@@ -14,6 +14,7 @@ from purejaxrl.algorithm import Task, make_train
 from purejaxrl.parts import networks
 from purejaxrl.parts.rollout import estimate_values
 from purejaxrl.validation import check_hypers
+from tests.helpers import begin
 
 RULE, BINS, GAMMA = hand_rules.ActorCritic(), 16, 0.9
 SETTINGS = hand_rules.Settings(gae_lambda=0.8)
@@ -34,7 +35,7 @@ def experience():
     level = level.replace(terminate_prob=jnp.full_like(level.terminate_prob, 0.2))
     agent = a2c.make(a2c.Config(num_envs=8, num_steps=12), env)
     hypers = a2c.Hypers(gamma=GAMMA)
-    state = agent.init(jax.random.key(0), hypers, Task(level, jnp.int32(1)))
+    state = begin(agent, hypers, Task(level, jnp.int32(1)))
     rng = np.random.default_rng(0)
     draw = lambda x: jnp.asarray(3 * rng.normal(size=x.shape), x.dtype)  # noqa: E731
     state = state._replace(params=jax.tree.map(draw, state.params))
@@ -159,6 +160,7 @@ def test_settings_without_bounds_start_at_usual_values_and_stay_within_bounds():
         assert hand_rules.with_unbounded(start, lpg.Hypers()).rule == found
 
 
+@pytest.mark.slow
 def test_agents_learn_by_hand_made_rules():
     env = RandomMDP(num_states=8, kinds=("dense",))
     level = env.sample_level(jax.random.key(0)).replace(max_steps_in_episode=jnp.int32(20))

@@ -13,7 +13,7 @@ from algos import a2c, lpg, ppo
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Task, make_train
-from tests.helpers import init_rule, mostly_slow
+from tests.helpers import begin, init_rule, mostly_slow
 
 SMALL = lpg.Config(
     num_envs=4, num_steps=6, num_predictions=3, rule_width=8, rule_embedding=4, optimizer="sgd",
@@ -214,7 +214,7 @@ def test_the_rule_reads_terminations_but_no_time_limits():
 
         inner = lpg.make(SMALL, ENV, rule=Spy())
         hypers = lpg.Hypers()
-        state = inner.init(jax.random.key(0), hypers, Task(level, jnp.int32(1)))
+        state = begin(inner, hypers, Task(level, jnp.int32(1)))
         inner.learn(*(lambda s, e: (s, hypers, e))(*inner.collect(state, hypers)))
         jax.effects_barrier()
         return read[0]

@@ -13,7 +13,7 @@ from algos import dpo, lpo, ppo, ta_lpo
 from algos.ppo import LossInputs
 from algos.rules import load_rule, save_rule
 from purejaxrl.algorithm import Task, make_train, update
-from tests.helpers import ENV, ENV_PARAMS, mostly_slow
+from tests.helpers import ENV, ENV_PARAMS, begin
 
 SIZES = dict(num_envs=4, num_steps=16, num_epochs=2, num_minibatches=2, hidden=(8,))
 FAMILY = {"lpo": lpo, "ta_lpo": ta_lpo}
@@ -129,7 +129,7 @@ def test_the_age_is_the_fraction_of_updates_done_and_at_most_1():
         return x.age + 0 * x.log_ratio  # a loss that is the age, less the objective
 
     algorithm = lpo.make(lpo.Config(**SIZES), ENV, drift)
-    state = algorithm.init(jax.random.key(0), lpo.Hypers(), Task(ENV_PARAMS, jnp.int32(4)))
+    state = begin(algorithm, lpo.Hypers(), Task(ENV_PARAMS, jnp.int32(4)))
     step = jax.jit(lambda state, hypers: update(algorithm, state, hypers))
     zero = lpo.Hypers(learning_rate=0.0)  # the objective stays that of the old policy: 0 on average
     for _ in range(6):
@@ -138,7 +138,8 @@ def test_the_age_is_the_fraction_of_updates_done_and_at_most_1():
     np.testing.assert_allclose(seen, [0.0, 0.25, 0.5, 0.75, 1.0, 1.0], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", mostly_slow(FAMILY, {"ta_lpo"}))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILY)
 def test_vmapped_over_drifts_equals_looped(name):
     algorithm = FAMILY[name]
     train = make_train(algorithm.make(algorithm.Config(**SIZES, drift_width=16), ENV), 3)

@@ -14,6 +14,7 @@ from purejaxrl.parts import networks
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.ued.curriculum import uniform
 from tests.algos.probes import Params, Probe
+from tests.helpers import begin
 
 SIZES = dict(num_envs=4, num_steps=4, capacity=256, warmup_steps=32, batch_size=32, hidden=(8,))
 CUE = Probe(lambda state, action: jnp.where(action == (state.cue > 0), 1, -1))
@@ -48,7 +49,7 @@ def tune_entropy(num_updates):
 def test_a_meta_gradient_tunes_sacs_target_entropy(num_updates):
     """It reaches the policy through the temperature of an earlier update, so there must be one."""
     learner, hypers = tune_entropy(num_updates)
-    state = learner.init(jax.random.key(0), hypers, Task((), jnp.int32(4)))
+    state = begin(learner, hypers, Task((), jnp.int32(4)))
     after, metrics = jax.jit(lambda state: update(learner, state, hypers))(state)
     assert np.isfinite(metrics["grad_norm"])
     assert (metrics["grad_norm"] > 0) == (after.params != -1.0) == (num_updates > 1)
@@ -70,7 +71,7 @@ def test_evolution_tunes_dqns_exploration():
         ),
     )
     hypers = evolution.Hypers(agent=dqn.Hypers(learning_rate=3e-3), std=1.0)
-    state = learner.init(jax.random.key(0), hypers, Task((), jnp.int32(4)))
+    state = begin(learner, hypers, Task((), jnp.int32(4)))
     after, metrics = jax.jit(lambda state: update(learner, state, hypers))(state)
     assert metrics["env_steps"] == 4 * (32 + 60 * 16)  # warm-ups count
     assert metrics["unsound"] == 0

@@ -18,7 +18,7 @@ from purejaxrl.parts.transitions import Step
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.evaluate import evaluate_members
 from tests.algos.chain import Chain
-from tests.helpers import assert_equal
+from tests.helpers import assert_equal, begin
 
 PENDULUM, LEVEL = envs.make("Pendulum-v1")
 PENDULUM = for_network(PENDULUM)
@@ -39,7 +39,7 @@ def recorded(size=64, action=None, seed=0):
 
 def started(module, hypers, **config):
     agent = module.make(module.Config(**SIZES, **config), PENDULUM)
-    return agent, agent.init(jax.random.key(0), hypers, Task(LEVEL, jnp.int32(100)))
+    return agent, begin(agent, hypers, Task(LEVEL, jnp.int32(100)))
 
 
 @pytest.mark.parametrize("expectile", [0.5, 0.7, 0.9])

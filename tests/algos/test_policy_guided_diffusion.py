@@ -16,6 +16,7 @@ from purejaxrl.parts.dataset import Dataset, starts_of_pieces
 from purejaxrl.parts.transitions import Step
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.checkpoint import CheckpointError
+from tests.helpers import begin
 
 PENDULUM, LEVEL = envs.make("Pendulum-v1")
 WRAPPED = for_network(PENDULUM)
@@ -96,6 +97,7 @@ def test_the_policy_is_asked_about_denoised_pieces(learned, monkeypatch):
     assert np.abs(seen[0]).max() < 20
 
 
+@pytest.mark.slow
 def test_a_narrow_policy_guides_more_than_a_wide_one(learned):
     """The published code guides by a policy of unit width, whatever the agent's own is."""
 
@@ -117,13 +119,14 @@ def test_a_mixture_draws_the_synthetic_share():
     assert len(np.unique(places)) > 600
 
 
+@pytest.mark.slow
 def test_an_agent_learns_from_pieces_and_its_first_ones_are_unguided(learned):
     model, _ = learned
     config = pgd.Config(num_pieces=32, num_updates=5, sampling=FEW)
     algorithm = pgd.make(config, TD3_BC, CONFIG, WRAPPED)
     hypers = pgd.Hypers(td3_bc.Hypers(recorded()), model, 5.0)
     task = Task(LEVEL, jnp.int32(3))
-    state = algorithm.init(jax.random.key(0), hypers, task)
+    state = begin(algorithm, hypers, task)
     collect = jax.jit(algorithm.collect)
     plain = hypers.replace(guidance=0.0)
     for step, differ in ((0, False), (1, True)):

@@ -13,7 +13,6 @@ from purejaxrl.algorithm import make_train
 from purejaxrl.parts import networks
 from purejaxrl.parts.wrappers import FlattenObservation
 from tests.algos.probes import Params, Probe
-from tests.helpers import mostly_slow
 
 SMALL = ppo.Config(num_envs=8, num_steps=16, num_minibatches=2, hidden=(16,))
 FAST = ppo.Hypers(learning_rate=1e-2, learning_rate_end=1.0)
@@ -115,6 +114,7 @@ def test_vmapped_over_seeds_and_hyperparameters_equals_looped():
             np.testing.assert_allclose(a[i], b, atol=2e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_normalised_observations_and_rewards_are_part_of_the_state():
     env, params = gymnax.make("Pendulum-v1")
     config = dataclasses.replace(SMALL, normalize_obs=True, normalize_reward=True)
@@ -125,7 +125,8 @@ def test_normalised_observations_and_rewards_are_part_of_the_state():
     assert 0 < state.normalizer.obs.var[2] < 64  # angular velocity lies in ±8
 
 
-@pytest.mark.parametrize("torso", mostly_slow(["mlp", "cnn"], {"cnn"}))
+@pytest.mark.slow
+@pytest.mark.parametrize("torso", ["mlp", "cnn"])
 def test_it_trains_on_images(torso):
     env, params = gymnax.make("Breakout-MinAtar")
     env = FlattenObservation(env) if torso == "mlp" else env
@@ -134,6 +135,7 @@ def test_it_trains_on_images(torso):
     assert np.isfinite(metrics["value_loss"]).all()
 
 
+@pytest.mark.slow
 def test_a_forks_policy_loss_is_minimised():
     env = Probe(lambda state, action: jnp.where(action == (state.cue > 0), 1, -1))
 

@@ -10,6 +10,7 @@ from purejaxrl.algorithm import Task, make_train
 from purejaxrl.parts import networks
 from purejaxrl.parts.recurrent import GRU
 from tests.algos.probes import Params, Probe
+from tests.helpers import begin
 
 CONFIG = ppo_rnn.Config(num_envs=16, num_steps=16, num_minibatches=2, hidden=(16,), memory_size=16)
 HYPERS = ppo_rnn.Hypers(learning_rate=1e-2, learning_rate_end=1.0)
@@ -69,7 +70,7 @@ def test_the_network_is_reset_at_the_step_after_a_done():
     env = Probe(match_cue_at_the_end, show_always=False)
     algorithm = ppo_rnn.make(CONFIG, env)
     task = Task(Params(max_steps_in_episode=9, length=3), jnp.int32(4))
-    state = algorithm.init(jax.random.key(0), HYPERS, task)
+    state = begin(algorithm, HYPERS, task)
     _, trajectory = algorithm.collect(state, HYPERS)
     seen = trajectory.transitions
     np.testing.assert_array_equal(seen.first[0], True)

@@ -85,6 +85,7 @@ def test_layers_are_normalised_over_all_of_an_image():
     np.testing.assert_allclose(apply(params, images), apply(params, 100 * images), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_members_of_different_seeds_differ_and_equal_themselves_alone():
     env, params = envs.make("CartPole-v1")
     run, keys = make_train(pqn.make(SMALL, env), 3), jax.random.split(jax.random.key(0), 2)

@@ -187,6 +187,7 @@ def test_brax_actions_beyond_the_box_are_clipped(pendulum):
     assert not np.array_equal(inside, edge)
 
 
+@pytest.mark.slow
 def test_brax_vmapped_over_environments_and_scanned_equals_one_by_one(pendulum):
     state = jax.tree.map(lambda x: jnp.stack([x, x]), pendulum.state)
     action = jnp.array([[0.0], [1.0]])

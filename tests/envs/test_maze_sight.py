@@ -40,6 +40,7 @@ def test_an_explorer_needs_as_many_actions_as_by_hand(name):
     assert found == length if length else fewest < found < 40
 
 
+@pytest.mark.slow
 def test_with_a_view_of_the_whole_maze_nothing_is_lost_but_turns():
     sample = jax.jit(jax.vmap(maze_levels.uniform(8, size=5)))
     levels = sample(jax.random.split(jax.random.key(0), 32))

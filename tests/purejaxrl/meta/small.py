@@ -10,6 +10,7 @@ from purejaxrl.meta import gradient
 from purejaxrl.meta.worlds import World
 from purejaxrl.parts import networks
 from purejaxrl.ued.curriculum import uniform
+from tests.helpers import begin
 
 AGENT = lpg.Config(
     num_envs=3, num_steps=5, num_predictions=3, rule_width=6, rule_embedding=4, optimizer="sgd",
@@ -46,8 +47,8 @@ def make(
 
 
 def start(learner, hypers=HYPERS, seed=0):
-    """The state at the beginning, compiled: step by step, every operation is a program."""
-    return jax.jit(lambda: learner.init(jax.random.key(seed), hypers, None))()
+    """The state at the beginning."""
+    return begin(learner, hypers, seed=seed)
 
 
 def first_gradient(state):

@@ -19,7 +19,7 @@ from purejaxrl.meta import evolution
 from purejaxrl.meta.worlds import World
 from purejaxrl.ued.curriculum import uniform
 from tests.algos.probes import Params, Probe
-from tests.helpers import mostly_slow, planned_memory
+from tests.helpers import begin, mostly_slow, planned_memory
 
 DIMS = 3
 GOAL = jnp.array([1.0, -0.5, 0.25])
@@ -94,7 +94,7 @@ def make(worth=quadratic, config=CONFIG, **options):
 
 
 def generation(learner, hypers=HYPERS, seed=0):
-    state = learner.init(jax.random.key(seed), hypers, None)
+    state = begin(learner, hypers, seed=seed)
     after, metrics = jax.jit(learner.learn)(state, hypers, ())
     return state, after, jax.device_get(metrics)
 
@@ -141,7 +141,7 @@ def test_the_gradient_estimate_is_unbiased_on_a_quadratic():
     """Average many generations from one θ, and compare with the quadratic's gradient."""
     theta = jnp.array([0.3, 0.2, -0.4])
     learner = make(strategy=descent, shape=lambda fitness: fitness, init_theta=lambda key: theta)
-    state = learner.init(jax.random.key(0), HYPERS, None)
+    state = begin(learner, HYPERS)
     keys = jax.random.split(jax.random.key(1), 4000)
     once = lambda key: learner.learn(state._replace(key=key), HYPERS, ())[0].params - theta  # noqa: E731
     steps = np.array(jax.jit(lambda keys: jax.lax.map(once, keys))(keys))
@@ -167,7 +167,7 @@ def test_both_candidates_of_a_pair_see_the_same_level_and_randomness():
         shape=record,
     )
     hypers = evolution.Hypers(agent=a2c.Hypers(), std=1e-12)
-    state = learner.init(jax.random.key(0), hypers, None)
+    state = begin(learner, hypers)
 
     def once(state):
         after, _ = learner.learn(state, hypers, ())

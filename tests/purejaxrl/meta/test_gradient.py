@@ -13,7 +13,7 @@ from purejaxrl.running.population import grid, populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.ued.curriculum import uniform
 from tests.algos.probes import Params, Probe
-from tests.helpers import assert_equal, planned_memory
+from tests.helpers import assert_equal, begin, planned_memory
 from tests.purejaxrl.meta.small import (
     ENV,
     HYPERS,
@@ -230,7 +230,7 @@ def test_the_same_code_tunes_ppo():
         insert=tune,
     )
     hypers = gradient.Hypers(agent=ppo.Hypers(learning_rate_end=1.0), learning_rate=0.05)
-    state = learner.init(jax.random.key(0), hypers, None)
+    state = begin(learner, hypers)
     step = jax.jit(learner.learn)
     returns = []
     for _ in range(80):

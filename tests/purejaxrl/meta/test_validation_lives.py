@@ -76,6 +76,7 @@ def test_the_score_is_the_mean_over_worlds():
     np.testing.assert_allclose(found["return"], (found["near/better"] + found["first/better"]) / 2)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_best(tmp_path):
     """At σ and a step size that overshoot, the last θ is not the best."""
     here = world(near_the_goal)

@@ -18,11 +18,11 @@ from purejaxrl.running.evaluate import (
     save_policy,
 )
 from tests.algos.probes import Params, Probe
-from tests.helpers import ENV, ENV_PARAMS, PPO, population
+from tests.helpers import ENV, ENV_PARAMS, PPO, begin, population
 
 
 def fresh(algorithm, env_params, hypers):
-    return algorithm.init(jax.random.key(0), hypers, Task(env_params, jnp.int32(1)))
+    return begin(algorithm, hypers, Task(env_params, jnp.int32(1)))
 
 
 def test_one_episode_per_environment_is_counted_and_no_more():

@@ -97,6 +97,7 @@ def test_a_meta_step_does_not_copy_it(group):
     assert not touched(jax.jit(steps, donate_argnums=0).lower(state).compile().as_text())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_it(tmp_path):
     who = populate(seeds(2), dqn.Hypers(), ENV_PARAMS)
     options = {"chunk": 2, "checkpoint_every": 1, "progress": False}
@@ -110,6 +111,7 @@ def test_a_checkpoint_holds_it(tmp_path):
     assert not kept[:, num_written:].any()
 
 
+@pytest.mark.slow
 def test_a_frozen_member_keeps_its_parameters_though_its_buffer_is_written(tmp_path):
     who = populate(seeds(2), dqn.Hypers(), ENV_PARAMS)
     broken = who._replace(hypers=who.hypers.replace(learning_rate=jnp.array([0.001, 3e38])))

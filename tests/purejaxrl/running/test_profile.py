@@ -24,6 +24,7 @@ def test_the_first_chunk_is_not_traced(asked, traced, monkeypatch, tmp_path):
     assert not on
 
 
+@pytest.mark.slow
 def test_a_run_writes_a_trace_that_perfetto_opens(tmp_path):
     train(tmp_path, 6, profile=1)
     (trace,) = (tmp_path / "profile").rglob("perfetto_trace.json.gz")

@@ -30,6 +30,7 @@ def options(out, **changes):
     return RunOptions(str(out), progress=False, **changes)
 
 
+@pytest.mark.slow
 def test_a_shared_rule_teaches_as_one_of_their_own(tmp_path):
     shared = run(LPG, learners(3), 3, options(tmp_path / "shared"))
     own = run(LPG, learners(3, shared=()), 3, options(tmp_path / "own"))

@@ -14,7 +14,7 @@ from purejaxrl.ued import student as students
 from purejaxrl.ued.curriculum import Curriculum, Draw, Replay, new_levels, replay, uniform
 from purejaxrl.ued.scores import LevelOutcome, learnability, true_regret
 from purejaxrl.ued.student import OwnLevel, move_to_levels
-from tests.helpers import assert_equal
+from tests.helpers import assert_equal, begin
 
 NUM_ENVS = 5
 SAMPLE = maze_levels.uniform(20, max_steps=7)
@@ -62,7 +62,7 @@ def test_a_student_is_moved_to_other_levels():
     student = ppo.make(ppo.Config(num_envs=NUM_ENVS, num_steps=4), env)
     task = Task(maze.empty(), jnp.int32(10))
     collect = jax.jit(student.collect)
-    state = student.init(jax.random.key(0), ppo.Hypers(), task)
+    state = begin(student, ppo.Hypers(), task)
     state, _ = collect(state, ppo.Hypers())
     moved = jax.jit(lambda *args: move_to_levels(*args, env, LEVELS))(jax.random.key(1), state)
     env_state = moved.interaction.env_state
@@ -111,7 +111,7 @@ KEY = jax.random.key(0)
 def test_a_search_plays_the_student_and_its_steps_are_counted():
     student = students.make(AGENT, ENV, search(every=2, num_candidates=6, num_steps=16))
     assert student.steps_per_update is None
-    state = student.init(jax.random.key(0), HYPERS, Task((), jnp.int32(10)))
+    state = begin(student, HYPERS, Task((), jnp.int32(10)))
     step = jax.jit(lambda state: update(student, state, HYPERS))
     found, levels = [], []
     for _ in range(4):
@@ -160,10 +160,11 @@ def test_what_does_not_fit_a_student_is_refused():
         student.init(jax.random.key(0), HYPERS, Task((), jnp.int32(1)))
 
 
+@pytest.mark.slow
 def test_a_score_of_returns_needs_no_estimate():
     agent = AGENT._replace(estimate=None)
     student = students.make(agent, ENV, replay(SAMPLE, learnability, 8))
     hypers = students.Hypers(ppo.Hypers(), Replay())
-    state = student.init(jax.random.key(0), hypers, Task((), jnp.int32(1)))
+    state = begin(student, hypers, Task((), jnp.int32(1)))
     state, metrics = jax.jit(lambda state: update(student, state, hypers))(state)
     assert metrics["levels_kept"] == NUM_ENVS and np.isfinite(metrics["score"])

@@ -67,6 +67,7 @@ def test_it_is_0_for_the_optimal_policy_of_an_informed_student(name):
     assert regret_of(level, actions) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_student_scores_mazes_by_their_optimum():
     level = maze.from_text(">.\n.G", size=2, max_steps=5)
     sample = lambda key: level  # noqa: E731
