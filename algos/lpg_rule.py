@@ -6,8 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.parts import networks
-from purejaxrl.parts.gru import GRUWeights, gru
+from purejaxrl.parts.gru import GRUWeights, gru, orthogonal_gates
 
 
 class RuleInputs(NamedTuple):
@@ -68,7 +67,7 @@ class Rule(nn.Module):
                 "inputs", nn.initializers.lecun_normal(), (features.shape[-1], 3 * self.width)
             ),
             inputs_bias=self.param("inputs_bias", nn.initializers.zeros, (3 * self.width,)),
-            state=self.param("state", _recurrent, (self.width, 3 * self.width)),
+            state=self.param("state", orthogonal_gates, (self.width, 3 * self.width)),
             state_bias=self.param("state_bias", nn.initializers.zeros, (self.width,)),
         )
         backward = lambda tree: jax.tree.map(lambda x: x[::-1], tree)  # noqa: E731
@@ -77,10 +76,3 @@ class Rule(nn.Module):
     def extra_inputs(self, x: RuleInputs) -> tuple[jax.Array, ...]:
         """Return what a fork's rule also reads, scalars or `[num_steps, num_envs]`: nothing."""
         return ()
-
-
-def _recurrent(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """Draw orthogonal weights for each gate."""
-    width = shape[0]
-    init = networks.orthogonal(1.0)
-    return jnp.concatenate([init(k, (width, width)) for k in jax.random.split(key, 3)], axis=1)

@@ -60,7 +60,6 @@ class ActorCritic(nn.Module):
     torso: Callable[[jax.Array], jax.Array]  # observations to what the memory reads
     recurrent: Recurrent
     action_space: Any
-    preserve_adopted_names = True  # the GRU's `name` seeds its weights
 
     @nn.compact
     def __call__(
@@ -92,7 +91,7 @@ def make_network(config: Config, env: Any, torso: nn.Module | None) -> ActorCrit
     if torsos.is_recurrent(torso):
         torsos.check_recurrent(torso, env)
         return ActorCritic(lambda obs: obs, torso, action_space)
-    gru = GRU(config.memory_size, name="ScanGRU_0")
+    gru = GRU(config.memory_size)
     return ActorCritic(torsos.torso_for(config, env, torso), gru, action_space)
 
 

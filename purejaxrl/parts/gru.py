@@ -2,14 +2,20 @@
 
 Backpropagation through a `scan` computes the gradient of the weights by one small matrix product
 per step. Here the backward pass stores the gradients of the gates, and computes one large product
-after the last step. Inputs are projected inside the step: if the input is much narrower than the
-state, that is cheaper than to store its projection.
+after the last step. Wide inputs are projected by one large product before the first step. Inputs
+much narrower than the state are projected inside the step: that is cheaper than to store the
+projections.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from purejaxrl.parts.networks import orthogonal
+
+NARROW = 1 / 4
+"""Inputs of less than this share of the state's width are projected inside the step."""
 
 
 class GRUWeights(NamedTuple):
@@ -21,29 +27,50 @@ class GRUWeights(NamedTuple):
     state_bias: jax.Array  # [H], of gate n
 
 
-@jax.custom_vjp
-def gru(weights: GRUWeights, inputs: jax.Array, reset: jax.Array) -> jax.Array:
+def orthogonal_gates(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Draw the weights of the state, `[H, 3 * H]`: an orthogonal matrix for each gate."""
+    width = shape[0]
+    init = orthogonal(1.0)
+    return jnp.concatenate([init(k, (width, width)) for k in jax.random.split(key, 3)], axis=1)
+
+
+def gru(
+    weights: GRUWeights, inputs: jax.Array, reset: jax.Array, start: jax.Array | None = None
+) -> jax.Array:
     r"""States of a gated recurrent unit (Cho et al. 2014, in the form of cuDNN and flax).
 
     $r, z = \sigma(U_{r,z} x + W_{r,z} h + c_{r,z})$, $n = \tanh(U_n x + c_n + r (W_n h + b))$
-    and $h' = (1 - z) n + z h$; the state starts at zero.
+    and $h' = (1 - z) n + z h$.
 
     Args:
         weights: U, c, W and b.
         inputs: x, float `[T, batch, F]`.
         reset: bool `[T, batch]`, whether the state is zeroed before the step.
+        start: the state before the first step, `[batch, H]`; by default zeros.
 
     Returns:
         The state after each step, `[T, batch, H]`.
     """
-    return _forward(weights, inputs, reset)[0]
+    if start is None:
+        start = jnp.zeros((inputs.shape[1], weights.state.shape[0]), inputs.dtype)
+    return _gru(weights, inputs, reset, start)
 
 
-def _forward(weights: GRUWeights, inputs: jax.Array, reset: jax.Array):
-    def step(h, inputs):
-        x, reset = inputs
+@jax.custom_vjp
+def _gru(weights: GRUWeights, inputs: jax.Array, reset: jax.Array, start: jax.Array) -> jax.Array:
+    return _forward(weights, inputs, reset, start)[0]
+
+
+def _forward(weights: GRUWeights, inputs: jax.Array, reset: jax.Array, start: jax.Array):
+    def project(x):
+        return x @ weights.inputs + weights.inputs_bias
+
+    is_narrow = inputs.shape[-1] < NARROW * start.shape[-1]
+
+    def step(h, at_step):
+        x, reset = at_step
         h = jnp.where(reset[:, None], 0.0, h)
-        x_r, x_z, x_n = jnp.split(x @ weights.inputs + weights.inputs_bias, 3, axis=1)
+        x_r, x_z, x_n = jnp.split(project(x) if is_narrow else x, 3, axis=1)
         h_r, h_z, h_n = jnp.split(h @ weights.state, 3, axis=1)
         r, z = jax.nn.sigmoid(x_r + h_r), jax.nn.sigmoid(x_z + h_z)
         h_n += weights.state_bias
@@ -51,14 +78,14 @@ def _forward(weights: GRUWeights, inputs: jax.Array, reset: jax.Array):
         after = (1 - z) * n + z * h
         return after, (after, r, z, n, h_n)
 
-    start = jnp.zeros((inputs.shape[1], weights.state.shape[0]), inputs.dtype)
-    _, (states, *gates) = jax.lax.scan(step, start, (inputs, reset))
-    return states, (weights, inputs, reset, states, *gates)
+    read = inputs if is_narrow else project(inputs)
+    _, (states, *gates) = jax.lax.scan(step, start, (read, reset))
+    return states, (weights, inputs, reset, start, states, *gates)
 
 
 def _backward(residuals, d_states):
-    weights, inputs, reset, states, r, z, n, h_n = residuals
-    before = jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])
+    weights, inputs, reset, start, states, r, z, n, h_n = residuals
+    before = jnp.concatenate([start[None], states[:-1]])
     before = jnp.where(reset[..., None], 0.0, before)
 
     def step(d_after, inputs):
@@ -71,9 +98,9 @@ def _backward(residuals, d_states):
         d_before = jnp.where(reset[:, None], 0.0, d_after * z + d_state @ weights.state.T)
         return d_before, (d_state, d_n)
 
-    _, (d_state, d_n) = jax.lax.scan(
+    d_start, (d_state, d_n) = jax.lax.scan(
         step,
-        jnp.zeros_like(states[0]),
+        jnp.zeros_like(start),
         (d_states, before, reset, r, z, n, h_n),
         reverse=True,
     )
@@ -86,7 +113,7 @@ def _backward(residuals, d_states):
         state=over_time(before).T @ over_time(d_state),
         state_bias=d_state[..., 2 * width :].sum((0, 1)),
     )
-    return d_weights, d_inputs @ weights.inputs.T, None
+    return d_weights, d_inputs @ weights.inputs.T, None, d_start
 
 
-gru.defvjp(_forward, _backward)
+_gru.defvjp(_forward, _backward)

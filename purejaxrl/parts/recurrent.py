@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.initializers import lecun_normal, zeros
 
-from purejaxrl.parts.networks import orthogonal
+from purejaxrl.parts.gru import GRUWeights, gru, orthogonal_gates
 
 
 class Recurrent(Protocol):
@@ -43,13 +44,14 @@ class GRU(nn.Module):
     def __call__(  # noqa: D102
         self, memory: jax.Array, inputs: jax.Array, first: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        def step(cell: nn.GRUCell, memory: jax.Array, at_step: tuple[jax.Array, jax.Array]):
-            features, first = at_step
-            return cell(jnp.where(first[..., None], 0.0, memory), features)
-
-        cell = nn.GRUCell(self.size, recurrent_kernel_init=orthogonal(1.0))
-        over_time = nn.scan(step, variable_broadcast="params", split_rngs={"params": False})
-        return over_time(cell, memory, (inputs, first))
+        weights = GRUWeights(
+            inputs=self.param("inputs", lecun_normal(), (inputs.shape[-1], 3 * self.size)),
+            inputs_bias=self.param("inputs_bias", zeros, (3 * self.size,)),
+            state=self.param("state", orthogonal_gates, (self.size, 3 * self.size)),
+            state_bias=self.param("state_bias", zeros, (self.size,)),
+        )
+        states = gru(weights, inputs, first, memory)
+        return states[-1], states
 
     def initial_memory(self, num_envs: int) -> jax.Array:
         """Return zeros, `[num_envs, size]`."""
