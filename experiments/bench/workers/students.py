@@ -77,7 +77,7 @@ method = METHODS[curriculum]()
 learner = student.make(agent, levels.env, method.make(levels, agent), levels.optimal_return)
 hypers = method.hypers(hypers)
 if isinstance(hypers.curriculum, Replay):
-    hypers = hypers.replace(curriculum=hypers.curriculum.replace(replay_prob=1.0, min_draws=4.0))
+    hypers = hypers.replace(curriculum=hypers.curriculum.replace(replay_prob=1.0, min_draws=1.0))
 state = jax.jit(learner.init)(jax.random.key(0), hypers, Task((), jnp.int32(10**6)))
 
 
