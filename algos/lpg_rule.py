@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.parts.gru import GRUWeights, gru, orthogonal_gates
+from purejaxrl.parts.gru import declare_weights, gru
 
 
 class RuleInputs(NamedTuple):
@@ -62,14 +62,7 @@ class Rule(nn.Module):
         """
         features = [jnp.broadcast_to(f, x.reward.shape) for f in (*features, *self.extra_inputs(x))]
         features = jnp.stack(features, axis=-1)
-        weights = GRUWeights(
-            inputs=self.param(
-                "inputs", nn.initializers.lecun_normal(), (features.shape[-1], 3 * self.width)
-            ),
-            inputs_bias=self.param("inputs_bias", nn.initializers.zeros, (3 * self.width,)),
-            state=self.param("state", orthogonal_gates, (self.width, 3 * self.width)),
-            state_bias=self.param("state_bias", nn.initializers.zeros, (self.width,)),
-        )
+        weights = declare_weights(self, features.shape[-1], self.width)
         backward = lambda tree: jax.tree.map(lambda x: x[::-1], tree)  # noqa: E731
         return backward(gru(weights, *backward((features, x.done))))
 

@@ -17,7 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from processes import WORKERS, console, peer_python, run_worker, write_table
+from processes import (
+    WORKERS,
+    columns_of,
+    peer_python,
+    run_rounds,
+    run_worker,
+    steps_per_second,
+    write_table,
+)
 
 from purejaxrl.launch import command
 from purejaxrl.validation import require, require_count
@@ -110,32 +118,20 @@ def summarize(what: str, number: int, found: dict[tuple[str, str], list[dict]]) 
         what, number: the case.
         found: what the workers measured, by contender and arrangement.
     """
-    speed = {
-        who: np.median([r["env_steps"] / s for r in results for s in r["seconds"]])
-        for who, results in found.items()
-        if results
-    }
+    speed = steps_per_second(found)
     best = {c: max((w for w in speed if w[0] == c), key=speed.get) for c, _ in speed}
-    rows = []
-    for contender, who in best.items():
-        results = found[who]
-        seconds = [s for r in results for s in r["seconds"]]
-        rows.append(
-            {
-                "case": what,
-                "capacity" if what == "draw" else "members": number,
-                "contender": contender,
-                "arrangement": who[1],
-                "steps_per_s": round(speed[who]),
-                "ours_over_it": round(speed.get(("ours", ""), np.nan) / speed[who], 2),
-                "runs": len(seconds),
-                "fastest_s": round(min(seconds), 3),
-                "slowest_s": round(max(seconds), 3),
-                "compile_s": round(float(np.median([r["compile_s"] for r in results])), 1),
-                "peak_mb": round(max(r["peak_mb"] for r in results)),
-            }
-        )
-    return rows
+    return [
+        {
+            "case": what,
+            "capacity" if what == "draw" else "members": number,
+            "contender": contender,
+            "arrangement": who[1],
+            "steps_per_s": round(speed[who]),
+            "ours_over_it": round(speed.get(("ours", ""), np.nan) / speed[who], 2),
+            **columns_of(found[who]),
+        }
+        for contender, who in best.items()
+    ]
 
 
 def main(settings: Settings) -> None:
@@ -144,15 +140,11 @@ def main(settings: Settings) -> None:
         what, number = case.split(":")[0], int(case.split(":")[1])
         contenders = [c for c in CONTENDERS[what] if getattr(settings, c, True)]
         who = [(c, how) for c in contenders for how in arrangements(what, c)]
-        found: dict[tuple[str, str], list[dict]] = {one: [] for one in who}
-        for _ in range(settings.rounds):
-            for contender, arrangement in who:
-                result = measure(what, number, contender, arrangement, settings)
-                if isinstance(result, str):
-                    text = f"{contender} {arrangement}, {case}: {result}"
-                    console.print(text, markup=False, soft_wrap=True)
-                else:
-                    found[contender, arrangement].append(result)
+        found = run_rounds(
+            who, settings.rounds,
+            lambda one: measure(what, number, *one, settings),  # noqa: B023
+            lambda one: f"{' '.join(one)}, {case}",  # noqa: B023
+        )  # fmt: skip
         rows += summarize(what, number, found)
         if rows:  # after every case: the whole table takes long
             write_table(pd.DataFrame(rows), settings.out)

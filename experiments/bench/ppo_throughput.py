@@ -14,7 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from processes import WORKERS, console, peer_python, run_worker, write_table
+from processes import (
+    WORKERS,
+    columns_of,
+    peer_python,
+    run_rounds,
+    run_worker,
+    steps_per_second,
+    write_table,
+)
 
 from purejaxrl.launch import command
 from purejaxrl.validation import require, require_count, require_known
@@ -88,30 +96,18 @@ def summarize(env: str, members: int, found: dict[str, list[dict]]) -> list[dict
         env, members: the population.
         found: what the workers of each contender measured.
     """
-    speeds = {
-        contender: np.median([r["env_steps"] / s for r in results for s in r["seconds"]])
-        for contender, results in found.items()
-        if results
-    }
-    rows = []
-    for contender, speed in speeds.items():
-        results = found[contender]
-        seconds = [s for r in results for s in r["seconds"]]
-        rows.append(
-            {
-                "env": env,
-                "members": members,
-                "contender": contender,
-                "steps_per_s": round(speed),
-                "ours_over_it": round(speeds.get("ours", np.nan) / speed, 2),
-                "runs": len(seconds),
-                "fastest_s": round(min(seconds), 3),
-                "slowest_s": round(max(seconds), 3),
-                "compile_s": round(float(np.median([r["compile_s"] for r in results])), 1),
-                "peak_mb": round(max(r["peak_mb"] for r in results)),
-            }
-        )
-    return rows
+    speeds = steps_per_second(found)
+    return [
+        {
+            "env": env,
+            "members": members,
+            "contender": contender,
+            "steps_per_s": round(speed),
+            "ours_over_it": round(speeds.get("ours", np.nan) / speed, 2),
+            **columns_of(found[contender]),
+        }
+        for contender, speed in speeds.items()
+    ]
 
 
 def main(settings: Settings) -> None:
@@ -120,15 +116,11 @@ def main(settings: Settings) -> None:
     cases += [("Breakout-MinAtar", m) for m in settings.breakout_members]
     rows = []
     for env, members in cases:
-        found: dict[str, list[dict]] = {c: [] for c in contenders}
-        for _ in range(settings.rounds):
-            for contender in contenders:
-                result = measure(contender, env, members, settings)
-                if isinstance(result, str):
-                    text = f"{contender}, {env}, {members} members: {result}"
-                    console.print(text, markup=False, soft_wrap=True)
-                else:
-                    found[contender].append(result)
+        found = run_rounds(
+            contenders, settings.rounds,
+            lambda who: measure(who, env, members, settings),  # noqa: B023
+            lambda who: f"{who}, {env}, {members} members",  # noqa: B023
+        )  # fmt: skip
         rows += summarize(env, members, found)
         if rows:  # after every case: the whole table takes long
             write_table(pd.DataFrame(rows), settings.out)

@@ -5,10 +5,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 
@@ -53,6 +54,55 @@ def run_worker(
     except subprocess.TimeoutExpired:
         return f"no result in {time_limit:g} s"
     return error_in(done.stderr) if done.returncode else json.loads(done.stdout.splitlines()[-1])
+
+
+def run_rounds(
+    contenders: Sequence[Hashable],
+    rounds: int,
+    measure: Callable[[Any], dict | str],
+    title: Callable[[Any], str],
+) -> dict[Any, list[dict]]:
+    """Measure every contender once in each round; print why where there is nothing.
+
+    Args:
+        contenders: who is measured, in this order.
+        rounds: processes per contender.
+        measure: runs one contender's worker, as `run_worker`.
+        title: names a contender and the case in messages.
+
+    Returns:
+        What the workers of each contender measured.
+    """
+    found: dict[Any, list[dict]] = {one: [] for one in contenders}
+    for _ in range(rounds):
+        for one in contenders:
+            result = measure(one)
+            if isinstance(result, str):
+                console.print(f"{title(one)}: {result}", markup=False, soft_wrap=True)
+            else:
+                found[one].append(result)
+    return found
+
+
+def steps_per_second(found: Mapping[Any, list[dict]]) -> dict[Any, float]:
+    """Return each contender's median over all timed runs of its processes, if it has any."""
+    return {
+        one: float(np.median([r["env_steps"] / s for r in results for s in r["seconds"]]))
+        for one, results in found.items()
+        if results
+    }
+
+
+def columns_of(results: Sequence[dict]) -> dict[str, float]:
+    """Return what a table says of a contender's processes besides its speed."""
+    seconds = [s for r in results for s in r["seconds"]]
+    return {
+        "runs": len(seconds),
+        "fastest_s": round(min(seconds), 3),
+        "slowest_s": round(max(seconds), 3),
+        "compile_s": round(float(np.median([r["compile_s"] for r in results])), 1),
+        "peak_mb": round(max(r["peak_mb"] for r in results)),
+    }
 
 
 def without_cache(environment: Mapping[str, str] | None = None) -> dict[str, str]:

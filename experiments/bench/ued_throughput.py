@@ -18,7 +18,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ppo_throughput import PEER_PACKAGES
-from processes import WORKERS, console, peer_python, run_worker, write_table
+from processes import (
+    WORKERS,
+    columns_of,
+    peer_python,
+    run_rounds,
+    run_worker,
+    steps_per_second,
+    write_table,
+)
 
 from purejaxrl.launch import command
 from purejaxrl.validation import require, require_count
@@ -72,43 +80,28 @@ def measure(case: str, contender: str, settings: Settings) -> dict | str:
 
 def summarize(case: str, found: dict[str, list[dict]]) -> list[dict]:
     """Make a row per contender: medians over its processes, and the ratio to JaxUED."""
-    speed = {
-        who: float(np.median([r["env_steps"] / s for r in results for s in r["seconds"]]))
-        for who, results in found.items()
-        if results
-    }
-    rows = []
-    for who, steps in speed.items():
-        results = found[who]
-        seconds = [s for r in results for s in r["seconds"]]
-        rows.append(
-            {
-                "curriculum": case,
-                "contender": who,
-                "steps_per_s": round(steps),
-                "over_jaxued": round(steps / speed.get("jaxued", np.nan), 2),
-                "runs": len(seconds),
-                "fastest_s": round(min(seconds), 3),
-                "slowest_s": round(max(seconds), 3),
-                "compile_s": round(float(np.median([r["compile_s"] for r in results])), 1),
-                "peak_mb": round(max(r["peak_mb"] for r in results)),
-            }
-        )
-    return rows
+    speed = steps_per_second(found)
+    return [
+        {
+            "curriculum": case,
+            "contender": who,
+            "steps_per_s": round(steps),
+            "over_jaxued": round(steps / speed.get("jaxued", np.nan), 2),
+            **columns_of(found[who]),
+        }
+        for who, steps in speed.items()
+    ]
 
 
 def main(settings: Settings) -> None:
     rows = []
     contenders = [c for c in CONTENDERS if c != "jaxued" or settings.jaxued]
     for case in settings.cases:
-        found: dict[str, list[dict]] = {one: [] for one in contenders}
-        for _ in range(settings.rounds):
-            for contender in contenders:
-                result = measure(case, contender, settings)
-                if isinstance(result, str):
-                    console.print(f"{contender}, {case}: {result}", markup=False, soft_wrap=True)
-                else:
-                    found[contender].append(result)
+        found = run_rounds(
+            contenders, settings.rounds,
+            lambda who: measure(case, who, settings),  # noqa: B023
+            lambda who: f"{who}, {case}",  # noqa: B023
+        )  # fmt: skip
         rows += summarize(case, found)
         if rows:  # after every case: the whole table takes long
             write_table(pd.DataFrame(rows), settings.out)

@@ -9,8 +9,10 @@ projections.
 
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.initializers import lecun_normal, zeros
 
 from purejaxrl.parts.networks import orthogonal
 
@@ -27,7 +29,23 @@ class GRUWeights(NamedTuple):
     state_bias: jax.Array  # [H], of gate n
 
 
-def orthogonal_gates(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+def declare_weights(module: nn.Module, num_inputs: int, width: int) -> GRUWeights:
+    """Declare the weights as parameters of the module in whose `@nn.compact` method this is called.
+
+    Args:
+        module: the module.
+        num_inputs: F.
+        width: H.
+    """
+    return GRUWeights(
+        inputs=module.param("inputs", lecun_normal(), (num_inputs, 3 * width)),
+        inputs_bias=module.param("inputs_bias", zeros, (3 * width,)),
+        state=module.param("state", _orthogonal_gates, (width, 3 * width)),
+        state_bias=module.param("state_bias", zeros, (width,)),
+    )
+
+
+def _orthogonal_gates(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
     """Draw the weights of the state, `[H, 3 * H]`: an orthogonal matrix for each gate."""
     width = shape[0]
     init = orthogonal(1.0)

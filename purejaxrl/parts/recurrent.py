@@ -9,9 +9,8 @@ from typing import Any, Protocol
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.initializers import lecun_normal, zeros
 
-from purejaxrl.parts.gru import GRUWeights, gru, orthogonal_gates
+from purejaxrl.parts.gru import declare_weights, gru
 
 
 class Recurrent(Protocol):
@@ -44,12 +43,7 @@ class GRU(nn.Module):
     def __call__(  # noqa: D102
         self, memory: jax.Array, inputs: jax.Array, first: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        weights = GRUWeights(
-            inputs=self.param("inputs", lecun_normal(), (inputs.shape[-1], 3 * self.size)),
-            inputs_bias=self.param("inputs_bias", zeros, (3 * self.size,)),
-            state=self.param("state", orthogonal_gates, (self.size, 3 * self.size)),
-            state_bias=self.param("state_bias", zeros, (self.size,)),
-        )
+        weights = declare_weights(self, inputs.shape[-1], self.size)
         states = gru(weights, inputs, first, memory)
         return states[-1], states
 
