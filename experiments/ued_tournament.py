@@ -12,8 +12,8 @@ attempts says which α of them are its worst, the second what it solves there (C
 the standard held-out mazes. Intervals are over students and over mazes, crossed.
 
 Killed and started again, it continues. OUT holds `scores.csv` (a row for each student),
-`table.csv`, `curves.csv`, `tournament.png`, `levels_METHOD.png` (what a student was last trained
-on), and a run for each method.
+`table.csv`, `curves.csv`, `tournament.png`, a run for each method, `levels_METHOD.png` (what a
+student played last, at several moments) and `levels.csv` (how hard that was, over all students).
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -33,11 +33,13 @@ import pandas as pd
 from algos import ppo, ppo_rnn
 from algos.curricula import METHODS, Clutr
 from envs import gallery, maze
+from envs import maze_solution as solution
 from envs.maze_domain import mazes
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.launch import command, say, updates_for
 from purejaxrl.parts.wrappers import FlattenObservation
-from purejaxrl.running import record
+from purejaxrl.running import checkpoint, record
+from purejaxrl.running.chunk import abstract
 from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.population import Population, populate, seeds
 from purejaxrl.running.runner import Result, RunOptions, run
@@ -62,6 +64,8 @@ AGENT = ppo.Hypers(
 BLOCKS = 10
 """Parts of the random mazes: the worst of each are averaged, for intervals over mazes."""
 TEST_ENV = FlattenObservation(maze.Maze())
+MOMENTS, SHOWN = 4, 6
+"""Moments at which levels are looked at, and levels that are drawn of each."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,8 @@ def train(one: Contender, settings: Settings) -> Result:
     )
     identity = f"{record.digest(one.algorithm, members)} {one.num_updates}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    options = RunOptions(f"{settings.out}/{one.name}-{digest}", resume=True, group=1)
+    folder = f"{settings.out}/{one.name}-{digest}"
+    options = RunOptions(folder, resume=True, group=1, keep_last=one.num_updates)
     held_out = stack_levels(maze.held_out().values())
     evaluator = on_levels(TEST_ENV, held_out, 4, maze.MAX_STEPS, "held-out mazes")
     say(f"{one.title}: {settings.seeds} students, {one.num_updates:,} updates")
@@ -184,12 +189,42 @@ def play(one: Contender, result: Result, settings: Settings) -> Tested:
     return Tested(rates(levels, 1), rates(levels, 2), rates(held_out, 3), result.evaluations)
 
 
-def draw_levels(one: Contender, result: Result, path: Path) -> None:
-    """Draw levels that the first student was last trained on."""
-    last = result.member(0).agent.interaction.env_state.level
-    count = min(8, len(last.walls))
-    shown = [jax.tree.map(lambda x: x[i], last) for i in range(count)]  # noqa: B023
-    gallery.levels(maze.Maze(), shown, path)
+def levels_over_time(one: Contender, result: Result) -> dict[int, maze.Level]:
+    """Load the levels that students played last, at up to MOMENTS of the checkpoints.
+
+    Returns:
+        Levels by update, leaves `[students, num_envs, ...]`.
+    """
+    saved = checkpoint.Series(result.out / "checkpoints")
+    updates, like = saved.updates(), abstract(one.algorithm, result.population, evaluated=True)
+    picked = {updates[round(i)] for i in np.linspace(0, len(updates) - 1, MOMENTS)}
+    carries = {update: checkpoint.load(saved.path(update), like)[0] for update in sorted(picked)}
+    return {i: carry.state.agent.interaction.env_state.level for i, carry in carries.items()}
+
+
+def draw_levels(found: dict[int, maze.Level], path: Path) -> None:
+    """Draw levels of the first student, a row for each moment."""
+    shown, titles = [], []
+    for update, levels in found.items():
+        columns = min(SHOWN, levels.walls.shape[1])
+        shown += [jax.tree.map(lambda x: x[0, i], levels) for i in range(columns)]  # noqa: B023
+        titles += [f"update {update:,}", *[""] * (columns - 1)]
+    gallery.levels(maze.Maze(), shown, path, titles, columns)
+
+
+def describe_levels(found: dict[int, maze.Level]) -> pd.DataFrame:
+    """Return a row for each moment: means over levels, lengths over those with a solution."""
+    rows = []
+    for update, levels in found.items():
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), levels)
+        solvable = np.asarray(jax.vmap(solution.solvable)(flat))
+        length = np.asarray(jax.vmap(solution.optimal_length)(flat))[solvable]
+        walls = np.asarray(flat.walls).sum((1, 2)).mean()
+        rows.append({
+            "update": update, "walls": walls, "solvable": solvable.mean(),
+            "shortest_path": length.mean() if length.size else None,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def score_students(tested: dict[str, Tested], settings: Settings) -> pd.DataFrame:
@@ -257,16 +292,19 @@ def draw(tested: dict[str, Tested], learning: pd.DataFrame, path: Path) -> None:
 
 def main(settings: Settings) -> None:
     contenders = [build(name, settings) for name in settings.contenders]
-    tested, parts = {}, []
+    tested, parts, played = {}, [], []
     for one in contenders:
         result = train(one, settings)
         tested[one.name] = play(one, result, settings)
-        draw_levels(one, result, settings.out / f"levels_{one.name}.png")
+        levels = levels_over_time(one, result)
+        draw_levels(levels, settings.out / f"levels_{one.name}.png")
+        played.append(describe_levels(levels).assign(method=one.name))
         found = curves(result.evaluations, metric="solved")
         parts.append(found.assign(method=one.name))
         learning = pd.concat(parts)
         score_students(tested, settings).to_csv(settings.out / "scores.csv", index=False)
         learning.to_csv(settings.out / "curves.csv", index=False, float_format="%.6g")
+        pd.concat(played).to_csv(settings.out / "levels.csv", index=False, float_format="%.4g")
     table = tabulate(tested, settings)
     table.to_csv(settings.out / "table.csv", index=False)
     draw(tested, learning, settings.out / "tournament.png")

@@ -1,7 +1,8 @@
 """Measure DQN, PQN and SAC beside their peers: environment steps per second, without compile time.
 
 Every contender runs in a process of its own, one at a time, with the same hyperparameters. Every
-round runs each contender once, so that a drift of the machine's speed affects all alike. Peers run
+round runs each contender once, so that a drift of the machine's speed affects all alike. rejax's
+DQN is double and PureJaxRL's is not, so ours is measured as both, `dqn` and `dqn_single`. Peers run
 with all members at a time, and with one after the other; their faster arrangement counts. They run
 in a virtual environment that is made for them, as they need an older gymnax. PureJaxRL and
 purejaxql are measured if a checkout of them is named. The last cases are the insertion into a
@@ -35,7 +36,8 @@ PEER_PACKAGES = (
     "flashbax==0.1.3",
 )  # fmt: skip
 CONTENDERS = {
-    "dqn": ("ours", "rejax", "purejaxrl"),
+    "dqn": ("ours", "rejax"),
+    "dqn_single": ("ours", "purejaxrl"),
     "pqn": ("ours", "rejax", "purejaxql"),
     "sac": ("ours", "rejax"),
     "draw": ("ours", "flashbax", "rejax"),
@@ -46,7 +48,7 @@ SCRIPTS = {
     "purejaxrl": "purejaxrl_dqn.py",
     "purejaxql": "purejaxql_pqn.py",
 }
-UPDATES = {"dqn": 6_400, "pqn": 16, "sac": 1_000}
+UPDATES = {"dqn": 6_400, "dqn_single": 6_400, "pqn": 16, "sac": 1_000}
 """Updates of all members together, in one timed run."""
 DRAW_MEMBERS = 8
 
@@ -56,7 +58,8 @@ class Settings:
     """What to measure."""
 
     cases: tuple[str, ...] = (
-        "dqn:16", "dqn:1", "pqn:16", "pqn:1", "sac:4", "sac:1", "draw:10000", "draw:1000000",
+        "dqn:16", "dqn:1", "dqn_single:16", "dqn_single:1", "pqn:16", "pqn:1", "sac:4", "sac:1",
+        "draw:10000", "draw:1000000",
     )  # fmt: skip
     """An algorithm and the number of its members, or `draw` and the capacity of the buffer."""
     rounds: int = 2

@@ -113,7 +113,7 @@ PROMISED = {  # files besides those of a run; where there is no entry, those are
     ),
     "ued_tournament": (
         *("scores.csv", "table.csv", "curves.csv", "tournament.png"),
-        *("levels_dr.png", "levels_sfl.png"),
+        *("levels_dr.png", "levels_sfl.png", "levels.csv"),
     ),
     "ta_lpg_vs_lpg": ("LPG-gradient/rules-*/rule-0.npz", "scores.csv", "table.csv", "horizons.png"),
 }

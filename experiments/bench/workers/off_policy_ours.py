@@ -18,8 +18,15 @@ name, *numbers = sys.argv[1:5]
 members, updates, repeats = map(int, numbers)
 env, env_params = envs.make("Pendulum-v1" if name == "sac" else "CartPole-v1")
 env = for_network(env)
+
+
+def make_dqn(double: bool):
+    return dqn.make(dqn.Config(warmup_steps=1_000, double=double), env), dqn.Hypers()
+
+
 algorithm, hypers = {
-    "dqn": lambda: (dqn.make(dqn.Config(warmup_steps=1_000), env), dqn.Hypers()),
+    "dqn": lambda: make_dqn(double=True),
+    "dqn_single": lambda: make_dqn(double=False),
     "pqn": lambda: (pqn.make(pqn.Config(), env), pqn.Hypers()),
     "sac": lambda: (
         sac.make(sac.Config(capacity=50_000, hidden=(64, 64), activation="tanh"), env),
