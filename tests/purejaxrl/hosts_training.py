@@ -1,4 +1,4 @@
-"""What `test_hosts.py` trains, in one process or in several: `hosts_training.py OUT`."""
+"""What `test_hosts.py` trains, in one process or in several: `hosts_training.py OUT WHAT`."""
 
 # ruff: noqa: E402
 import sys
@@ -21,10 +21,20 @@ from tests.helpers import arrays, train
 from tests.purejaxrl.meta import small
 
 
+def train_ppo(out: Path):
+    """Train a population of five: over two devices, one place is empty."""
+    return train(out, 6, members=5, chunk=4).state
+
+
 def meta_train(learner, hypers, out: Path):
     """Make three meta-steps of one meta-learner."""
     options = RunOptions(str(out), chunk=2, progress=False)
-    return run(learner, populate(seeds(1), hypers, ()), 3, options).state
+    return run(learner, populate(seeds(1), hypers, ()), 3, options).state.params
+
+
+def meta_learn(out: Path):
+    """Learn LPG's rule by meta-gradient."""
+    return meta_train(small.make(num_agents=4), small.HYPERS, out)
 
 
 def evolve(out: Path):
@@ -43,17 +53,15 @@ def evolve(out: Path):
     return meta_train(learner, evolution.Hypers(agent=small.HYPERS.agent, std=0.1), out)
 
 
-def main(out: Path) -> None:
-    """Train a population of five (over two devices, one place is empty), LPG and an evolution."""
-    states = {
-        "ppo": train(out / "ppo", 6, members=5, chunk=4).state,
-        "lpg": meta_train(small.make(num_agents=4), small.HYPERS, out / "lpg").params,
-        "evolution": evolve(out / "evolution").params,
-    }
+TRAININGS = {"ppo": train_ppo, "lpg": meta_learn, "evolution": evolve}
+
+
+def main(out: Path, what: str) -> None:
+    """Train, and save what was learned to OUT/learned.npz."""
+    learned = TRAININGS[what](out / "run")
     if processes.is_first():
-        for name, state in states.items():
-            np.savez(out / f"{name}.npz", *arrays(state))
+        np.savez(out / "learned.npz", *arrays(learned))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

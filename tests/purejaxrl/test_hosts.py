@@ -36,28 +36,33 @@ def together(*words) -> tuple:
     return "-m", "purejaxrl.hosts", "--num-processes", "2", "--heartbeat-seconds", "10", *words
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Folders of what one process with two devices trained, and two with one each."""
-    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    running = begin(TRAINING, one, devices=2), begin(*together(TRAINING, two))
+def train_by_one_and_by_two(what: str, folder: Path) -> tuple[Path, Path]:
+    """Return the folders of what one process with two devices trained, and two with one each."""
+    one, two = folder / "one", folder / "two"
+    running = begin(TRAINING, one, what, devices=2), begin(*together(TRAINING, two, what))
     assert [process.wait() for process in running] == [0, 0]
     return one, two
 
 
-@pytest.mark.parametrize("name", ["ppo", "lpg", "evolution"])
-def test_two_processes_learn_what_one_learns(trained, name):
-    one, two = (np.load(out / f"{name}.npz") for out in trained)
-    for file in one.files:
-        if name == "ppo":
-            np.testing.assert_array_equal(one[file], two[file])
-        else:
-            np.testing.assert_allclose(one[file], two[file], rtol=0, atol=1e-5)
+def learned(folder: Path) -> list[np.ndarray]:
+    with np.load(folder / "learned.npz") as file:
+        return [file[name] for name in file.files]
 
 
-def test_the_first_process_writes_the_metrics_of_all_members(trained):
-    one, two = (read_metrics(out / "ppo") for out in trained)
+def test_two_processes_train_what_one_trains_and_the_first_writes_all_metrics(tmp_path):
+    one, two = train_by_one_and_by_two("ppo", tmp_path)
+    for alone, shared in zip(learned(one), learned(two), strict=True):
+        np.testing.assert_array_equal(alone, shared)
+    one, two = (read_metrics(folder / "run") for folder in (one, two))
     assert one.equals(two) and set(two["member"]) == set(range(5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["lpg", "evolution"])
+def test_two_processes_meta_learn_what_one_learns(what, tmp_path):
+    one, two = train_by_one_and_by_two(what, tmp_path)
+    for alone, shared in zip(learned(one), learned(two), strict=True):
+        np.testing.assert_allclose(alone, shared, rtol=0, atol=1e-5)
 
 
 def children(process: subprocess.Popen) -> list[int]:

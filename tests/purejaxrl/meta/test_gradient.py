@@ -86,13 +86,18 @@ def test_with_rematerialisation_memory_hardly_grows_with_k():
     assert grown[1] < grown[0] / 3
 
 
-def test_a_diverging_agent_cannot_poison_the_rule():
-    learner = make(num_agents=4)
-    state = start(learner)
+@pytest.fixture(scope="module")
+def lives_of_seven():
+    """A learner whose lives take no multiple of K updates, its state, and its compiled step."""
+    learner = make(num_agents=4, lifetime=7)
+    return start(learner), jax.jit(learner.learn)
+
+
+def test_a_diverging_agent_cannot_poison_the_rule(lives_of_seven):
+    state, step = lives_of_seven
     params = jax.tree.map(lambda x: x.at[2].set(jnp.nan), agents_of(state).state.params)
     agents = agents_of(state)
     ill = with_agents(state, agents._replace(state=agents.state._replace(params=params)))
-    step = jax.jit(learner.learn)
     after, metrics = step(ill, HYPERS, ())
     assert metrics["unsound"] == 1
     params = after.params, agents_of(after).state.params
@@ -141,12 +146,11 @@ def test_the_critic_of_the_meta_objective_learns():
         assert (agents_of(state).critic.params["params"]["rows"] != before["params"]["rows"]).any()
 
 
-def test_lives_end_after_their_updates_and_first_lives_are_staggered():
-    learner = make(num_agents=4, lifetime=7)  # not a multiple of K
-    state = start(learner)
+def test_lives_end_after_their_updates_and_first_lives_are_staggered(lives_of_seven):
+    state, step = lives_of_seven
     assert agents_of(state).state.task.horizon.tolist() == [2, 4, 6, 7]
     # `env_steps` counts one more rollout, of the meta-objective
-    step, ages, ended, updates = jax.jit(learner.learn), [], [], []
+    ages, ended, updates = [], [], []
     for _ in range(8):
         state, metrics = step(state, HYPERS, ())
         ages.append(agents_of(state).state.step.tolist())
