@@ -15,8 +15,9 @@ from typing import Any
 from algos import accel, clutr, paired, plr, ppo, sfl
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.ued import student
+from purejaxrl.ued.buffer import in_proportion
 from purejaxrl.ued.builder import Builder
-from purejaxrl.ued.curriculum import Curriculum, uniform
+from purejaxrl.ued.curriculum import Curriculum, Replay, replay, uniform
 from purejaxrl.ued.levels import Levels
 from purejaxrl.ued.scores import SCORES
 from purejaxrl.validation import require, require_choice, require_count
@@ -69,6 +70,31 @@ class Plr:
     def hypers(self, agent: Any) -> student.Hypers:
         """Return the default hyperparameters around the agent's."""
         return plr.hypers(agent)
+
+
+@dataclass(frozen=True)
+class Mixed(Plr):
+    """Settings of PLR as it was first published: the student learns on new levels too."""
+
+    score: str = "true_regret"
+    """Score by which levels are kept and replayed: see purejaxrl/ued/scores.py."""
+
+    @property
+    def title(self) -> str:
+        """What tables and plots are called."""
+        return f"PLR among new levels ({self.score})"
+
+    def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
+        """Make the curriculum. Scores of 0 and below are not replayed, but for staleness."""
+        return replay(levels.sample, SCORES[self.score], self.capacity, in_proportion)
+
+    def hypers(self, agent: Any) -> student.Hypers:
+        """Return the default hyperparameters around the agent's.
+
+        By rank, as published, nearly all replays would be of the few highest scores. By regret
+        these are the mazes that no student of partial sight solves.
+        """
+        return student.Hypers(agent, Replay(temperature=1.0, staleness=0.1, min_draws=4.0))
 
 
 @dataclass(frozen=True)
@@ -191,6 +217,7 @@ METHODS = {
     "sfl": Sfl,
     "sfl_regret": partial(Sfl, score="true_regret"),
     "plr_regret": partial(Plr, score="true_regret"),
+    "mixed_regret": Mixed,
     "paired": Paired,
     "clutr": Clutr,
 }

@@ -8,7 +8,8 @@ python experiments/maze.py --curriculum paired  # PAIRED: a teacher builds mazes
 python experiments/maze.py --curriculum clutr --learner.autoencoder results/maze_autoencoder/model-0
 python experiments/maze.py --curriculum dr,plr,accel --max-walls 25 --total-steps 2e7
 python experiments/maze.py --curriculum plr --learner.score true_regret
-python experiments/maze.py --curriculum sfl_regret                   # searches by true regret
+python experiments/maze.py --curriculum sfl_regret      # searches by true regret
+python experiments/maze.py --curriculum mixed_regret    # replays by it, and learns on new mazes too
 python experiments/maze.py --curriculum accel --learner.num-edits 20
 
 Every run ends with OUT/held_out.csv and OUT/held_out.png: how often students solve each maze.
@@ -57,8 +58,8 @@ class Settings(Experiment):
     """What to train, and on which mazes."""
 
     curriculum: str = "dr"
-    """Curriculum: dr, plr, plr_regret, accel, sfl, sfl_regret, paired or clutr; the other defaults
-    depend on it."""
+    """Curriculum: dr, plr, plr_regret, mixed_regret, accel, sfl, sfl_regret, paired or clutr; the
+    other defaults depend on it."""
     max_walls: int = 60
     """Most walls of a new random maze: the literature has 25 and 60, and ACCEL begins with 0."""
     total_steps: float = 5e6
