@@ -254,11 +254,11 @@ def _train(
             before = position.update
             tracer.chunk_begins()
             position, metrics = _advance(program, position, num_updates, every)
-            processes.on_first(report, before, position, metrics)
             if every and position.update % every == 0:
                 position, progress.evaluation = _evaluate(
                     program, position, population, outputs.evaluations
                 )
+            processes.on_first(report, before, position, metrics)
             unsaved += 1
             if unsaved == options.checkpoint_every:
                 _save(program, position, outputs.saved)

@@ -54,6 +54,13 @@ def test_evaluations_after_the_last_checkpoint_are_made_again(tmp_path, whole):
     assert_same(whole, train(tmp_path, 8, resume=True, chunk=2, **EVERY_3))
 
 
+def test_the_last_line_of_progress_tells_the_last_evaluation(tmp_path, capsys):
+    done = train(tmp_path, 6, chunk=8, progress=True, **EVERY_3)
+    last = done.evaluations.query("update == 6")["return"].mean()
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("6/6 updates") and f"evaluation {last:.4g}" in line
+
+
 def test_the_best_policy_of_each_member_is_kept(whole):
     scores = whole.evaluations.pivot(index="member", columns="update", values="return").to_numpy()
     np.testing.assert_array_equal(whole.best.score, scores.max(1))
