@@ -7,9 +7,9 @@ python experiments/ued_tournament.py --contenders dr paired clutr \
     --autoencoder results/maze_autoencoder/model-0
 
 The steps of a search, of exploration and of an antagonist count, so a method that takes them trains
-for fewer updates. After training, every student plays many random mazes twice: the first set of
-attempts says which α of them are its worst, the second what it solves there (CVaR). Then it plays
-the standard held-out mazes. Intervals are over students and over mazes, crossed.
+for fewer updates. After training, every student plays many random mazes with a solution twice: the
+first set of attempts says which α of them are its worst, the second what it solves there (CVaR).
+Then it plays the standard held-out mazes. Intervals are over students and over mazes, crossed.
 
 Killed and started again, it continues. OUT holds `scores.csv` (a row for each student),
 `table.csv`, `curves.csv`, `tournament.png`, a run for each method, `levels_METHOD.png` (what a
@@ -89,7 +89,7 @@ class Settings:
     max_walls: int = 60
     """Most walls of a random maze."""
     num_levels: int = 10_000
-    """Random mazes to test on, a multiple of 10."""
+    """Random mazes with a solution to test on, a multiple of 10."""
     attempts: int = 10
     """Episodes on each maze, of either set."""
     shares: tuple[float, ...] = (0.01, 0.1, 1.0)
@@ -172,10 +172,26 @@ def train(one: Contender, settings: Settings) -> Result:
     return run(one.algorithm, members, one.num_updates, options, evaluator=evaluator)
 
 
+def solvable_mazes(settings: Settings) -> maze.Level:
+    """Draw random mazes that have a solution, leaves `[num_levels, ...]`; always the same ones.
+
+    Of 60 walls at most, 6 % have none. They would be the worst mazes of every student.
+    """
+    sample = mazes(settings.max_walls).sample
+    draw = jax.jit(lambda key: sample_new(key, sample, settings.num_levels).level)
+    key, parts, count = jax.random.key(2**30), [], 0
+    while count < settings.num_levels:
+        key, draw_key = jax.random.split(key)
+        levels = draw(draw_key)
+        solvable = np.asarray(jax.jit(jax.vmap(solution.solvable))(levels))
+        parts.append(jax.tree.map(lambda x: np.asarray(x)[solvable], levels))  # noqa: B023
+        count += solvable.sum()
+    return jax.tree.map(lambda *x: np.concatenate(x)[: settings.num_levels], *parts)
+
+
 def play(one: Contender, result: Result, settings: Settings) -> Tested:
     """Test the students of a method on random mazes, twice, and on the held-out ones."""
-    sample = mazes(settings.max_walls).sample
-    levels = sample_new(jax.random.key(2**30), sample, settings.num_levels).level
+    levels = solvable_mazes(settings)
 
     def rates(levels: maze.Level, seed: int) -> np.ndarray:
         found = solve_rates(
