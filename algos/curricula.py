@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from algos import accel, clutr, paired, plr, ppo, sfl
+from algos import accel, clutr, paired, plr, ppo, ppo_rnn, sfl
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.ued import student
 from purejaxrl.ued.buffer import in_proportion
@@ -26,6 +26,15 @@ OF_VISITS = tuple(sorted(SCORES.keys() - {"regret"}))
 """Scores of levels that a student trained on or explored."""
 OF_SEARCHES = ("learnability", "true_regret")
 """Scores of levels that a student played in a search."""
+STUDENT_CONFIG = ppo_rnn.Config(
+    num_envs=32, num_steps=256, num_epochs=2, num_minibatches=4, activation="relu"
+)
+"""A student's static settings on mazes."""
+STUDENT = ppo.Hypers(
+    learning_rate=3e-3, gamma=0.995, gae_lambda=0.98, entropy_coef=1e-3, value_clip_eps=0.2
+)
+"""Its hyperparameters, tuned with domain randomisation (docs/results/mazes.md). JaxUED's learning
+rate is 1e-4, for fifty times as many steps."""
 TEACHER = ppo.Hypers(learning_rate=1e-4, gamma=0.995, gae_lambda=0.98, entropy_coef=0.01)
 """A teacher's hyperparameters: those of JaxUED's, with more entropy."""
 

@@ -37,18 +37,19 @@ class Config:
     """What decides a shape or a length. Static.
 
     The published search plays 25,000 mazes for 2,000 steps each, every 100 updates of 65,536 steps.
-    That is seven times the steps of training; the defaults here are for shorter runs, and take 0.8.
+    That is seven times the steps of training; the defaults here are for shorter runs.
     """
 
     every: int = 50
     """Updates from one search to the next."""
-    batch_size: int = 256
+    batch_size: int = 200
     """Levels that are played at a time in a search."""
-    num_batches: int = 5
+    num_batches: int = 2
     """Batches of a search."""
-    num_steps: int = 256
-    """Steps for which a level is played; at least its time limit, or no episode may finish."""
-    num_kept: int = 128
+    num_steps: int = 1000
+    """Steps for which a level is played: several times its time limit, or a level that is solved
+    half of the time cannot be told from one that always is."""
+    num_kept: int = 64
     """Levels that are kept."""
 
     def __post_init__(self):

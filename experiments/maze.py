@@ -28,8 +28,8 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from algos import ppo, ppo_rnn
-from algos.curricula import METHODS, DomainRandomization
+from algos import ppo_rnn
+from algos.curricula import METHODS, STUDENT, STUDENT_CONFIG, DomainRandomization
 from envs import maze
 from envs.maze_domain import mazes
 from purejaxrl.algorithm import Algorithm
@@ -46,11 +46,6 @@ ATTEMPTS = 10
 """Episodes in each held-out maze, with sampled actions."""
 TEST_ENV = FlattenObservation(maze.Maze())
 """Where students are tested."""
-
-AGENT = ppo.Hypers(
-    learning_rate=1e-3, gamma=0.995, gae_lambda=0.98, entropy_coef=1e-3, value_clip_eps=0.2
-)
-"""The agent's hyperparameters. JaxUED's learning rate is 1e-4, for fifty times as many steps."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +64,9 @@ class Settings(Experiment):
     """Students."""
     learner: Any = DomainRandomization()
     """Static settings of the curriculum."""
-    agent: ppo_rnn.Config = ppo_rnn.Config(
-        num_envs=32, num_steps=256, num_epochs=5, num_minibatches=4, activation="relu"
-    )
+    agent: ppo_rnn.Config = STUDENT_CONFIG
     """Static settings of the agent."""
-    hypers: student.Hypers = student.Hypers(AGENT)
+    hypers: student.Hypers = student.Hypers(STUDENT)
     """The agent's hyperparameters, and the curriculum's."""
     run: RunFlags = RunOptions()
     """How to run."""
@@ -95,8 +88,9 @@ class Settings(Experiment):
         require_known("curriculum", curriculum, METHODS)
         method = METHODS[curriculum]()
         return cls(
-            curriculum=curriculum, max_walls=0 if curriculum == "accel" else 60, learner=method,
-            hypers=method.hypers(AGENT), run=RunOptions(out=f"results/maze_{curriculum}", group=1),
+            curriculum=curriculum, max_walls=0 if curriculum == "accel" else 60,
+            learner=method, hypers=method.hypers(STUDENT),
+            run=RunOptions(out=f"results/maze_{curriculum}", group=1),
         )  # fmt: skip
 
 

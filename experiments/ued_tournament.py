@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 
 from algos import ppo, ppo_rnn
-from algos.curricula import METHODS, Clutr
+from algos.curricula import METHODS, STUDENT, STUDENT_CONFIG, Clutr
 from envs import gallery, maze
 from envs import maze_solution as solution
 from envs.maze_domain import mazes
@@ -57,10 +57,6 @@ from purejaxrl.ued import student
 from purejaxrl.ued.curriculum import sample_new
 from purejaxrl.validation import require, require_count, require_distinct, require_known
 
-AGENT = ppo.Hypers(
-    learning_rate=1e-3, gamma=0.995, gae_lambda=0.98, entropy_coef=1e-3, value_clip_eps=0.2
-)
-"""The students' hyperparameters."""
 BLOCKS = 10
 """Parts of the random mazes: the worst of each are averaged, for intervals over mazes."""
 TEST_ENV = FlattenObservation(maze.Maze())
@@ -96,11 +92,9 @@ class Settings:
     """α of the table: shares of the random mazes that are the worst."""
     rate: float = 0.5
     """Solve rate on the held-out mazes whose steps are counted."""
-    agent: ppo_rnn.Config = ppo_rnn.Config(
-        num_envs=32, num_steps=256, num_epochs=5, num_minibatches=4, activation="relu"
-    )
+    agent: ppo_rnn.Config = STUDENT_CONFIG
     """Static settings of the students."""
-    hypers: ppo.Hypers = AGENT
+    hypers: ppo.Hypers = STUDENT
     """The students' hyperparameters."""
     out: Path = Path("results/ued_tournament")
     """Folder."""
