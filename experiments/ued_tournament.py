@@ -160,8 +160,7 @@ def train(one: Contender, settings: Settings) -> Result:
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     folder = f"{settings.out}/{one.name}-{digest}"
     options = RunOptions(folder, resume=True, group=1, keep_last=one.num_updates)
-    held_out = stack_levels(maze.held_out().values())
-    evaluator = on_levels(TEST_ENV, held_out, 4, maze.MAX_STEPS, "held-out mazes")
+    evaluator = on_levels(TEST_ENV, held_out_mazes(), 4, maze.MAX_STEPS, "held-out mazes")
     say(f"{one.title}: {settings.seeds} students, {one.num_updates:,} updates")
     return run(one.algorithm, members, one.num_updates, options, evaluator=evaluator)
 
@@ -184,19 +183,37 @@ def solvable_mazes(settings: Settings) -> maze.Level:
 
 
 def play(one: Contender, result: Result, settings: Settings) -> Tested:
-    """Test the students of a method on random mazes, twice, and on the held-out ones."""
-    levels = solvable_mazes(settings)
+    """Test the students of a method on random mazes, twice, and on the held-out ones.
 
-    def rates(levels: maze.Level, seed: int) -> np.ndarray:
-        found = solve_rates(
-            one.algorithm, TEST_ENV, result.state, levels,
-            num_episodes=settings.attempts, max_steps=maze.MAX_STEPS, seed=seed,
-            batch=int(np.gcd(settings.num_levels, 500)),
-        )  # fmt: skip
-        return np.where(result.alive[:, None], found, np.nan)
+    What they solve is kept in their run's folder, and is not played again.
+    """
+    path = result.out / f"solved_{settings.num_levels}x{settings.attempts}.npz"
+    if not path.exists():
+        random = solvable_mazes(settings)
+        sets = enumerate((random, random, held_out_mazes()))
+        found = [solve(one, result, levels, settings, seed) for seed, levels in sets]
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, *found)
+        partial.replace(path)
+    with np.load(path) as file:
+        return Tested(*file.values(), result.evaluations)
 
-    held_out = stack_levels(maze.held_out().values())
-    return Tested(rates(levels, 1), rates(levels, 2), rates(held_out, 3), result.evaluations)
+
+def solve(
+    one: Contender, result: Result, levels: maze.Level, settings: Settings, seed: int
+) -> np.ndarray:
+    """Return how often each student solves each maze, `[students, mazes]`; NaN: it diverged."""
+    found = solve_rates(
+        one.algorithm, TEST_ENV, result.state, levels,
+        num_episodes=settings.attempts, max_steps=maze.MAX_STEPS, seed=seed,
+        batch=int(np.gcd(settings.num_levels, 500)),
+    )  # fmt: skip
+    return np.where(result.alive[:, None], found, np.nan)
+
+
+def held_out_mazes() -> maze.Level:
+    """Return the standard mazes, leaves `[mazes, ...]`."""
+    return stack_levels(maze.held_out().values())
 
 
 def levels_over_time(one: Contender, result: Result) -> dict[int, maze.Level]:
