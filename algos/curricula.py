@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from algos import accel, clutr, paired, plr, ppo, ppo_rnn, sfl
+from algos import accel, clutr, frontier, paired, plr, ppo, ppo_rnn, sfl
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.ued import student
 from purejaxrl.ued.buffer import in_proportion
@@ -158,6 +158,27 @@ class Sfl(sfl.Config):
 
 
 @dataclass(frozen=True)
+class FrontierReplay:
+    """Settings of frontier replay."""
+
+    num_kept: int = 128
+    """Levels that are kept, at least as many as the student has environments."""
+
+    title = "Frontier replay"
+
+    def __post_init__(self):
+        require_count(self, "num_kept")
+
+    def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
+        """Make the curriculum."""
+        return frontier.curriculum(levels.sample, num_kept=self.num_kept)
+
+    def hypers(self, agent: Any) -> student.Hypers:
+        """Return the default hyperparameters around the agent's."""
+        return frontier.hypers(agent)
+
+
+@dataclass(frozen=True)
 class Paired:
     """Settings of PAIRED."""
 
@@ -227,6 +248,7 @@ METHODS = {
     "sfl_regret": partial(Sfl, score="true_regret"),
     "plr_regret": partial(Plr, score="true_regret"),
     "mixed_regret": Mixed,
+    "frontier": FrontierReplay,
     "paired": Paired,
     "clutr": Clutr,
 }

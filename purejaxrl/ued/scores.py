@@ -74,6 +74,12 @@ def learnability(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
     return rate * (1 - rate)
 
 
+def solve_rate(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
+    """Compute the fraction of episodes with a positive return; NaN where none can have one."""
+    rate = jnp.nanmean(jnp.where(jnp.isnan(outcome.returns), jnp.nan, outcome.returns > 0))
+    return jnp.where(outcome.optimal_return > 0, rate, jnp.nan)
+
+
 def random(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
     """Draw a number in [0, 1): the baseline that other scores must beat."""
     return jax.random.uniform(key)
