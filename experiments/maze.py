@@ -4,6 +4,7 @@ python experiments/maze.py --curriculum dr      # domain randomisation: new rand
 python experiments/maze.py --curriculum plr     # robust PLR: mazes of the highest scores, replayed
 python experiments/maze.py --curriculum accel   # ACCEL: mazes that evolve by edits, from empty ones
 python experiments/maze.py --curriculum sfl     # SFL: mazes that are solved half of the time
+python experiments/maze.py --curriculum frontier    # the same, without a search
 python experiments/maze.py --curriculum paired  # PAIRED: a teacher builds mazes by regret
 python experiments/maze.py --curriculum clutr --learner.autoencoder results/maze_autoencoder/model-0
 python experiments/maze.py --curriculum dr,plr,accel --max-walls 25 --total-steps 2e7
@@ -53,8 +54,8 @@ class Settings(Experiment):
     """What to train, and on which mazes."""
 
     curriculum: str = "dr"
-    """Curriculum: dr, plr, plr_regret, mixed_regret, accel, sfl, sfl_regret, paired or clutr; the
-    other defaults depend on it."""
+    """Curriculum: dr, plr, plr_regret, mixed_regret, accel, sfl, sfl_regret, frontier, paired or
+    clutr; the other defaults depend on it."""
     max_walls: int = 60
     """Most walls of a new random maze: the literature has 25 and 60, and ACCEL begins with 0."""
     total_steps: float = 5e6

@@ -69,9 +69,11 @@ class Settings:
     """Settings of the tournament."""
 
     contenders: tuple[str, ...] = (
-        "dr", "plr", "plr_regret", "mixed_regret", "accel", "sfl", "sfl_regret", "paired",
+        "dr", "plr", "plr_regret", "mixed_regret", "accel", "sfl", "sfl_regret", "frontier",
+        "paired",
     )  # fmt: skip
-    """Methods: dr, plr, plr_regret, mixed_regret, accel, sfl, sfl_regret, paired or clutr."""
+    """Methods: dr, plr, plr_regret, mixed_regret, accel, sfl, sfl_regret, frontier, paired or
+    clutr."""
     baseline: str = "dr"
     """The method that the others are compared with."""
     autoencoder: str = ""

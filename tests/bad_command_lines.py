@@ -134,6 +134,7 @@ COMMANDS = [
     ("maze", "--curriculum sfl --learner.every 0", r"Sfl.every: 0 is not valid"),
     ("maze", "--curriculum sfl --learner.score pvl", r"score: 'pvl' .* learnability, true_regret"),
     ("maze", "--curriculum sfl --learner.num-kept 9999", r"Sfl.num_kept: 9999 is not valid"),
+    ("maze", "--curriculum frontier --learner.num-kept 8", r"capacity: 8 is not valid; .* >= 32"),
     ("maze", "--curriculum paired --learner.regret max", r"regret: 'max' is not valid"),
     ("maze", "--curriculum clutr", r"Clutr.autoencoder: '' is not valid; it must be the folder"),
     ("maze", "--curriculum clutr --learner.autoencoder {empty}", r"checkpoint .*empty"),

@@ -15,6 +15,7 @@ from algos import (
     distillation,
     dpo,
     dqn,
+    frontier,
     groove,
     grpo,
     hand_rules,
@@ -44,6 +45,7 @@ from algos import (
 from envs import maze_levels
 from envs.maze import Maze
 from envs.maze_editor import MazeEditor
+from envs.maze_solution import optimal_return
 from purejaxrl.algorithm import Task, update
 from purejaxrl.identity import part_name
 from purejaxrl.meta import evolution, gradient
@@ -139,7 +141,7 @@ def with_disco_rule():
 
 def on_levels(curriculum, hypers):
     agent = ppo_rnn.make(STUDENT, MAZE)
-    return student.make(agent, MAZE, curriculum), hypers(ppo_rnn.Hypers()), ()
+    return student.make(agent, MAZE, curriculum, optimal_return), hypers(ppo_rnn.Hypers()), ()
 
 
 def with_teacher():
@@ -212,6 +214,7 @@ ALGORITHMS = {
     "plr": lambda: on_levels(plr.curriculum(WALLS, capacity=8), plr.hypers),
     "accel": lambda: on_levels(accel.curriculum(WALLS, EDIT, capacity=8), accel.hypers),
     "sfl": lambda: on_levels(sfl.curriculum(SEARCH, WALLS), sfl.hypers),
+    "frontier": lambda: on_levels(frontier.curriculum(WALLS, num_kept=8), frontier.hypers),
     "paired": lambda: on_levels(with_teacher(), lambda agent: paired.hypers(agent, agent)),
     "meta-gradient": lambda: meta_learner("gradient"),
     "evolution": lambda: meta_learner("evolution"),
