@@ -49,8 +49,9 @@ def test_it_replays_what_is_solved_sometimes():
     replayed, new = (np.concatenate(x) for x in (replayed[50:], new))
     assert 0.4 < replayed.size / (replayed.size + new.size) < 0.55
     assert frontier.learnability(replayed).mean() > 1.4 * frontier.learnability(new).mean()
-    described = frontier.metrics(state)
-    assert described["score_kept"] > 0.15 and 0.3 < described["rate_kept"] < 0.8
+    described, rate = frontier.metrics(state), np.asarray(state.rate)
+    np.testing.assert_allclose(described["rate_kept"], rate.mean(), rtol=1e-6)
+    np.testing.assert_allclose(described["score_kept"], (rate * (1 - rate)).mean(), rtol=1e-6)
 
 
 def test_a_visit_moves_the_estimate_and_a_new_level_replaces_the_one_worth_least():
