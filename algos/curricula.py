@@ -33,8 +33,8 @@ STUDENT_CONFIG = ppo_rnn.Config(
 STUDENT = ppo.Hypers(
     learning_rate=3e-3, gamma=0.995, gae_lambda=0.98, entropy_coef=1e-3, value_clip_eps=0.2
 )
-"""Its hyperparameters, tuned with domain randomisation (docs/results/mazes.md). JaxUED's learning
-rate is 1e-4, for fifty times as many steps."""
+"""Its hyperparameters, tuned with domain randomisation (docs/environment_design.md). JaxUED's
+learning rate is 1e-4, for fifty times as many steps."""
 TEACHER = ppo.Hypers(learning_rate=1e-4, gamma=0.995, gae_lambda=0.98, entropy_coef=0.01)
 """A teacher's hyperparameters: those of JaxUED's, with more entropy."""
 
@@ -100,8 +100,8 @@ class Mixed(Plr):
     def hypers(self, agent: Any) -> student.Hypers:
         """Return the default hyperparameters around the agent's.
 
-        By rank, as published, nearly all replays would be of the few highest scores. By regret
-        these are the mazes that no student of partial sight solves.
+        By rank, as published, nearly all replays would be of the few levels of the highest regret,
+        which the student hardly ever solves.
         """
         return student.Hypers(agent, Replay(temperature=1.0, staleness=0.1, min_draws=4.0))
 

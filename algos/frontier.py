@@ -25,7 +25,7 @@ from optax.tree_utils import tree_where
 
 from purejaxrl.algorithm import Metrics
 from purejaxrl.ued import student
-from purejaxrl.ued.buffer import NOT_KEPT, Visits
+from purejaxrl.ued.buffer import NOT_KEPT, Visits, index_of
 from purejaxrl.ued.curriculum import Chosen, Curriculum, Draw, SampleLevel, sample_new
 from purejaxrl.ued.scores import Score, solve_rate
 from purejaxrl.validation import COUNT, hyper, is_count
@@ -92,7 +92,7 @@ def curriculum(
         new = sample_new(new_key, sample_level, wanted.size)
         kept = Chosen(jax.tree.map(lambda x: x[slot], state.levels), slot, new.best_return)
         chosen = jax.vmap(tree_where)(is_replay, kept, new)
-        in_use = state.in_use.at[_place(slot, num_kept)].set(True, mode="drop")
+        in_use = state.in_use.at[index_of(slot, num_kept)].set(True, mode="drop")
         return state._replace(in_use=in_use), Draw(chosen)
 
     def report(state: State, hypers: Frontier, visits: Visits) -> State:
@@ -100,7 +100,7 @@ def curriculum(
         before = jnp.where(is_new, hypers.prior, state.rate[visits.slot])
         sound = visits.finished & jnp.isfinite(visits.score)
         rate = jnp.where(sound, before + hypers.step_size * (visits.score - before), before)
-        place = _place(jnp.where(visits.finished, visits.slot, NOT_KEPT), num_kept)
+        place = index_of(jnp.where(visits.finished, visits.slot, NOT_KEPT), num_kept)
         state = state._replace(
             rate=state.rate.at[place].set(rate, mode="drop"),
             in_use=state.in_use.at[place].set(False, mode="drop"),
@@ -134,8 +134,3 @@ def keep(state: State, levels: Any, rate: jax.Array) -> State:
 def metrics(state: State) -> Metrics:
     """Describe the levels that are kept: their mean p, and their mean learnability."""
     return {"rate_kept": state.rate.mean(), "score_kept": learnability(state.rate).mean()}
-
-
-def _place(slot: jax.Array, num_kept: int) -> jax.Array:
-    """Replace NOT_KEPT by an index out of bounds, which `mode="drop"` ignores; -1 would wrap."""
-    return jnp.where(slot == NOT_KEPT, num_kept, slot)

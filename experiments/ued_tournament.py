@@ -20,6 +20,7 @@ from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
+import functools
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,6 +61,8 @@ from purejaxrl.validation import require, require_count, require_distinct, requi
 BLOCKS = 10
 """Parts of the random mazes: the worst of each are averaged, for intervals over mazes."""
 TEST_ENV = FlattenObservation(maze.Maze())
+are_solvable = jax.jit(jax.vmap(solution.solvable))
+shortest_paths = jax.jit(jax.vmap(solution.optimal_length))
 MOMENTS, SHOWN = 4, 6
 """Moments at which levels are looked at, and levels that are drawn of each."""
 
@@ -167,21 +170,22 @@ def train(one: Contender, settings: Settings) -> Result:
     return run(one.algorithm, members, one.num_updates, options, evaluator=evaluator)
 
 
-def solvable_mazes(settings: Settings) -> maze.Level:
+@functools.cache
+def solvable_mazes(max_walls: int, num_levels: int) -> maze.Level:
     """Draw random mazes that have a solution, leaves `[num_levels, ...]`; always the same ones.
 
     Of 60 walls at most, 6 % have none. They would be the worst mazes of every student.
     """
-    sample = mazes(settings.max_walls).sample
-    draw = jax.jit(lambda key: sample_new(key, sample, settings.num_levels).level)
+    sample = mazes(max_walls).sample
+    draw = jax.jit(lambda key: sample_new(key, sample, num_levels).level)
     key, parts, count = jax.random.key(2**30), [], 0
-    while count < settings.num_levels:
+    while count < num_levels:
         key, draw_key = jax.random.split(key)
         levels = draw(draw_key)
-        solvable = np.asarray(jax.jit(jax.vmap(solution.solvable))(levels))
-        parts.append(jax.tree.map(lambda x: np.asarray(x)[solvable], levels))  # noqa: B023
-        count += solvable.sum()
-    return jax.tree.map(lambda *x: np.concatenate(x)[: settings.num_levels], *parts)
+        kept = np.asarray(are_solvable(levels))
+        parts.append(jax.tree.map(lambda x: np.asarray(x)[kept], levels))  # noqa: B023
+        count += kept.sum()
+    return jax.tree.map(lambda *x: np.concatenate(x)[:num_levels], *parts)
 
 
 def play(one: Contender, result: Result, settings: Settings) -> Tested:
@@ -191,7 +195,7 @@ def play(one: Contender, result: Result, settings: Settings) -> Tested:
     """
     path = result.out / f"solved_{settings.num_levels}x{settings.attempts}.npz"
     if not path.exists():
-        random = solvable_mazes(settings)
+        random = solvable_mazes(settings.max_walls, settings.num_levels)
         sets = enumerate((random, random, held_out_mazes()))
         found = [solve(one, result, levels, settings, seed) for seed, levels in sets]
         partial = path.with_suffix(".partial.npz")
@@ -246,8 +250,8 @@ def describe_levels(found: dict[int, maze.Level]) -> pd.DataFrame:
     rows = []
     for update, levels in found.items():
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), levels)
-        solvable = np.asarray(jax.vmap(solution.solvable)(flat))
-        length = np.asarray(jax.vmap(solution.optimal_length)(flat))[solvable]
+        solvable = np.asarray(are_solvable(flat))
+        length = np.asarray(shortest_paths(flat))[solvable]
         walls = np.asarray(flat.walls).sum((1, 2)).mean()
         rows.append({
             "update": update, "walls": walls, "solvable": solvable.mean(),

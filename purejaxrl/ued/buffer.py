@@ -133,7 +133,7 @@ def draw(key: jax.Array, chances: jax.Array, count: int) -> jax.Array:
 
 def mark_in_use(buffer: Buffer, slot: jax.Array) -> Buffer:
     """Mark drawn slots `[n]` as in use, NOT_KEPT aside, and advance the clock."""
-    where = _where(buffer, slot)
+    where = index_of(slot, buffer.capacity)
     clock = buffer.clock + 1
     return buffer._replace(
         in_use=buffer.in_use.at[where].set(True, mode="drop"),
@@ -203,6 +203,6 @@ def _equal(a: Any, b: Any) -> jax.Array:
     return jnp.all(jnp.stack(same))
 
 
-def _where(buffer: Buffer, slot: jax.Array) -> jax.Array:
+def index_of(slot: jax.Array, capacity: int) -> jax.Array:
     """Replace NOT_KEPT by an index out of bounds, which `mode="drop"` ignores; -1 would wrap."""
-    return jnp.where(slot == NOT_KEPT, buffer.capacity, slot)
+    return jnp.where(slot == NOT_KEPT, capacity, slot)

@@ -69,15 +69,18 @@ def max_monte_carlo(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
 
 def learnability(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
     """Compute p(1 - p); p is the fraction of episodes with a positive return (SFL, 2408.15099)."""
-    finished = ~jnp.isnan(outcome.returns)
-    rate = (finished & (outcome.returns > 0)).sum() / jnp.maximum(finished.sum(), 1)
-    return rate * (1 - rate)
+    rate = _share_solved(outcome.returns)
+    return jnp.where(jnp.isnan(rate), 0.0, rate * (1 - rate))
 
 
 def solve_rate(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
     """Compute the fraction of episodes with a positive return; NaN where none can have one."""
-    rate = jnp.nanmean(jnp.where(jnp.isnan(outcome.returns), jnp.nan, outcome.returns > 0))
-    return jnp.where(outcome.optimal_return > 0, rate, jnp.nan)
+    return jnp.where(outcome.optimal_return > 0, _share_solved(outcome.returns), jnp.nan)
+
+
+def _share_solved(returns: jax.Array) -> jax.Array:
+    """Compute the fraction of finished episodes with a positive return; NaN: none finished."""
+    return jnp.nanmean(jnp.where(jnp.isnan(returns), jnp.nan, returns > 0))
 
 
 def random(key: jax.Array, outcome: LevelOutcome) -> jax.Array:

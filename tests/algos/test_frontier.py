@@ -59,11 +59,10 @@ def test_a_visit_moves_the_estimate_and_a_new_level_replaces_the_one_worth_least
     before = np.asarray(state.levels["x"])
     slots, scores = [1, 4, NOT_KEPT, NOT_KEPT], [0.0, 1.0, 0.0, np.nan]
     after = REPORT(state, visits(slots, [before[1], before[4], 7.0, 8.0], scores))
-    expected = np.array([0.5, 0.45, 0.45, 0.0, 0.65, 0.6, 0.2, 0.8])  # the third is 0.9 / 2, new
     found = np.sort(after.rate), np.sort(after.levels["x"])
     replaced = 2 if after.levels["x"][2] == 7 else 3  # 1.0 and 0.0 are worth as little
     expected = np.delete(np.array([0.5, 0.45, 1.0, 0.0, 0.65, 0.6, 0.2, 0.8]), replaced)
-    np.testing.assert_allclose(found[0], np.sort(np.append(expected, 0.45)), atol=1e-6)
+    np.testing.assert_allclose(found[0], np.sort(np.append(expected, 0.45)), atol=1e-6)  # 0.9 / 2
     np.testing.assert_array_equal(found[1], np.sort(np.append(np.delete(before, replaced), 7)))
 
 
