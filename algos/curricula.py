@@ -31,7 +31,7 @@ STUDENT_CONFIG = ppo_rnn.Config(
 )
 """A student's static settings on mazes."""
 STUDENT = ppo.Hypers(
-    learning_rate=3e-3, gamma=0.995, gae_lambda=0.98, entropy_coef=1e-3, value_clip_eps=0.2
+    learning_rate=3e-3, gamma=0.995, gae_lambda=0.98, entropy_coef=1e-2, value_clip_eps=0.2
 )
 """Its hyperparameters, tuned with domain randomisation (docs/environment_design.md). JaxUED's
 learning rate is 1e-4, for fifty times as many steps."""
