@@ -278,28 +278,25 @@ def score_students(tested: dict[str, Tested], settings: Settings) -> pd.DataFram
 
 
 def tabulate(tested: dict[str, Tested], settings: Settings) -> pd.DataFrame:
-    """Return a row for each method: means, and differences from the baseline, with intervals."""
-    measures = {f"CVaR {a:.2g}": j for j, a in enumerate(settings.shares)} | {"held-out": None}
-    rows = []
+    """Return a row for each measure and method: its mean, and the difference from the baseline."""
+    measures = {f"worst {100 * a:.3g} %": i for i, a in enumerate(settings.shares)}
+    measures["held-out"], rows = None, []
 
     def scores(name: str, column: int | None) -> np.ndarray:  # [mazes or blocks, students]
         found = tested[name]
         values = found.held_out if column is None else found.at_risk(settings.shares)[..., column]
         return values[~np.isnan(values).any(-1)].T
 
-    for name in tested:
-        row = {"method": name}
-        for measure, column in measures.items():
-            own, others = scores(name, column), scores(settings.baseline, column)
-            if not own.size:
-                row[measure] = "all diverged"
-                continue
-            row[measure] = str(interval(own, bounds=PROBABILITY))
-            if name != settings.baseline and others.size:
-                row[f"{measure} less {settings.baseline}'s"] = str(
+    for measure, column in measures.items():
+        others = scores(settings.baseline, column)
+        for name in tested:
+            own, row = scores(name, column), {"measure": measure, "method": name}
+            row["solved"] = str(interval(own, bounds=PROBABILITY)) if own.size else "all diverged"
+            if name != settings.baseline and own.size and others.size:
+                row[f"less {settings.baseline}'s"] = str(
                     interval(own[:, :, None] - others[:, None, :])
                 )
-        rows.append(row)
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
