@@ -28,6 +28,8 @@ class RunOptions:
     """Updates that are averaged into one row of metrics; it divides `chunk` and `eval_every`."""
     checkpoint_every: int = 16
     """Chunks between checkpoints; there is always one at the end."""
+    checkpoint_minutes: float = 10.0
+    """Minutes after which there is a checkpoint too, for slow updates."""
     keep_last: int = 2
     """Checkpoints to keep."""
     eval_every: int | None = None
@@ -54,6 +56,7 @@ class RunOptions:
 
     def __post_init__(self):
         require_count(self, "chunk", "log_every", "checkpoint_every", "keep_last", "eval_episodes")
+        require(self.checkpoint_minutes > 0, self, "checkpoint_minutes", "a number > 0")
         valid = self.eval_every in (None, 0) or is_count(self.eval_every)
         require(valid, self, "eval_every", f"{COUNT}, 0, or None")
         for name in ("chunk", "eval_every"):

@@ -8,6 +8,7 @@ that a run killed at any moment and resumed ends bit for bit where an unbroken o
 import contextlib
 import dataclasses
 import json
+import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -239,7 +240,7 @@ def _train(
     alive = program.gather([one.alive for one in position.carry])
     frozen = set(np.flatnonzero(~alive))
     tracer = Tracer(options.folder / "profile", options.profile if processes.is_first() else 0)
-    begun, unsaved = position.update, 0
+    begun, unsaved, saved_at = position.update, 0, time.monotonic()
 
     def report(before: int, now: Position, metrics: dict[str, np.ndarray]) -> None:
         rows, updates = average_updates(metrics, before, options.log_every, episode_means)
@@ -260,9 +261,10 @@ def _train(
                 )
             processes.on_first(report, before, position, metrics)
             unsaved += 1
-            if unsaved == options.checkpoint_every:
+            late = time.monotonic() - saved_at > 60 * options.checkpoint_minutes
+            if unsaved == options.checkpoint_every or processes.any_of(late):
                 _save(program, position, outputs.saved)
-                unsaved = 0
+                unsaved, saved_at = 0, time.monotonic()
         if unsaved or position.update == begun:
             _save(program, position, outputs.saved)
     except (OSError, checkpoint.CheckpointError) as error:

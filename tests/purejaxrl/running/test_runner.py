@@ -19,7 +19,7 @@ from algos import a2c, ppo
 from purejaxrl.algorithm import Task, update
 from purejaxrl.parts.wrappers import Wrapper
 from purejaxrl.running import runner
-from purejaxrl.running.checkpoint import CheckpointError
+from purejaxrl.running.checkpoint import CheckpointError, Series
 from purejaxrl.running.estimate import estimate
 from purejaxrl.running.metrics import MetricsStore, read_metrics
 from purejaxrl.running.population import grid, populate, seeds
@@ -52,6 +52,13 @@ def test_metrics_are_one_table_with_no_row_missing_or_double(tmp_path):
     last = result.metrics.groupby("member")["env_steps"].last()
     assert (last == 5 * CONFIG.batch_size).all()
     assert list(result.metrics.groupby("member")["seed"].first()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("minutes", "saved"), [(60, [5]), (1e-9, [2, 4, 5])])
+def test_slow_updates_are_saved_by_the_clock(tmp_path, minutes, saved):
+    options = dict(checkpoint_every=100, checkpoint_minutes=minutes, keep_last=9)
+    train(tmp_path / "run", 5, **options)
+    assert list(Series(tmp_path / "run" / "checkpoints").updates()) == saved
 
 
 @pytest.mark.slow
