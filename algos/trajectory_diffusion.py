@@ -21,6 +21,7 @@ from purejaxrl.identity import part_names
 from purejaxrl.parts import edm, optimizers
 from purejaxrl.parts.continuous import check_vectors, num_dims
 from purejaxrl.parts.dataset import no_steps, read_pieces
+from purejaxrl.parts.normalize import Scale
 from purejaxrl.parts.transitions import Step
 from purejaxrl.running import checkpoint
 from purejaxrl.validation import hyper, require, require_count
@@ -60,18 +61,11 @@ class Hypers(struct.PyTreeNode):
     """How far the average of the parameters, which samples are drawn with, moves at an update."""
 
 
-class Scale(NamedTuple):
-    """Mean and standard deviation of each channel, float32 `[channels]`."""
-
-    mean: jax.Array
-    std: jax.Array
-
-
 class Model(NamedTuple):
     """What samples are drawn with."""
 
     params: Any
-    scale: Scale
+    scale: Scale  # of each channel
 
 
 class State(NamedTuple):
@@ -144,14 +138,13 @@ def make(config: Config, env: Any) -> Algorithm:
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         params_key, key = jax.random.split(key)
         channels = to_channels(hypers.dataset.steps)
-        std = channels.std(0)
         size = config.length * channels.shape[-1]
         params = network.init(params_key, jnp.zeros((1, size)), jnp.zeros((1, 1)))
         return State(
             params=params,
             average=params,
             opt_state=optimizer(hypers, jnp.float32(0)).init(params),
-            scale=Scale(channels.mean(0), jnp.where(std > 1e-6, std, 1.0)),
+            scale=Scale.of(channels),
             task=task,
             key=key,
             step=jnp.int32(0),

@@ -21,13 +21,14 @@ STATE_OF: Mapping[str, Callable[[Any, jax.Array], Any]] = {"Pendulum-v1": _pendu
 """`(env_params, obs) -> state`, by the name of an environment whose observations say all."""
 
 
-def dynamics_error(name: str, env_params: Any, steps: Step) -> jax.Array:
-    """Compute the squared error of next observations, in units of their variance, `[...]`.
+def dynamics_error(name: str, env_params: Any, steps: Step, variance: jax.Array) -> jax.Array:
+    """Compute the squared error of next observations, in units of a variance, `[...]`.
 
     Args:
         name: of the environment.
         env_params: its level.
         steps: leaves `[..., entries]`; actions in [-1, 1].
+        variance: of true next observations, float32 `[entries]`.
 
     Raises:
         ValueError: if the state cannot be read off the observations of this environment.
@@ -48,6 +49,5 @@ def dynamics_error(name: str, env_params: Any, steps: Step) -> jax.Array:
     each = true_next
     for _ in range(steps.reward.ndim):
         each = jax.vmap(each)
-    variance = steps.next_obs.reshape(-1, steps.next_obs.shape[-1]).var(0)
     error = (each(steps.obs, steps.action) - steps.next_obs) ** 2
     return (error / variance).mean(-1)

@@ -105,7 +105,8 @@ def ask(outcome: Outcome) -> pd.DataFrame:
     settings, result, job = outcome.settings, outcome.result, outcome.job
     card = load_card(settings.dataset)
     config, model = diffusion.load(settings.model, card.fingerprint)
-    num_obs = job.shared["agent.dataset"].steps.obs.shape[-1]
+    variance = job.shared["agent.dataset"].steps.next_obs.var(0)
+    (num_obs,) = variance.shape
 
     @jax.jit
     def pieces_of(key: jax.Array, state: Any, guidance: jax.Array):
@@ -128,7 +129,7 @@ def ask(outcome: Outcome) -> pd.DataFrame:
             made, likelihood = pieces_of(jax.random.key(0), state, jnp.float32(guidance))
             found = {"asked": guidance, "log_prob": float(likelihood)}
             if card.env in STATE_OF:
-                error = dynamics_error(card.env, job.env_params, made)
+                error = dynamics_error(card.env, job.env_params, made, variance)
                 found["dynamics_error"] = float(np.mean(error))
             rows.append(dict(row) | found)
     return pd.DataFrame(rows)

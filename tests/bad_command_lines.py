@@ -156,6 +156,8 @@ COMMANDS = [
     ("offline", "--algorithm iqll", r"unknown algorithm 'iqll'; did you mean: iql"),
     ("offline", "--dataset none.npz", r"dataset none.npz: there is no such file"),
     ("offline", "--updates 0", r"Settings.updates: 0 is not valid"),
+    ("dynamics_error", "--guidance -1", r"Settings.guidance: .* numbers >= 0"),
+    ("dynamics_error", "--run {empty}", r"out: .* holds no run"),
     ("offline_search", "--runs {empty}", r"out: .* holds no run"),
     ("offline_search", "--runs {learner}", r"runs: .* holds a run without an environment"),
     ("offline_search", "--runs a a", r"Settings.runs: .* all different"),

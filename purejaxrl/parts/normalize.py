@@ -43,6 +43,19 @@ def standardize(moments: Moments, x: jax.Array, limit: float = 10.0) -> jax.Arra
     return jnp.clip((x - moments.mean) * jax.lax.rsqrt(moments.var + 1e-8), -limit, limit)
 
 
+class Scale(NamedTuple):
+    """Mean and standard deviation of data that does not change, float32 `[entries]`."""
+
+    mean: jax.Array
+    std: jax.Array
+
+    @classmethod
+    def of(cls, data: jax.Array) -> "Scale":
+        """Measure data `[n, entries]`; the deviation of an entry that never changes is 1."""
+        std = data.std(0)
+        return cls(data.mean(0), jnp.where(std > 1e-6, std, 1.0))
+
+
 class RewardScale(NamedTuple):
     """Moments of the discounted return, by which rewards are scaled, and its current value."""
 

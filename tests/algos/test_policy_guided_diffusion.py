@@ -148,14 +148,15 @@ def test_true_steps_of_pendulum_have_no_dynamics_error():
     )
     never = jnp.zeros(64, bool)
     steps = Step(obs, action, reward, never, never, after)
-    np.testing.assert_allclose(dynamics_error("Pendulum-v1", LEVEL, steps), 0, atol=1e-9)
-    wrong = steps._replace(action=-action)
-    assert dynamics_error("Pendulum-v1", LEVEL, wrong).mean() > 1e-3
+    variance = after.var(0)
+    np.testing.assert_allclose(dynamics_error("Pendulum-v1", LEVEL, steps, variance), 0, atol=1e-9)
+    wrong = steps._replace(next_obs=after + jnp.sqrt(variance))
+    np.testing.assert_allclose(dynamics_error("Pendulum-v1", LEVEL, wrong, variance), 1, rtol=1e-3)
 
 
 def test_dynamics_that_observations_do_not_say_are_refused():
     with pytest.raises(ValueError, match="env: 'hopper' is not valid; its observations do not"):
-        dynamics_error("hopper", LEVEL, recorded().steps)
+        dynamics_error("hopper", LEVEL, recorded().steps, jnp.ones(3))
 
 
 def test_an_agent_without_likelihoods_is_refused():

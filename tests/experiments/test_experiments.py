@@ -121,7 +121,7 @@ PROMISED = {  # files besides those of a run; where there is no entry, those are
 
 
 CHAINED = {
-    "collect_dataset", "offline", "offline_search", "policy_guided_diffusion",
+    "collect_dataset", "dynamics_error", "offline", "offline_search", "policy_guided_diffusion",
     "trajectory_diffusion",
 }  # fmt: skip
 """Experiments that read what another has written: `test_offline_experiments.py` runs them."""

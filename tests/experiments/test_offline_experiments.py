@@ -13,6 +13,7 @@ from purejaxrl.offline.files import load_dataset
 with mock.patch("purejaxrl.running.devices.use_cpu_cores"):  # the tests have their own devices
     from experiments import (
         collect_dataset,
+        dynamics_error,
         offline,
         offline_search,
         policy_guided_diffusion,
@@ -97,3 +98,11 @@ def test_guided_agents_learn_from_a_model(datasets, tmp_path):
     pieces = pd.read_csv(guided / "pieces.csv")
     assert len(pieces) == 2 * len(module.GUIDANCE)
     assert pieces["dynamics_error"].notna().all()
+
+    out = tmp_path / "errors"
+    words = ["--run", str(guided), "--num-pieces", "16", "--updates", "64", "--out", str(out)]
+    command(dynamics_error.main, dynamics_error.Settings, [*words, "--model.hidden", "8"])
+    errors = pd.read_csv(out / "errors.csv")
+    assert len(errors) == 3 * 2 * 15  # kinds, policies, steps
+    assert (errors["error"] > 0).all()
+    assert (out / "errors.png").exists()
