@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnax.environments import spaces
 from scipy import optimize
 
 import envs
@@ -165,6 +166,72 @@ def test_iql_finds_the_optimum_in_random_steps_that_cover_everything(name, share
     played = evaluate_members(agent, env, jax.random.key(1), members, level, num_episodes=512)
     best = optimal_returns(env, jax.tree.map(lambda x: jnp.asarray(x)[None], level))[0]
     assert played.ret.mean() >= share * best - 1e-6
+
+
+class Swamp:
+    """A walk on [-1, 1], as an offline algorithm needs to know it: pay in the middle, earn beyond.
+
+    Who only looks one step ahead stays on the left.
+    """
+
+    default_params = None
+
+    def observation_space(self, params):
+        return spaces.Box(-1.0, 1.0, (1,))
+
+    def action_space(self, params):
+        return spaces.Box(-1.0, 1.0, (1,))
+
+    @staticmethod
+    def move(x, action):
+        """Return the next place and the reward."""
+        x = np.clip(x + 0.25 * action, -1, 1)
+        return x, 1.0 * (x > 0.75) - 0.3 * (np.abs(x) < 0.25)
+
+    @classmethod
+    def recorded(cls, num_episodes=400, length=20):
+        """Episodes of random actions."""
+        rng = np.random.default_rng(0)
+        x, steps = rng.uniform(-1, 1, num_episodes), []
+        for t in range(length):
+            action = rng.uniform(-1, 1, num_episodes)
+            after, reward = cls.move(x, action)
+            never, last = np.zeros(num_episodes, bool), np.full(num_episodes, t == length - 1)
+            steps.append((x[:, None], action[:, None], reward, never, last, after[:, None]))
+            x = after
+        by_episode = [np.stack(part, 1) for part in zip(*steps, strict=True)]
+        flat = [jnp.asarray(x.reshape(-1, *x.shape[2:])) for x in by_episode]
+        return Dataset(Step(*flat))
+
+    @classmethod
+    def ret(cls, act):
+        """Return what a policy earns in 20 steps from everywhere, `[41]`."""
+        x, total = np.linspace(-1, 1, 41), 0.0
+        for _ in range(20):
+            x, reward = cls.move(x, act(x))
+            total += reward
+        return total
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "share", "hypers"),
+    [
+        (iql, 0.95, dict(learning_rate=1e-3, expectile=0.95, beta=30.0, target_rate=0.02)),
+        (td3_bc, 0.97, dict(actor_rate=1e-3, critic_rate=1e-3, alpha=200.0, target_rate=0.02)),
+        (rebrac, 0.97, dict(target_rate=0.02)),
+    ],
+)
+def test_continuous_actions_find_the_optimum_where_data_cover_everything(module, share, hypers):
+    """IQL's policy is the mean of all actions that are better than most, here 0.8 in place of 1."""
+    agent = module.make(module.Config(hidden=(64, 64)), Swamp())
+    hypers = module.Hypers(Swamp.recorded(), gamma=0.95, **hypers)
+    state, _ = jax.jit(make_train(agent, 4000))(jax.random.key(0), hypers, None)
+    policy = agent.policy(state)
+    act = jax.jit(lambda x: agent.act(policy, (), x[:, None], None, None, True)[0][:, 0])
+    best = Swamp.ret(np.ones_like).mean()
+    assert share * best < Swamp.ret(lambda x: np.asarray(act(x))).mean() <= best
+    assert Swamp.ret(np.zeros_like).mean() < 0.4 * best
 
 
 def test_the_step_size_of_iqls_policy_falls_to_zero():
