@@ -158,6 +158,8 @@ COMMANDS = [
     ("offline", "--updates 0", r"Settings.updates: 0 is not valid"),
     ("dynamics_error", "--guidance -1", r"Settings.guidance: .* numbers >= 0"),
     ("dynamics_error", "--run {empty}", r"out: .* holds no run"),
+    ("guided_point_mass", "--noise 0", r"Settings.noise: .* a number > 0"),
+    ("guided_point_mass", "--guidance -1", r"Settings.guidance: .* numbers >= 0"),
     ("offline_search", "--runs {empty}", r"out: .* holds no run"),
     ("offline_search", "--runs {learner}", r"runs: .* holds a run without an environment"),
     ("offline_search", "--runs a a", r"Settings.runs: .* all different"),

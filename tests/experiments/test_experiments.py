@@ -53,6 +53,8 @@ COMMANDS = {
     "--learner.num-agents 4 --learner.capacity 8 --learner.num-episodes 2 "
     "--on-levels.num-agents 4 --on-levels.num-tuning 2 --on-levels.num-updates 20 "
     "--on-levels.tuning-rounds 0 --on-levels.greedy-episodes 0",
+    "guided_point_mass": "--num-paths 8 --updates 8 --model.width 4 --model.length 3 "
+    "--model.batch-size 4 --guidance 0 1",
     "horizon_generalisation": "--rules lpg --horizons 2 4 --num-levels 4 --num-episodes 2",
     "lpg_meta_test": "--env gridworld-small --num-agents 4 --num-tuning 2 --num-updates 6 "
     "--num-envs 4 --tuning-rounds 0 --greedy-episodes 2",
@@ -97,6 +99,7 @@ PROMISED = {  # files besides those of a run; where there is no entry, those are
         *("levels.npz", "levels.csv", "levels.png", "regrets.csv"),
     ),
     "groove_vs_lpg": (*COMPARISON, "relative.csv", "relative.png"),
+    "guided_point_mass": ("paths.csv", "paths.png"),
     "horizon_generalisation": ("scores.csv", "table.csv", "horizons.png"),
     "lpg_meta_test": tuple(f"gridworld-small/{x}" for x in (*COMPARISON, "curves.png")),
     "lpg_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
