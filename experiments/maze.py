@@ -106,7 +106,7 @@ def build(settings: Settings) -> Job:
     algorithm = student.make(agent, levels.env, curriculum, levels.optimal_return)
     steps = agent.steps_per_update + round(curriculum.extra_steps)
     num_updates = updates_for(settings.total_steps, steps)
-    level = next(iter(maze.held_out().values()))
+    level = maze.held_out()["SixteenRooms"]
     held_out, episodes = stack_levels(maze.held_out().values()), settings.run.eval_episodes
     evaluator = on_levels(TEST_ENV, held_out, episodes, maze.MAX_STEPS, "held-out mazes")
     return Job(algorithm, level, num_updates, TEST_ENV, evaluator)
