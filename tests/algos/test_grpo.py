@@ -53,7 +53,7 @@ def test_reinforcement_raises_pass_at_1_above_the_warm_start(warm):
     assert before < 0.7
     assert after > before + 0.2
     divergence = np.asarray(metrics["kl_to_reference"])  # how far it gets differs between CPUs
-    assert divergence[0] < 0.1 < divergence[-10:].mean()
+    assert 0 <= divergence[0] < divergence[-10:].mean() - 0.05
     assert metrics["env_steps"].max() <= 8 * 8 * ENV.answer_length
 
 
