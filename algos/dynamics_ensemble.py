@@ -149,8 +149,7 @@ def make(config: Config, env: Any) -> Algorithm:
 
     def learn(state: State, hypers: Hypers, steps: Step) -> tuple[State, Metrics]:
         params, inputs, targets = state.ensemble
-        x = (inputs_of(steps) - inputs.mean) / inputs.std
-        y = (targets_of(steps) - targets.mean) / targets.std
+        x, y = inputs.to_unit(inputs_of(steps)), targets.to_unit(targets_of(steps))
 
         def loss(params: Any) -> tuple[jax.Array, jax.Array]:
             said = jax.vmap(network(steps).apply)(params, x)
@@ -201,13 +200,13 @@ def roll_out(
     def step(obs: jax.Array, key: jax.Array) -> tuple[jax.Array, Step]:
         act_key, model_key, noise_key, end_key = jax.random.split(key, 4)
         action = act(act_key, obs)
-        x = (jnp.concatenate([obs, action], -1) - ensemble.inputs.mean) / ensemble.inputs.std
+        x = ensemble.inputs.to_unit(jnp.concatenate([obs, action], -1))
         said = jax.vmap(network.apply, in_axes=(0, None))(ensemble.params, x)
         which = jax.random.randint(model_key, (num,), 0, config.num_models)
         said = jax.tree.map(lambda x: x[which, jnp.arange(num)], said)
         noise = jax.random.normal(noise_key, said.mean.shape)
-        y = (said.mean + jnp.exp(said.log_std) * noise) * ensemble.targets.std
-        change, reward = jnp.split(y + ensemble.targets.mean, [num_obs], axis=-1)
+        y = ensemble.targets.from_unit(said.mean + jnp.exp(said.log_std) * noise)
+        change, reward = jnp.split(y, [num_obs], axis=-1)
         terminated = jax.random.bernoulli(end_key, jax.nn.sigmoid(said.ends))
         made = Step(obs, action, reward[:, 0], terminated, jnp.zeros_like(terminated), obs + change)
         return made.next_obs, made

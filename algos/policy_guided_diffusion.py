@@ -73,6 +73,11 @@ def mixed(dataset: Dataset, made: Step, share: float) -> Dataset:
     return Dataset.weighted(steps, np.repeat(np.array([1.0 - share, share]) / sizes, sizes))
 
 
+def likelihood_under(agent: Algorithm, state: Any) -> diffusion.LogProb:
+    """Return how likely actions are under the policy of an agent's state."""
+    return lambda obs, action: agent.log_prob(state, Batch(obs, action, None, None, None))[0]
+
+
 def make(config: Config, agent: Algorithm, model: diffusion.Config, env: Any) -> Algorithm:
     """Make an agent that learns from a dataset and from guided pieces.
 
@@ -99,13 +104,9 @@ def make(config: Config, agent: Algorithm, model: diffusion.Config, env: Any) ->
 
     def draw(state: State, hypers: Hypers) -> tuple[State, Step]:
         key, draw_key = jax.random.split(state.key)
-
-        def log_prob(obs: jax.Array, action: jax.Array) -> jax.Array:
-            return agent.log_prob(state.agent, Batch(obs, action, None, None, None))[0]
-
         pieces = diffusion.draw_pieces(
-            draw_key, model, hypers.model, num_obs, config.num_pieces, config.sampling, log_prob,
-            jnp.where(state.step > 0, hypers.guidance, 0.0),
+            draw_key, model, hypers.model, num_obs, config.num_pieces, config.sampling,
+            likelihood_under(agent, state.agent), jnp.where(state.step > 0, hypers.guidance, 0.0),
         )  # fmt: skip
         made = jax.tree.map(
             lambda x: x.reshape(-1, *x.shape[2:]), diffusion.from_channels(pieces, num_obs)
@@ -116,8 +117,7 @@ def make(config: Config, agent: Algorithm, model: diffusion.Config, env: Any) ->
     def learn(state: State, hypers: Hypers, made: Step) -> tuple[State, Metrics]:
         dataset = mixed(hypers.agent.dataset, made, config.synthetic)
         of_agent = hypers.agent.replace(dataset=dataset)
-        batch = Batch(made.obs, made.action, None, None, None)
-        likelihood = agent.log_prob(state.agent, batch)[0].mean()
+        likelihood = likelihood_under(agent, state.agent)(made.obs, made.action).mean()
         learner, metrics = jax.lax.scan(
             lambda learner, _: update(agent, learner, of_agent), state.agent,
             length=config.num_updates,

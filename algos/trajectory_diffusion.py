@@ -154,7 +154,7 @@ def make(config: Config, env: Any) -> Algorithm:
         key, draw_key = jax.random.split(state.key)
         which = jax.random.randint(draw_key, (config.batch_size,), 0, hypers.starts.shape[0])
         pieces = to_channels(read_pieces(hypers.dataset, hypers.starts[which], config.length))
-        pieces = (pieces - state.scale.mean) / state.scale.std
+        pieces = state.scale.to_unit(pieces)
         return state._replace(key=key), pieces.reshape(config.batch_size, -1)
 
     def learn(state: State, hypers: Hypers, pieces: jax.Array) -> tuple[State, Metrics]:
@@ -227,7 +227,7 @@ def draw_pieces(
         guided = edm.tilt(pieces[..., actions], sigma, weight, guidance)
         return pieces.at[..., actions].set(guided)
 
-    return edm.sample(key, denoise, shape, how) * std + mean
+    return model.scale.from_unit(edm.sample(key, denoise, shape, how))
 
 
 def save(folder: Path | str, config: Config, model: Model, fingerprint: str) -> None:

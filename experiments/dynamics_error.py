@@ -28,12 +28,13 @@ import pandas as pd
 
 from algos import dynamics_ensemble as ensemble
 from algos import trajectory_diffusion as diffusion
+from algos.policy_guided_diffusion import likelihood_under
 from envs.dynamics import dynamics_error
 from purejaxrl.launch import command, say
 from purejaxrl.offline.files import load_card
 from purejaxrl.parts import edm
 from purejaxrl.parts.dataset import Dataset
-from purejaxrl.parts.transitions import Batch, Step
+from purejaxrl.parts.transitions import Step
 from purejaxrl.running.commandline import Plan, rebuild, writable_folder
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
@@ -88,9 +89,7 @@ def make_experience(plan: Plan, settings: Settings) -> list[tuple[str, Any]]:
 
     def drawn(guidance: float) -> Any:
         def draw(key: jax.Array, state: Any) -> Step:
-            def log_prob(obs: jax.Array, action: jax.Array) -> jax.Array:
-                return job.algorithm.log_prob(state, Batch(obs, action, None, None, None))[0]
-
+            log_prob = likelihood_under(job.algorithm, state)
             pieces = diffusion.draw_pieces(
                 key, config, model, num_obs, settings.num_pieces, edm.Sampling(), log_prob, guidance
             )
@@ -127,9 +126,9 @@ def main(settings: Settings) -> None:
         @jax.jit
         def look(key: jax.Array, state: Any, make: Any = make) -> tuple[jax.Array, jax.Array]:
             made = make(key, state)
-            batch = Batch(made.obs, made.action, None, None, None)
             error = dynamics_error(card.env, job.env_params, made, variance)
-            return error.mean(0), job.algorithm.log_prob(state, batch)[0].mean()
+            likelihood = likelihood_under(job.algorithm, state)(made.obs, made.action)
+            return error.mean(0), likelihood.mean()
 
         for i, row in enumerate(plan.population.rows):
             error, likelihood = look(jax.random.key(0), jax.tree.map(lambda x: x[i], states))  # noqa: B023

@@ -33,7 +33,6 @@ from algos.offline import ALGORITHMS
 from envs.dynamics import STATE_OF, dynamics_error
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
 from purejaxrl.offline.files import load_card, load_dataset
-from purejaxrl.parts.transitions import Batch
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.study.stats import final_scores, interval
@@ -110,9 +109,7 @@ def ask(outcome: Outcome) -> pd.DataFrame:
 
     @jax.jit
     def pieces_of(key: jax.Array, state: Any, guidance: jax.Array):
-        def log_prob(obs: jax.Array, action: jax.Array) -> jax.Array:
-            return job.algorithm.log_prob(state, Batch(obs, action, None, None, None))[0]
-
+        log_prob = pgd.likelihood_under(job.algorithm, state)
         pieces = diffusion.draw_pieces(
             key, config, model, num_obs, settings.learner.num_pieces, settings.learner.sampling,
             log_prob, guidance,

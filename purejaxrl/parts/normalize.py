@@ -55,6 +55,14 @@ class Scale(NamedTuple):
         std = data.std(0)
         return cls(data.mean(0), jnp.where(std > 1e-6, std, 1.0))
 
+    def to_unit(self, x: jax.Array) -> jax.Array:
+        """Standardise `[..., entries]`."""
+        return (x - self.mean) / self.std
+
+    def from_unit(self, x: jax.Array) -> jax.Array:
+        """Undo `to_unit`."""
+        return x * self.std + self.mean
+
 
 class RewardScale(NamedTuple):
     """Moments of the discounted return, by which rewards are scaled, and its current value."""

@@ -52,8 +52,9 @@ def test_reinforcement_raises_pass_at_1_above_the_warm_start(warm):
     before, after = pass_at_1(start), pass_at_1(state.params)
     assert before < 0.7
     assert after > before + 0.2
-    divergence = np.asarray(metrics["kl_to_reference"])  # how far it gets differs between CPUs
-    assert 0 <= divergence[0] < divergence[-10:].mean() - 0.05
+    divergence = metrics["kl_to_reference"]  # of few answers: from one update to the next it jumps
+    assert divergence[0] < 0.3 < divergence.max()
+    assert divergence[0] < divergence[-10:].mean() - 0.05
     assert metrics["env_steps"].max() <= 8 * 8 * ENV.answer_length
 
 
