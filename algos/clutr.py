@@ -5,16 +5,19 @@ autoencoder first learns to write and read random levels as sequences of tokens.
 and the teacher chooses a point of its latent space, with one action:
 
     learn the autoencoder on random levels                  # `make_autoencoder`: a run of its own
+    fit a Gaussian to their latents                         # `locate`
     PAIRED, with a teacher whose only action is z           # `Latents`, in a `Builder`
         the level is what the decoder reads from z, token by token, always the likeliest
 
-As published, tokens come in a fixed order, so that a level is one sequence. There are two
-differences: the networks are GRUs with learned positions, and the posterior's weight in the loss
-does not change during training.
+As published, tokens come in a fixed order, so that a level is one sequence. Networks are GRUs with
+learned positions, and the posterior's weight in the loss does not change during training. Latents
+of random levels are not quite N(0, 1), so a Gaussian is fitted to them (Ghosh et al. 2020, arXiv
+1903.12436): the teacher's actions are standardised, and N(0, 1) actions make such levels.
 """
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +32,7 @@ from gymnax.environments import spaces
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
 from purejaxrl.parts import optimizers
+from purejaxrl.parts.dataset import no_steps
 from purejaxrl.parts.networks import ILLEGAL, check_params, dense
 from purejaxrl.parts.recurrent import GRU
 from purejaxrl.parts.wrappers import Restarting
@@ -61,7 +65,7 @@ class Config:
 class Hypers(struct.PyTreeNode):
     """What training the autoencoder can be vmapped or swept over. Traced."""
 
-    learning_rate: float = hyper(1e-3, at_least=0)
+    learning_rate: float = hyper(1e-2, at_least=0)
     """Adam's step size, annealed to 0."""
     max_grad_norm: float = hyper(1.0, above=0)
     """Global norm to which gradients are clipped."""
@@ -78,6 +82,18 @@ class State(NamedTuple):
     task: Task
     key: jax.Array
     step: jax.Array  # int32, updates done
+
+
+class Model(NamedTuple):
+    """An autoencoder, and where the latents of random levels are: N(mean, root rootᵀ)."""
+
+    params: Any
+    mean: jax.Array  # float32 [latent]
+    root: jax.Array  # float32 [latent, latent], lower triangular
+
+    def latent(self, action: jax.Array) -> jax.Array:
+        """Return the latent of a standardised action, `[latent]`."""
+        return self.mean + self.root @ action
 
 
 class Autoencoder(nn.Module):
@@ -99,9 +115,12 @@ class Autoencoder(nn.Module):
         inputs = self.embed(tokens) + self.position.embedding[:, None]
         first = jnp.zeros(tokens.shape, bool)
         memory = self.forward.initial_memory(tokens.shape[1])
-        ahead, _ = self.forward(memory, inputs, first)
-        back, _ = self.backward(memory, inputs[::-1], first)
-        mean, log_std = jnp.split(self.posterior(jnp.concatenate([ahead, back], -1)), 2, axis=-1)
+        _, ahead = self.forward(memory, inputs, first)
+        _, back = self.backward(memory, inputs[::-1], first)
+        # Every token reaches the posterior directly: from the last memories alone, walls were
+        # learned many times more slowly.
+        seen = jnp.concatenate([ahead.sum(0), back.sum(0)], axis=-1) / tokens.shape[0] ** 0.5
+        mean, log_std = jnp.split(self.posterior(seen), 2, axis=-1)
         return mean, jnp.exp(log_std)
 
     def decode(self, z: jax.Array, tokens: jax.Array) -> jax.Array:
@@ -160,6 +179,21 @@ def read(config: Config, allowed: np.ndarray, params: Any, z: jax.Array) -> jax.
     return jax.lax.scan(step, start, (jnp.arange(config.length), jnp.asarray(allowed)))[1].T
 
 
+def locate(config: Config, params: Any, tokens: jax.Array) -> Model:
+    """Fit a Gaussian to the latents of levels `[n, length]`, n well above the latent's size."""
+    mean, std = Autoencoder(config).apply(params, tokens.T, method="encode")
+    covariance = jnp.cov(mean.T) + jnp.diag((std**2).mean(0))
+    return Model(params, mean.mean(0), jnp.linalg.cholesky(covariance))
+
+
+def shape_of(config: Config) -> Model:
+    """Return the shapes and dtypes of a model."""
+    tokens = jnp.zeros((config.length, 2), jnp.int32)
+
+    params = jax.eval_shape(Autoencoder(config).init, jax.random.key(0), tokens)
+    return jax.eval_shape(partial(locate, config), params, tokens.T)
+
+
 def make_autoencoder(config: Config, sample_tokens: Callable[[jax.Array], jax.Array]) -> Algorithm:
     """Make the first stage: an `Algorithm` that learns to write and read levels.
 
@@ -210,10 +244,8 @@ def make_autoencoder(config: Config, sample_tokens: Callable[[jax.Array], jax.Ar
         grads, metrics = jax.grad(loss, has_aux=True)(state.params, noise_key, tokens.T, hypers)
         updates, opt_state = optimizer(hypers, age).update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        none = {"env_steps": jnp.int32(0), "episodes": jnp.int32(0), "return": jnp.nan}
-        none["return"] = jnp.float32(jnp.nan)
         state = State(params, opt_state, state.task, key, state.step + 1)
-        return state, none | metrics
+        return state, no_steps() | metrics
 
     return Algorithm(
         config, init, collect, learn, lambda state: state.params,
@@ -225,7 +257,7 @@ def make_autoencoder(config: Config, sample_tokens: Callable[[jax.Array], jax.Ar
 class LatentParams:
     """The frozen autoencoder, and the length of an episode."""
 
-    autoencoder: Any
+    model: Model
     max_steps_in_episode: jax.Array  # int32, 1
 
 
@@ -235,7 +267,7 @@ class Latents(Restarting):
     def __init__(
         self,
         config: Config,
-        params: Any,
+        model: Model,
         read_level: Callable[[jax.Array], Any],
         allowed: np.ndarray,
         bound: float = 4.0,
@@ -244,10 +276,10 @@ class Latents(Restarting):
 
         Args:
             config: the autoencoder's.
-            params: the autoencoder's.
+            model: the autoencoder, and where latents are.
             read_level: makes a level of tokens `[length]`.
             allowed: bool `[length, vocabulary]`, the tokens that may be in each place.
-            bound: actions are clipped to [-bound, bound].
+            bound: actions are clipped to [-bound, bound], in standard deviations.
 
         Raises:
             ValueError: if the autoencoder is for other levels.
@@ -258,10 +290,8 @@ class Latents(Restarting):
                 f"autoencoder: {config.length} tokens of {config.vocabulary} kinds are not valid; "
                 f"levels have {allowed.shape[0]} tokens of {allowed.shape[1]} kinds"
             )
-        tokens = jnp.zeros((config.length, 1), jnp.int32)
-        expected = jax.eval_shape(Autoencoder(config).init, jax.random.key(0), tokens)
-        check_params("autoencoder", params, expected, "which `make_autoencoder` learns")
-        self.config, self.params, self.bound = config, params, bound
+        check_params("autoencoder", model, shape_of(config), "which `locate` returns")
+        self.config, self.model, self.bound = config, model, bound
         self.read_level, self.allowed = read_level, allowed
 
     @property
@@ -272,7 +302,7 @@ class Latents(Restarting):
     @property
     def default_params(self) -> LatentParams:
         """The autoencoder."""
-        return LatentParams(self.params, jnp.int32(1))
+        return LatentParams(self.model, jnp.int32(1))
 
     def reset_env(self, key: jax.Array, params: LatentParams) -> tuple[jax.Array, jax.Array]:
         """Start an episode; there is nothing to see."""
@@ -284,8 +314,8 @@ class Latents(Restarting):
 
     def step_env(self, key: jax.Array, state: jax.Array, action: jax.Array, params: LatentParams):
         """Make the level."""
-        z = jnp.clip(action, -self.bound, self.bound)
-        (tokens,) = read(self.config, self.allowed, params.autoencoder, z[None])
+        z = params.model.latent(jnp.clip(action, -self.bound, self.bound))
+        (tokens,) = read(self.config, self.allowed, params.model.params, z[None])
         info = {"level": self.read_level(tokens)}
         return jnp.zeros(0), state + 1, jnp.float32(0), jnp.bool_(True), info
 
@@ -302,13 +332,13 @@ class Latents(Restarting):
         return spaces.Box(0.0, 1.0, (0,))
 
 
-def save(folder: Path | str, config: Config, params: Any) -> None:
+def save(folder: Path | str, config: Config, model: Model) -> None:
     """Save an autoencoder to a folder."""
-    checkpoint.save(folder, params, {"autoencoder": asdict(config)})
+    checkpoint.save(folder, model, {"autoencoder": asdict(config)})
 
 
-def load(folder: Path | str) -> tuple[Config, Any]:
-    """Load an autoencoder: its config and parameters.
+def load(folder: Path | str) -> tuple[Config, Model]:
+    """Load an autoencoder: its config, and the model.
 
     Raises:
         checkpoint.CheckpointError: if it is missing, damaged, or not an autoencoder.
@@ -317,6 +347,4 @@ def load(folder: Path | str) -> tuple[Config, Any]:
     if about is None:
         raise checkpoint.CheckpointError(f"checkpoint {folder}: it holds no autoencoder")
     config = Config(**about)
-    tokens = jnp.zeros((config.length, 1), jnp.int32)
-    like = jax.eval_shape(Autoencoder(config).init, jax.random.key(0), tokens)
-    return config, checkpoint.load(folder, like)[0]
+    return config, checkpoint.load(folder, shape_of(config))[0]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from algos import accel, clutr, frontier, paired, plr, ppo, ppo_rnn, sfl
+from algos import accel, clutr, frontier, paired, plr, ppo, ppo_rnn, regret_teacher, sfl
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.ued import student
 from purejaxrl.ued.buffer import in_proportion
@@ -37,6 +37,9 @@ STUDENT = ppo.Hypers(
 learning rate is 1e-4, for fifty times as many steps."""
 TEACHER = ppo.Hypers(learning_rate=1e-4, gamma=0.995, gae_lambda=0.98, entropy_coef=0.01)
 """A teacher's hyperparameters: those of JaxUED's, with more entropy."""
+LATENT_TEACHER = TEACHER.replace(entropy_coef=0.0)
+"""Those of a teacher whose action is a latent. Entropy is a sum over all dimensions: a bonus pushed
+latents away from those of random levels, to mazes of few walls."""
 
 
 @dataclass(frozen=True)
@@ -179,15 +182,37 @@ class FrontierReplay:
 
 
 @dataclass(frozen=True)
-class Paired:
-    """Settings of PAIRED."""
+class Teacher:
+    """Settings of a teacher that learns."""
 
-    regret: str = "mean-max"
-    """What the teacher is paid: mean-max, mean-mean or flexible."""
     hidden: tuple[int, ...] = (128, 128)
     """Widths of the teacher's layers."""
     num_epochs: int = 5
     """Passes of the teacher over its experience."""
+
+    defaults = TEACHER
+
+    def builder(self, levels: Levels) -> Builder:
+        """Return where the teacher makes levels: it builds them step by step."""
+        return levels.builder
+
+    def teacher(self, builder: Builder, agent: Algorithm) -> Algorithm:
+        """Make a teacher of as many levels as the student has environments."""
+        config = ppo.Config(
+            num_envs=agent.num_envs, num_steps=builder.num_steps, num_epochs=self.num_epochs,
+            num_minibatches=1, hidden=self.hidden, activation="relu",
+        )  # fmt: skip
+        return ppo.make(config, builder)
+
+
+@dataclass(frozen=True)
+class Paired(Teacher):
+    """Settings of PAIRED."""
+
+    regret: str = "mean-max"
+    """What the teacher is paid: mean-max, mean-mean or flexible."""
+
+    method = "PAIRED"
 
     def __post_init__(self):
         require_choice(self, "regret", tuple(paired.REGRETS))
@@ -195,38 +220,43 @@ class Paired:
     @property
     def title(self) -> str:
         """What tables and plots are called."""
-        return f"PAIRED ({self.regret})"
-
-    def builder(self, levels: Levels) -> Builder:
-        """Return where the teacher builds levels."""
-        return levels.builder
+        return f"{self.method} ({self.regret})"
 
     def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
         """Make the curriculum; the antagonist is a second agent like the student."""
         builder = self.builder(levels)
-        config = ppo.Config(
-            num_envs=agent.num_envs, num_steps=builder.num_steps, num_epochs=self.num_epochs,
-            num_minibatches=1, hidden=self.hidden, activation="relu",
-        )  # fmt: skip
-        teacher, regret = ppo.make(config, builder), paired.REGRETS[self.regret]
+        teacher, regret = self.teacher(builder, agent), paired.REGRETS[self.regret]
         return paired.curriculum(teacher, agent, levels.env, builder, regret)
 
     def hypers(self, agent: Any) -> student.Hypers:
         """Return the default hyperparameters around the agent's."""
-        return paired.hypers(agent, TEACHER)
+        return paired.hypers(agent, self.defaults)
 
 
 @dataclass(frozen=True)
-class Clutr(Paired):
-    """Settings of CLUTR."""
+class PairedRegret(Teacher):
+    """Settings of a teacher that is paid true regret."""
+
+    title = "PAIRED by true regret"
+
+    def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
+        """Make the curriculum."""
+        builder = self.builder(levels)
+        return regret_teacher.curriculum(self.teacher(builder, agent), builder)
+
+    def hypers(self, agent: Any) -> student.Hypers:
+        """Return the default hyperparameters around the agent's."""
+        return regret_teacher.hypers(agent, self.defaults)
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Where a teacher makes levels: it chooses their latents."""
 
     autoencoder: str = ""
     """Folder of an autoencoder of these levels (experiments/maze_autoencoder.py)."""
 
-    @property
-    def title(self) -> str:
-        """What tables and plots are called."""
-        return f"CLUTR ({self.regret})"
+    defaults = LATENT_TEACHER
 
     def builder(self, levels: Levels) -> Builder:
         """Return where the teacher chooses latents.
@@ -235,9 +265,23 @@ class Clutr(Paired):
             ValueError: if there is no autoencoder, or it is of other levels.
         """
         require(bool(self.autoencoder), self, "autoencoder", "the folder of an autoencoder")
-        config, params = clutr.load(self.autoencoder)
-        latents = clutr.Latents(config, params, levels.tokens.read, levels.tokens.allowed())
+        config, model = clutr.load(self.autoencoder)
+        latents = clutr.Latents(config, model, levels.tokens.read, levels.tokens.allowed())
         return Builder(latents)
+
+
+@dataclass(frozen=True)
+class Clutr(Latent, Paired):
+    """Settings of CLUTR."""
+
+    method = "CLUTR"
+
+
+@dataclass(frozen=True)
+class ClutrRegret(Latent, PairedRegret):
+    """Settings of CLUTR whose teacher is paid true regret."""
+
+    title = "CLUTR by true regret"
 
 
 METHODS = {
@@ -250,6 +294,8 @@ METHODS = {
     "mixed_regret": Mixed,
     "frontier": FrontierReplay,
     "paired": Paired,
+    "paired_regret": PairedRegret,
     "clutr": Clutr,
+    "clutr_regret": ClutrRegret,
 }
 """The methods by their names on command lines."""

@@ -156,33 +156,42 @@ def curriculum(
 
 def check_setup(setup: Setup) -> None:
     """Raise a ValueError unless the parts fit each other."""
-    builder = setup.builder
+    check_teacher(setup.teacher, setup.builder)
+    antagonist, count = setup.antagonist, setup.teacher.num_envs
+    require_fit("antagonist", antagonist, "PAIRED", "num_envs", "steps_per_update")
+    require_nothing_written("antagonist", antagonist)
+    if antagonist.num_envs != count:
+        raise ValueError(
+            f"antagonist: {antagonist.num_envs} environments are not valid; it must have "
+            f"{count}, one for each level of the teacher"
+        )
+
+
+def check_teacher(teacher: Algorithm, builder: Builder) -> None:
+    """Raise a ValueError unless the teacher makes levels in the builder, one in a rollout."""
     if not isinstance(builder, Builder):
         raise ValueError(
             f"builder: {type(builder).__name__} is not valid; it must be a Builder, an environment "
             "whose episodes make levels"
         )
-    require_fit("teacher", setup.teacher, "PAIRED", "num_envs", "steps_per_update", "estimate")
-    require_fit("antagonist", setup.antagonist, "PAIRED", "num_envs", "steps_per_update")
-    for name in ("teacher", "antagonist"):
-        algorithm = getattr(setup, name)
-        if algorithm.in_place:
-            raise ValueError(
-                f"{name}: {type(algorithm.config).__module__} is not valid; it writes "
-                f"{', '.join(algorithm.in_place)} before the regret is known"
-            )
-    if part_name(builder) not in setup.teacher.made_of:
+    require_fit("teacher", teacher, "PAIRED", "num_envs", "steps_per_update", "estimate")
+    require_nothing_written("teacher", teacher)
+    if part_name(builder) not in teacher.made_of:
         raise ValueError("teacher: it must be made with the builder, which it acts in")
-    count, steps = setup.teacher.num_envs, setup.teacher.steps_per_update
+    count, steps = teacher.num_envs, teacher.steps_per_update
     if steps != count * builder.num_steps:
         raise ValueError(
             f"teacher: {steps} steps per update are not valid; they must be {builder.num_steps}, "
             f"which a level takes, in each of its {count} environments"
         )
-    if setup.antagonist.num_envs != count:
+
+
+def require_nothing_written(name: str, algorithm: Algorithm) -> None:
+    """Raise a ValueError if an agent writes to a buffer while it acts."""
+    if algorithm.in_place:
         raise ValueError(
-            f"antagonist: {setup.antagonist.num_envs} environments are not valid; it must have "
-            f"{count}, one for each level of the teacher"
+            f"{name}: {type(algorithm.config).__module__} is not valid; it writes "
+            f"{', '.join(algorithm.in_place)} before the regret is known"
         )
 
 

@@ -12,6 +12,7 @@ medium         the policy that first had a third of the expert's return
 expert         the policy at the end
 medium-replay  what the agent saw until it was medium
 medium-expert  half and half
+random-expert  19 steps of random to one of expert, for `--weights` (Hong et al. 2023)
 
 OUT/cards.csv has all cards, and OUT/training.csv the expert's learning curve.
 """
@@ -36,7 +37,7 @@ from algos import dqn, sac
 from purejaxrl.algorithm import Algorithm, Task, update
 from purejaxrl.launch import command, say, updates_for
 from purejaxrl.offline.files import Card, count_pairs, describe, save_dataset
-from purejaxrl.offline.record import join, record, replayed, sampled
+from purejaxrl.offline.record import cut, join, record, replayed, sampled
 from purejaxrl.parts.dataset import Dataset
 from purejaxrl.parts.networks import is_discrete
 from purejaxrl.parts.rollout import uniform
@@ -175,7 +176,10 @@ def main(settings: Settings) -> None:
         "expert": play(expert_key, stages[-1].policy),
     }
     sets["medium-replay"] = replayed(state.replay, medium.env_steps, ENVS)
-    sets["medium-expert"] = join([first_half(sets["medium"]), first_half(sets["expert"])])
+    half, few = settings.num_steps // 2, settings.num_steps // 20
+    sets["medium-expert"] = join([cut(sets["medium"], half), cut(sets["expert"], half)])
+    few_good = [cut(sets["random"], settings.num_steps - few), cut(sets["expert"], few)]
+    sets["random-expert"] = join(few_good)
 
     pairs = count_pairs(state.replay.contents)
     agent = "DQN" if is_discrete(env) else "SAC"
@@ -185,6 +189,7 @@ def main(settings: Settings) -> None:
         "expert": f"{agent} after {stages[-1].env_steps:,} steps",
         "medium-replay": f"all that {agent} saw in {medium.env_steps:,} steps",
         "medium-expert": "medium and expert, half and half",
+        "random-expert": "random and expert, 19 steps to one",
     }
     cards = {}
     for name, dataset in sets.items():
@@ -192,12 +197,6 @@ def main(settings: Settings) -> None:
         cards[name] = describe(dataset, card, pairs)
         save_dataset(settings.out / f"{name}.npz", dataset, cards[name])
     report(cards, settings.out)
-
-
-def first_half(dataset: Dataset) -> Dataset:
-    """Return the steps of the first half of the environments of a recording."""
-    half = dataset.num_steps // 2
-    return Dataset(jax.tree.map(lambda x: x[:half], dataset.steps))
 
 
 def report(cards: dict[str, Card], out: Path) -> None:

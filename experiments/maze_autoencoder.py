@@ -11,6 +11,7 @@ from purejaxrl.running.devices import use_cpu_cores
 use_cpu_cores()
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,6 +29,8 @@ from purejaxrl.validation import require_count
 
 NUM_HELD_OUT = 512
 """Mazes that it is tested on."""
+NUM_LOCATED = 8192
+"""Random mazes whose latents say where latents are."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,15 @@ class Settings(Experiment):
 
     tokens: MazeTokens = MazeTokens()
     """How mazes are written; random ones have up to as many walls."""
-    steps: int = 30_000
+    steps: int = 6_000
     """Gradient steps."""
     seeds: int = 1
     """Autoencoders; their seeds count up from `first_seed`."""
-    latent: int = 64
+    latent: int = 128
     """Numbers that stand for a maze."""
     embedding: int = 64
     """Width of a token's embedding."""
-    hidden: int = 256
+    hidden: int = 128
     """Width of each GRU."""
     batch_size: int = 64
     """Mazes of a gradient step."""
@@ -96,12 +99,17 @@ def save(outcome: Outcome) -> None:
     """Write OUT/model-SEED, and print how well mazes are written and read."""
     result = outcome.result
     last = result.evaluations.groupby("member").last()
+    tokens, config = outcome.settings.tokens, outcome.job.algorithm.config
+    sample = maze_levels.uniform(tokens.max_walls, tokens.size, tokens.max_steps)
+    levels = jax.vmap(sample)(jax.random.split(jax.random.key(1), NUM_LOCATED))
+    locate = jax.jit(partial(clutr.locate, config))
     for i, row in enumerate(result.population.rows):
         if not result.alive[i]:
             say(f"seed {row['seed']}: nothing is saved, because its training diverged")
             continue
-        folder, config = result.out / f"model-{row['seed']}", outcome.job.algorithm.config
-        clutr.save(folder, config, result.member(i).params)
+        folder = result.out / f"model-{row['seed']}"
+        model = locate(result.member(i).params, jax.vmap(tokens.write)(levels))
+        clutr.save(folder, config, model)
         say(f"{folder}: F1 {last['return'].iloc[i]:.3f}, exact {last['exact'].iloc[i]:.3f}")
 
 

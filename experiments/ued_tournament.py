@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from algos import ppo, ppo_rnn
-from algos.curricula import METHODS, STUDENT, STUDENT_CONFIG, Clutr
+from algos.curricula import METHODS, STUDENT, STUDENT_CONFIG, Latent
 from envs import gallery, maze
 from envs import maze_solution as solution
 from envs.maze_domain import mazes
@@ -75,12 +75,12 @@ class Settings:
         "dr", "plr", "plr_regret", "mixed_regret", "accel", "sfl", "sfl_regret", "frontier",
         "paired",
     )  # fmt: skip
-    """Methods: dr, plr, plr_regret, mixed_regret, accel, sfl, sfl_regret, frontier, paired or
-    clutr."""
+    """Methods: dr, plr, plr_regret, mixed_regret, accel, sfl, sfl_regret, frontier, paired,
+    paired_regret, clutr or clutr_regret."""
     baseline: str = "dr"
     """The method that the others are compared with."""
     autoencoder: str = ""
-    """The autoencoder of clutr."""
+    """The autoencoder of clutr and clutr_regret."""
     seeds: int = 3
     """Students of a method."""
     first_seed: int = 0
@@ -146,7 +146,7 @@ class Tested(NamedTuple):
 def build(name: str, settings: Settings) -> Contender:
     """Make a method for the students, and count its updates."""
     method, levels = METHODS[name](), mazes(settings.max_walls)
-    if isinstance(method, Clutr):
+    if isinstance(method, Latent):
         method = replace(method, autoencoder=settings.autoencoder)
     agent = ppo_rnn.make(settings.agent, levels.env)
     curriculum = method.make(levels, agent)

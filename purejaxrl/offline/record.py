@@ -79,6 +79,13 @@ def replayed(replay: Replay, num_steps: int, num_envs: int) -> Dataset:
     return in_order(jax.tree.map(lambda x: x[:num_steps], replay.contents), num_envs)
 
 
+def cut(dataset: Dataset, num_steps: int) -> Dataset:
+    """Keep the first steps of a dataset; the last episode is cut where they end."""
+    steps = jax.tree.map(lambda x: x[:num_steps], dataset.steps)
+    truncated = steps.truncated.at[-1].set(~steps.terminated[-1])
+    return Dataset(steps._replace(truncated=truncated))
+
+
 def join(datasets: Sequence[Dataset]) -> Dataset:
     """Put datasets one after the other."""
     steps = [one.steps for one in datasets]

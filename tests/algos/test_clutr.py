@@ -27,14 +27,25 @@ CONFIG = clutr.Config(
 )
 TOKENS_SHAPE = jnp.zeros((CONFIG.length, 1), jnp.int32)
 PARAMS = jax.jit(clutr.Autoencoder(CONFIG).init)(KEY, TOKENS_SHAPE)
+WRITTEN = jax.vmap(lambda key: TOKENS.write(SAMPLE(key)))(jax.random.split(KEY, 64))
+MODEL = jax.jit(partial(clutr.locate, CONFIG))(PARAMS, WRITTEN)
 
 
 def sample_tokens(key):
     return TOKENS.write(SAMPLE(key))
 
 
-def latents(config=CONFIG, params=PARAMS, tokens=TOKENS):
-    return clutr.Latents(config, params, tokens.read, tokens.allowed())
+def latents(config=CONFIG, model=MODEL, tokens=TOKENS):
+    return clutr.Latents(config, model, tokens.read, tokens.allowed())
+
+
+def test_standardised_actions_have_the_moments_of_the_latents_of_random_levels():
+    mean, std = clutr.Autoencoder(CONFIG).apply(PARAMS, WRITTEN.T, method="encode")
+    noise = np.random.default_rng(0).standard_normal((2000, *mean.shape))
+    drawn = (mean + std * noise).reshape(-1, CONFIG.latent)
+    np.testing.assert_allclose(MODEL.latent(jnp.zeros(CONFIG.latent)), drawn.mean(0), atol=0.01)
+    steps = jax.vmap(MODEL.latent)(jnp.eye(CONFIG.latent)) - MODEL.mean
+    np.testing.assert_allclose(steps.T @ steps, np.cov(drawn.T), rtol=0.05, atol=0.02)
 
 
 def test_reading_takes_the_likeliest_allowed_token_after_those_that_were_read():
@@ -103,7 +114,7 @@ def test_a_teacher_chooses_latents_and_is_paid_the_regret_of_their_levels():
     state, experience = jax.jit(lambda s: student.collect(s, hypers))(state)
     seen = experience.extras.draw.lesson.teacher.transitions
     assert seen.action.shape == (1, NUM_ENVS, 4) and seen.terminated.all()
-    z = jnp.clip(seen.action[0], -4, 4)
+    z = jax.vmap(MODEL.latent)(jnp.clip(seen.action[0], -4, 4))
     expected = jax.vmap(TOKENS.read)(clutr.read(CONFIG, TOKENS.allowed(), PARAMS, z))
     assert_equal(experience.extras.draw.chosen.level, expected)
     _, metrics = jax.jit(lambda s, e: student.learn(s, hypers, e))(state, experience)
@@ -111,10 +122,10 @@ def test_a_teacher_chooses_latents_and_is_paid_the_regret_of_their_levels():
 
 
 def test_an_autoencoder_is_saved_and_loaded(tmp_path):
-    clutr.save(tmp_path / "model", CONFIG, PARAMS)
-    config, params = clutr.load(tmp_path / "model")
+    clutr.save(tmp_path / "model", CONFIG, MODEL)
+    config, model = clutr.load(tmp_path / "model")
     assert config == CONFIG
-    assert_equal(params, PARAMS)
+    assert_equal(model, MODEL)
     save(tmp_path / "other", PARAMS)
     with pytest.raises(CheckpointError, match="other: it holds no autoencoder"):
         clutr.load(tmp_path / "other")
@@ -124,7 +135,7 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="6 tokens of 10 kinds are not valid; levels have 8"):
         latents(tokens=MazeTokens(size=4, max_walls=5))
     with pytest.raises(ValueError, match="autoencoder: None is not valid"):
-        latents(params=None)
+        latents(model=None)
     with pytest.raises(ValueError, match=r"Config.length: 9 is not valid; levels have \(6,\)"):
         clutr.make_autoencoder(clutr.Config(10, 9), sample_tokens)
     with pytest.raises(ValueError, match="Config.latent: 0 is not valid"):

@@ -1,0 +1,108 @@
+"""Measure IQL and TD3+BC beside unifloral's: updates per second, without compile time.
+
+All members share one dataset, 100,000 steps of Pendulum, and both codes have the same
+hyperparameters. An update of TD3+BC is two steps of the critics and one of the policy. Every
+contender runs in a process of its own, one at a time, with all members at a time and with one after
+the other; the faster arrangement counts. Every round runs each once, so that a drift of the
+machine's speed affects all alike. `peak_mb` says what more members cost.
+
+python experiments/bench/offline_throughput.py --unifloral PATH
+python experiments/bench/offline_throughput.py --cases iql:1 iql:16 --rounds 1
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from processes import WORKERS, columns_of, run_rounds, run_worker, steps_per_second, write_table
+
+from purejaxrl.launch import command
+from purejaxrl.validation import require, require_count
+
+ALGORITHMS = ("iql", "td3_bc")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure."""
+
+    cases: tuple[str, ...] = ("iql:1", "iql:16", "td3_bc:1", "td3_bc:16")
+    """An algorithm, and the number of its members."""
+    updates: int = 3_200
+    """Updates of all members together, in one timed run."""
+    rounds: int = 2
+    """Processes per contender and arrangement; every round runs each once."""
+    repeats: int = 3
+    """Timed runs in each process, after one run to warm up."""
+    time_limit: float = 600.0
+    """Seconds after which a process is stopped."""
+    unifloral: Path | None = None
+    """Checkout of unifloral; without one, it is not measured."""
+    out: Path = Path("results/bench/offline_throughput.csv")
+    """File for the table."""
+
+    def __post_init__(self):
+        require_count(self, "updates", "rounds", "repeats")
+        for case in self.cases:
+            what, _, number = case.partition(":")
+            valid = what in ALGORITHMS and number.isdecimal() and int(number) > 0
+            require(valid, self, "cases", "some of iql:N and td3_bc:N, with N an integer >= 1")
+        require(self.time_limit > 0, self, "time_limit", "a number of seconds > 0")
+        path = self.unifloral
+        valid = path is None or (path / "algorithms" / "iql.py").is_file()
+        require(valid, self, "unifloral", "a folder that holds algorithms/iql.py")
+
+
+def measure(
+    what: str, number: int, contender: str, arrangement: str, settings: Settings
+) -> dict | str:
+    """Run one worker; return what it measured, or the reason why there is nothing."""
+    environment = {}
+    if contender == "unifloral":
+        environment["PYTHONPATH"] = str((settings.unifloral / "algorithms").absolute())
+    updates = max(1, settings.updates // number)
+    words = [WORKERS / f"offline_{contender}.py", what, number, updates, settings.repeats]
+    return run_worker([sys.executable, *words, arrangement], settings.time_limit, environment)
+
+
+def summarize(what: str, number: int, found: dict[tuple[str, str], list[dict]]) -> list[dict]:
+    """Make a row per contender: medians over the processes of its faster arrangement."""
+    speed = steps_per_second(found)
+    best = {c: max((w for w in speed if w[0] == c), key=speed.get) for c, _ in speed}
+    ours = speed[best["ours"]] if "ours" in best else np.nan
+    return [
+        {
+            "case": what,
+            "members": number,
+            "contender": contender,
+            "arrangement": who[1],
+            "updates_per_s": round(speed[who]),
+            "ours_over_it": round(ours / speed[who], 2),
+            **columns_of(found[who]),
+        }
+        for contender, who in best.items()
+    ]
+
+
+def main(settings: Settings) -> None:
+    rows = []
+    contenders = ["ours", "unifloral"] if settings.unifloral else ["ours"]
+    for case in settings.cases:
+        what, number = case.split(":")[0], int(case.split(":")[1])
+        arrangements = ("vmap", "map") if number > 1 else ("map",)
+        found = run_rounds(
+            [(c, how) for c in contenders for how in arrangements], settings.rounds,
+            lambda one: measure(what, number, *one, settings),  # noqa: B023
+            lambda one: f"{' '.join(one)}, {case}",  # noqa: B023
+        )  # fmt: skip
+        rows += summarize(what, number, found)
+        if rows:  # after every case: the whole table takes long
+            write_table(pd.DataFrame(rows), settings.out)
+    if not rows:
+        raise ValueError("nothing was measured: every worker failed, or no case was given")
+
+
+if __name__ == "__main__":
+    command(main, Settings)
