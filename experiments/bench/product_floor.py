@@ -1,8 +1,9 @@
-"""How much of an update of DQN, PQN and SAC is products of matrices, which are anybody's.
+"""How much of DQN, PQN, SAC and trajectory diffusion is products of matrices, which are anybody's.
 
 An update of a population's member is timed, and beside it the bare products of the same shapes: a
 network read on a batch, and read with the gradients of its weights and of what lies between its
-layers. Nothing exact can be faster by more than the ratio. One CPU core; compile time apart.
+layers. Nothing exact can be faster by more than the ratio. So is the drawing of 1,000 pieces of 16
+steps from a diffusion model. One CPU core; compile time apart.
 
 python experiments/bench/product_floor.py
 """
@@ -18,14 +19,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from processes import write_table
+from workers.offline_data import ENV, ENV_PARAMS, make_dataset
 
 import envs
 from algos import dqn, pqn, sac
-from purejaxrl.algorithm import Algorithm, make_train
+from algos import trajectory_diffusion as diffusion
+from purejaxrl.algorithm import Algorithm, Task, make_train
 from purejaxrl.launch import command
+from purejaxrl.parts import edm
+from purejaxrl.parts.dataset import starts_of_pieces
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.validation import require_count
@@ -54,39 +60,11 @@ class Products(NamedTuple):
 
 
 class Case(NamedTuple):
-    """An algorithm, and the products of one of its updates."""
+    """What is timed, by how many repeats, and its products."""
 
     name: str
-    env: str
-    make: Callable[[Any], Algorithm]
-    hypers: Any
-    members: int
-    updates: int
+    seconds: Callable[[int], float]
     products: tuple[Products, ...]
-
-
-DQN_NET, PQN_NET, CRITIC, ACTOR = (4, 120, 84, 2), (4, 256, 256, 2), (4, 64, 64, 1), (3, 64, 64, 2)
-CASES = (
-    Case(
-        "DQN, not double", "CartPole-v1",
-        lambda env: dqn.make(dqn.Config(warmup_steps=1_000, double=False), env), dqn.Hypers(), 16,
-        1_000, (Products(1, 128, DQN_NET, True), Products(1, 128, DQN_NET)),
-    ),
-    Case(
-        "PQN", "CartPole-v1", lambda env: pqn.make(pqn.Config(), env), pqn.Hypers(), 16, 4,
-        (Products(64, 128, PQN_NET, True), Products(64, 32, PQN_NET), Products(1, 2048, PQN_NET)),
-    ),
-    Case(
-        "SAC", "Pendulum-v1",
-        lambda env: sac.make(sac.Config(capacity=50_000, hidden=(64, 64)), env), sac.Hypers(), 4,
-        400,
-        (  # critics, targets, actor, next actions; critics in the actor's loss, and back through
-            Products(8, 256, CRITIC, True), Products(8, 256, CRITIC),
-            Products(4, 256, ACTOR, True), Products(4, 256, ACTOR), Products(16, 256, CRITIC),
-        ),
-    ),
-)  # fmt: skip
-"""Settings are those of `off_policy_throughput.py`; the products of acting are left out of DQN."""
 
 
 def median_seconds(function: Callable, args: tuple, repeats: int) -> float:
@@ -100,13 +78,91 @@ def median_seconds(function: Callable, args: tuple, repeats: int) -> float:
     return float(np.median(seconds))
 
 
-def seconds_of_update(case: Case, repeats: int) -> float:
+def update_of(
+    env: str, make: Callable[[Any], Algorithm], hypers: Any, members: int, updates: int
+) -> Callable[[int], float]:
     """Time an update of one member, among the others."""
-    env, level = envs.make(case.env)
-    train = make_train(case.make(for_network(env)), case.updates)
-    who = populate(seeds(case.members), case.hypers, level)
-    args = who.keys, who.hypers, who.env_params
-    return median_seconds(jax.jit(jax.vmap(train)), args, repeats) / case.updates / case.members
+
+    def seconds(repeats: int) -> float:
+        environment, level = envs.make(env)
+        train = make_train(make(for_network(environment)), updates)
+        who = populate(seeds(members), hypers, level)
+        args = who.keys, who.hypers, who.env_params
+        return median_seconds(jax.jit(jax.vmap(train)), args, repeats) / updates / members
+
+    return seconds
+
+
+def diffusion_update(repeats: int, updates: int = 200) -> float:
+    """Time an update of a diffusion model."""
+    dataset = make_dataset()
+    starts = jnp.asarray(starts_of_pieces(dataset, DIFFUSION.length))
+    train = make_train(diffusion.make(DIFFUSION, ENV), updates)
+    hypers = diffusion.Hypers(dataset=dataset, starts=starts)
+    args = jax.random.key(0), hypers, ENV_PARAMS
+    return median_seconds(jax.jit(train), args, repeats) / updates
+
+
+def diffusion_draw(repeats: int) -> float:
+    """Time the drawing of pieces from a diffusion model of random weights."""
+    algorithm = diffusion.make(DIFFUSION, ENV)
+    hypers = diffusion.Hypers(dataset=make_dataset())
+    begin = jax.jit(lambda: algorithm.init(jax.random.key(0), hypers, Task((), jnp.int32(1))))
+    num_obs = ENV.observation_space(ENV_PARAMS).shape[0]
+
+    @jax.jit
+    def draw(key: jax.Array, model: diffusion.Model) -> jax.Array:
+        return diffusion.draw_pieces(key, DIFFUSION, model, num_obs, PIECES, edm.Sampling())
+
+    return median_seconds(draw, (jax.random.key(1), algorithm.policy(begin())), repeats)
+
+
+DQN_NET, PQN_NET, CRITIC, ACTOR = (4, 120, 84, 2), (4, 256, 256, 2), (4, 64, 64, 1), (3, 64, 64, 2)
+DIFFUSION, PIECES = diffusion.Config(), 1_000
+DENOISER, LEVEL = (96, *[256] * 7, 96), (16, 256)
+"""Widths on pieces of 16 steps with 6 channels, and on the noise level."""
+EVALUATIONS = 2 * edm.Sampling().num_steps - 1
+"""Readings of the denoiser for one piece."""
+CASES = (
+    Case(
+        "DQN, not double, 16 members",
+        update_of(
+            "CartPole-v1",
+            lambda env: dqn.make(dqn.Config(warmup_steps=1_000, double=False), env), dqn.Hypers(),
+            members=16, updates=1_000,
+        ), (Products(1, 128, DQN_NET, True), Products(1, 128, DQN_NET)),
+    ),
+    Case(
+        "PQN, 16 members",
+        update_of(
+            "CartPole-v1", lambda env: pqn.make(pqn.Config(), env), pqn.Hypers(), members=16,
+            updates=4,
+        ),
+        (Products(64, 128, PQN_NET, True), Products(64, 32, PQN_NET), Products(1, 2048, PQN_NET)),
+    ),
+    Case(
+        "SAC, 4 members",
+        update_of(
+            "Pendulum-v1",
+            lambda env: sac.make(sac.Config(capacity=50_000, hidden=(64, 64)), env), sac.Hypers(),
+            members=4, updates=400,
+        ),
+        (  # critics, targets, actor, next actions; critics in the actor's loss, and back through
+            Products(8, 256, CRITIC, True), Products(8, 256, CRITIC),
+            Products(4, 256, ACTOR, True), Products(4, 256, ACTOR), Products(16, 256, CRITIC),
+        ),
+    ),
+    Case(
+        "trajectory diffusion, an update", diffusion_update,
+        tuple(Products(1, DIFFUSION.batch_size, net, True) for net in (DENOISER, LEVEL)),
+    ),
+    Case(
+        "trajectory diffusion, 1,000 pieces", diffusion_draw,
+        tuple(Products(EVALUATIONS, PIECES, net) for net in (DENOISER, LEVEL)),
+    ),
+)  # fmt: skip
+"""Settings are those of `off_policy_throughput.py` and `trajectory_diffusion.py`. DQN's products of
+acting are left out."""
 
 
 def seconds_of_products(products: Products, repeats: int, count: int = 500) -> float:
@@ -135,11 +191,11 @@ def seconds_of_products(products: Products, repeats: int, count: int = 500) -> f
 def main(settings: Settings) -> None:
     rows = []
     for case in CASES:
-        update = seconds_of_update(case, settings.repeats)
+        seconds = case.seconds(settings.repeats)
         bare = sum(seconds_of_products(one, settings.repeats) for one in case.products)
         rows.append({
-            "case": case.name, "members": case.members, "update_us": round(1e6 * update, 1),
-            "products_us": round(1e6 * bare, 1), "ratio": round(update / bare, 2),
+            "case": case.name, "us": round(1e6 * seconds, 1),
+            "products_us": round(1e6 * bare, 1), "ratio": round(seconds / bare, 2),
         })  # fmt: skip
     write_table(pd.DataFrame(rows), settings.out)
 

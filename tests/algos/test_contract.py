@@ -30,6 +30,7 @@ from algos import (
     ppo_rnn,
     pqn,
     rebrac,
+    regret_teacher,
     residual_lpg,
     sac,
     sfl,
@@ -146,7 +147,11 @@ def on_levels(curriculum, hypers):
 
 def with_teacher():
     builder = Builder(FlattenObservation(MazeEditor(num_walls=2)))
-    teacher = ppo.make(ppo.Config(num_envs=4, num_steps=5, num_minibatches=2), builder)
+    return ppo.make(ppo.Config(num_envs=4, num_steps=5, num_minibatches=2), builder), builder
+
+
+def with_antagonist():
+    teacher, builder = with_teacher()
     return paired.curriculum(teacher, ppo_rnn.make(STUDENT, MAZE), MAZE, builder)
 
 
@@ -215,7 +220,10 @@ ALGORITHMS = {
     "accel": lambda: on_levels(accel.curriculum(WALLS, EDIT, capacity=8), accel.hypers),
     "sfl": lambda: on_levels(sfl.curriculum(SEARCH, WALLS), sfl.hypers),
     "frontier": lambda: on_levels(frontier.curriculum(WALLS, num_kept=8), frontier.hypers),
-    "paired": lambda: on_levels(with_teacher(), lambda agent: paired.hypers(agent, agent)),
+    "paired": lambda: on_levels(with_antagonist(), lambda agent: paired.hypers(agent, agent)),
+    "regret teacher": lambda: on_levels(
+        regret_teacher.curriculum(*with_teacher()), lambda x: regret_teacher.hypers(x, x)
+    ),
     "meta-gradient": lambda: meta_learner("gradient"),
     "evolution": lambda: meta_learner("evolution"),
     "groove": lambda: meta_learner("groove"),

@@ -61,7 +61,7 @@ COMMANDS = {
     "lpg_meta_train": f"{LPG} --learner.num-agents 4 --meta-steps 3",
     "lpo_meta_train": f"{CLIP} --drift ta_lpo",
     "maze": f"{MAZE} --curriculum dr,plr,plr_regret,mixed_regret,accel,sfl,sfl_regret,frontier,"
-    "paired",
+    "paired,paired_regret",
     "maze_autoencoder": "--tokens.size 4 --tokens.max-walls 4 --steps 16 --latent 4 --hidden 8 "
     "--embedding 4 --batch-size 4 --seeds 2",
     "objective_atlas": "--objectives lpg lpo ta_lpo --horizons 4 --num-agents 4",
