@@ -6,6 +6,7 @@ python experiments/maze.py --curriculum accel   # ACCEL: mazes that evolve by ed
 python experiments/maze.py --curriculum sfl     # SFL: mazes that are solved half of the time
 python experiments/maze.py --curriculum frontier    # the same, without a search
 python experiments/maze.py --curriculum paired  # PAIRED: a teacher builds mazes by regret
+python experiments/maze.py --curriculum paired_regret   # a teacher that is paid true regret
 python experiments/maze.py --curriculum clutr --learner.autoencoder results/maze_autoencoder/model-0
 python experiments/maze.py --curriculum dr,plr,accel --max-walls 25 --total-steps 2e7
 python experiments/maze.py --curriculum plr --learner.score true_regret
@@ -54,8 +55,8 @@ class Settings(Experiment):
     """What to train, and on which mazes."""
 
     curriculum: str = "dr"
-    """Curriculum: dr, plr, plr_regret, mixed_regret, accel, sfl, sfl_regret, frontier, paired or
-    clutr; the other defaults depend on it."""
+    """Curriculum: dr, plr, plr_regret, mixed_regret, accel, sfl, sfl_regret, frontier, paired,
+    paired_regret, clutr or clutr_regret; the other defaults depend on it."""
     max_walls: int = 60
     """Most walls of a new random maze: the literature has 25 and 60, and ACCEL begins with 0."""
     total_steps: float = 5e6

@@ -212,7 +212,6 @@ def solve(
     found = solve_rates(
         one.algorithm, TEST_ENV, result.state, levels,
         num_episodes=settings.attempts, max_steps=maze.MAX_STEPS, seed=seed,
-        batch=int(np.gcd(settings.num_levels, 500)),
     )  # fmt: skip
     return np.where(result.alive[:, None], found, np.nan)
 

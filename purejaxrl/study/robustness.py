@@ -7,13 +7,13 @@ would be called the worst.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purejaxrl.algorithm import Algorithm, Metrics
+from purejaxrl.algorithm import Algorithm, Metrics, require_fit
 from purejaxrl.running.evaluate import Evaluator, evaluate
 
 
@@ -51,6 +51,97 @@ def play_levels(
     return jax.vmap(play)(jax.random.split(key, num_levels), levels)
 
 
+REFILL_EVERY = 8
+"""Steps after which the slots whose episode has ended begin another: a reset costs like a step."""
+
+
+class Slots(NamedTuple):
+    """Environments that play one episode after the other, leaves `[num_slots, ...]`."""
+
+    level: Any
+    env_state: Any
+    obs: Any
+    first: jax.Array  # bool, an episode begins
+    memory: Any
+    episode: jax.Array  # int32, what is played, of all levels' episodes one after the other
+    length: jax.Array  # int32, its steps so far
+    ret: jax.Array  # float32, its return so far
+    ended: jax.Array  # bool, and what follows does not count
+
+
+def count_solved(
+    algorithm: Algorithm,
+    env: Any,
+    key: jax.Array,
+    policy: Any,
+    levels: Any,
+    num_episodes: int,
+    max_steps: int,
+    num_slots: int,
+) -> jax.Array:
+    """Count the episodes with a positive return on each of many levels, with sampled actions.
+
+    A slot begins another episode soon after its last one has ended: short episodes do not wait for
+    long ones, as they do in `play_levels`.
+
+    Args:
+        algorithm, env, key, policy, levels, num_episodes, max_steps: as of `play_levels`.
+        num_slots: environments side by side.
+
+    Returns:
+        int32 `[num_levels]`.
+    """
+    num_levels = jax.tree.leaves(levels)[0].shape[0]
+    total = num_levels * num_episodes
+
+    def begin(key: jax.Array, episode: jax.Array) -> Slots:
+        which = jnp.minimum(episode // num_episodes, num_levels - 1)
+        level = jax.tree.map(lambda x: x[which], levels)
+        obs, env_state = jax.vmap(env.reset)(jax.random.split(key, num_slots), level)
+        none = jnp.zeros(num_slots, bool)
+        nothing = {"length": none.astype(jnp.int32), "ret": none.astype(jnp.float32)}
+        memory = algorithm.memory(num_slots)
+        return Slots(level, env_state, obs, ~none, memory, episode, **nothing, ended=none)
+
+    def step(slots: Slots, key: jax.Array) -> tuple[Slots, None]:
+        act_key, env_key = jax.random.split(key)
+        action, memory = algorithm.act(policy, slots.memory, slots.obs, slots.first, act_key, False)
+        keys = jax.random.split(env_key, num_slots)
+        obs, env_state, reward, terminated, truncated, _ = jax.vmap(env.step)(
+            keys, slots.env_state, action, slots.level
+        )
+        done, length = terminated | truncated, slots.length + 1
+        return slots._replace(
+            env_state=env_state, obs=obs, first=done, memory=memory, length=length,
+            ret=slots.ret + reward * ~slots.ended,
+            ended=slots.ended | done | (length >= max_steps),
+        ), None  # fmt: skip
+
+    def play_and_refill(carry: tuple) -> tuple:
+        key, slots, begun, solved = carry
+        key, reset_key, *keys = jax.random.split(key, 2 + REFILL_EVERY)
+        slots, _ = jax.lax.scan(step, slots, jnp.stack(keys))
+        ended = slots.ended
+        where = jnp.where(ended, slots.episode // num_episodes, num_levels)
+        solved = solved.at[where].add(slots.ret > 0, mode="drop")
+        following = begun + jnp.cumsum(ended, dtype=jnp.int32) - 1
+        fresh = begin(reset_key, jnp.where(ended, following, slots.episode))
+
+        def renew(new: jax.Array, old: jax.Array) -> jax.Array:
+            return jnp.where(ended.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+        slots = jax.tree.map(renew, fresh, slots)
+        return key, slots, begun + ended.sum(dtype=jnp.int32), solved
+
+    def unfinished(carry: tuple) -> jax.Array:
+        return (carry[1].episode < total).any()
+
+    start_key, key = jax.random.split(key)
+    slots = begin(start_key, jnp.arange(num_slots, dtype=jnp.int32))
+    carry = key, slots, jnp.int32(num_slots), jnp.zeros(num_levels, jnp.int32)
+    return jax.lax.while_loop(unfinished, play_and_refill, carry)[-1]
+
+
 def solve_rates(
     algorithm: Algorithm,
     env: Any,
@@ -60,40 +151,34 @@ def solve_rates(
     num_episodes: int,
     max_steps: int,
     seed: int = 0,
-    batch: int = 500,
+    num_slots: int = 1000,
 ) -> np.ndarray:
     """Play many levels with the policy of every member.
 
     Args:
         algorithm, env, levels, num_episodes, max_steps: as of `play_levels`.
         state: leaves `[members, ...]`.
-        seed: of the attempts.
-        batch: levels that are played at a time; it divides their number.
+        seed: of the attempts, the same for all members.
+        num_slots: environments side by side, at most.
 
     Returns:
         The fraction of attempts with a positive return, float64 `[members, num_levels]`.
     """
+    require_fit("algorithm", algorithm, "evaluation", "act")
     num_levels = jax.tree.leaves(levels)[0].shape[0]
-    batch = min(batch, num_levels)
-    if num_levels % batch:
-        raise ValueError(f"batch: {batch} is not valid; it must divide {num_levels} levels")
-    split = jax.tree.map(lambda x: x.reshape(-1, batch, *x.shape[1:]), levels)
-    keys = jax.random.split(jax.random.key(seed), num_levels // batch)
+    num_slots = min(num_slots, num_levels * num_episodes)
 
     @jax.jit
-    def play(policies: Any) -> jax.Array:
+    def play(key: jax.Array, policies: Any, levels: Any) -> jax.Array:
         def one(policy: Any) -> jax.Array:
-            def some(inputs: tuple) -> jax.Array:
-                key, levels = inputs
-                played = play_levels(algorithm, env, key, policy, levels, num_episodes, max_steps)
-                return (played > 0).mean(-1)
-
-            return jax.lax.map(some, (keys, split)).ravel()
+            return count_solved(
+                algorithm, env, key, policy, levels, num_episodes, max_steps, num_slots
+            )
 
         return jax.lax.map(one, policies)
 
-    policies = jax.vmap(algorithm.policy)(state)
-    return np.asarray(play(policies), np.float64)
+    solved = play(jax.random.key(seed), jax.vmap(algorithm.policy)(state), levels)
+    return np.asarray(solved, np.float64) / num_episodes
 
 
 def conditional_value_at_risk(

@@ -1,5 +1,6 @@
 """Solve rates over many levels, and their conditional value at risk."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from envs import maze
 from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.study.robustness import (
     conditional_value_at_risk,
+    play_levels,
     solve_rates,
     stack_levels,
     steps_to_reach,
@@ -39,20 +41,59 @@ def test_steps_to_reach_a_rate():
     assert steps_to_reach(np.array([10, 20]), np.array([0.1, 0.2]), 0.5) == np.inf
 
 
-def test_solve_rates_are_by_member_and_level():
-    env = FlattenObservation(maze.Maze())
-    forward = ppo.make(ppo.Config(num_envs=1), env)._replace(
+ENV = FlattenObservation(maze.Maze())
+LEVELS = stack_levels(
+    maze.from_text(text, size=3, max_steps=5) for text in (">.G", "G.>", ">#G", "..>\n..G")
+)
+FORWARD, RIGHT = 2, 1
+
+
+def acts(act, memory=lambda num_envs: ()):
+    """A policy by hand: `act(policy, memory, first, key) -> (action, memory)`."""
+    agent = ppo.make(ppo.Config(num_envs=1), ENV)
+    return agent._replace(
         policy=lambda state: state,
-        act=lambda policy, memory, obs, first, key, greedy: (
-            jnp.full(obs.shape[0], policy, jnp.int32), memory,
-        ),
-    )  # fmt: skip
-    levels = stack_levels(
-        maze.from_text(text, size=3, max_steps=5) for text in (">.G", "G.>", ">#G", "..>\n..G")
+        act=lambda policy, memory, obs, first, key, greedy: act(policy, memory, first, key),
+        memory=memory,
+    )
+
+
+@pytest.mark.parametrize("num_slots", [1, 3, 100])
+def test_solve_rates_are_by_member_and_level(num_slots):
+    always = acts(lambda policy, memory, first, _: (jnp.full(first.shape, policy), memory))
+    options = {"num_episodes": 2, "max_steps": 9, "num_slots": num_slots}
+    found = solve_rates(always, ENV, jnp.array([FORWARD, 0]), LEVELS, **options)
+    np.testing.assert_array_equal(found, [[1, 0, 0, 0], [0, 0, 0, 0]])
+    options["max_steps"] = 1  # the first maze takes two
+    found = solve_rates(always, ENV, jnp.array([FORWARD]), LEVELS, **options)
+    np.testing.assert_array_equal(found, [[0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("num_slots", [1, 3])
+def test_every_episode_of_a_slot_begins_with_an_empty_memory(num_slots):
+    """The policy turns right, and then only walks: that solves the last maze."""
+
+    def act(policy, memory, first, key):
+        return jnp.where(memory == 0, RIGHT, FORWARD), memory + 1
+
+    agent = acts(act, memory=lambda num_envs: jnp.zeros(num_envs, jnp.int32))
+    options = {"num_episodes": 4, "max_steps": 9, "num_slots": num_slots}
+    found = solve_rates(agent, ENV, jnp.zeros(1), LEVELS, **options)
+    np.testing.assert_array_equal(found, [[0, 0, 0, 1]])
+
+
+def test_refilled_slots_find_the_rates_of_episodes_side_by_side():
+    count = 2000
+    random = acts(
+        lambda policy, memory, first, key: (jax.random.randint(key, first.shape, 0, 3), memory)
     )
     found = solve_rates(
-        forward, env, jnp.array([2, 0]), levels, num_episodes=2, max_steps=9, batch=2
+        random, ENV, jnp.zeros(1), LEVELS, num_episodes=count, max_steps=4, num_slots=50
+    )[0]
+    play = jax.jit(
+        lambda key: play_levels(random, ENV, key, jnp.zeros(()), LEVELS, count, max_steps=4)
     )
-    np.testing.assert_array_equal(found, [[1, 0, 0, 0], [0, 0, 0, 0]])
-    with pytest.raises(ValueError, match="batch: 3 is not valid; it must divide 4"):
-        solve_rates(forward, env, jnp.zeros(1), levels, num_episodes=1, max_steps=9, batch=3)
+    expected = (play(jax.random.key(7)) > 0).mean(-1)
+    assert 0.02 < expected[0] < 0.98 and expected[2] == found[2] == 0
+    deviation = np.sqrt(2 * expected * (1 - expected) / count)
+    assert (abs(found - expected) <= 4 * deviation).all()
