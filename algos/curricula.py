@@ -239,6 +239,7 @@ class PairedRegret(Teacher):
     """Settings of a teacher that is paid true regret."""
 
     title = "PAIRED by true regret"
+    defaults = TEACHER.replace(learning_rate=1e-4)
 
     def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
         """Make the curriculum."""
