@@ -254,6 +254,7 @@ COMMANDS = [
     ("ued_tournament", "--contenders dr slf", r"unknown method 'slf'; did you mean: sfl"),
     ("ued_tournament", "--contenders sfl", r"baseline: 'dr' is not valid; it must be one of sfl"),
     ("ued_tournament", "--contenders dr clutr", r"Clutr.autoencoder: '' is not valid"),
+    ("ued_tournament", "--contenders dr clutr_regret", r"ClutrRegret.autoencoder: .. is not valid"),
     ("ued_tournament", "--total-steps 1", r"total_steps: 1 is not valid"),
     ("ued_tournament", "--num-levels 15", r"num_levels: 15 is not valid; .* multiple of 10"),
     ("ued_tournament", "--shares 0", r"shares: \(0.0,\) is not valid"),

@@ -16,15 +16,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from processes import (
     WORKERS,
-    columns_of,
+    fastest_rows,
     peer_python,
     run_rounds,
     run_worker,
-    steps_per_second,
     write_table,
 )
 
@@ -114,29 +112,6 @@ def measure(
     return run_worker(words, settings.time_limit, environment)
 
 
-def summarize(what: str, number: int, found: dict[tuple[str, str], list[dict]]) -> list[dict]:
-    """Make a row per contender: medians over the processes of its faster arrangement.
-
-    Args:
-        what, number: the case.
-        found: what the workers measured, by contender and arrangement.
-    """
-    speed = steps_per_second(found)
-    best = {c: max((w for w in speed if w[0] == c), key=speed.get) for c, _ in speed}
-    return [
-        {
-            "case": what,
-            "capacity" if what == "draw" else "members": number,
-            "contender": contender,
-            "arrangement": who[1],
-            "steps_per_s": round(speed[who]),
-            "ours_over_it": round(speed.get(("ours", ""), np.nan) / speed[who], 2),
-            **columns_of(found[who]),
-        }
-        for contender, who in best.items()
-    ]
-
-
 def main(settings: Settings) -> None:
     rows = []
     for case in settings.cases:
@@ -148,7 +123,8 @@ def main(settings: Settings) -> None:
             lambda one: measure(what, number, *one, settings),  # noqa: B023
             lambda one: f"{' '.join(one)}, {case}",  # noqa: B023
         )  # fmt: skip
-        rows += summarize(what, number, found)
+        about = {"case": what, "capacity" if what == "draw" else "members": number}
+        rows += [about | row for row in fastest_rows(found, "steps_per_s")]
         if rows:  # after every case: the whole table takes long
             write_table(pd.DataFrame(rows), settings.out)
     if not rows:

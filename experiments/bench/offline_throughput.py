@@ -14,9 +14,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from processes import WORKERS, columns_of, run_rounds, run_worker, steps_per_second, write_table
+from processes import WORKERS, fastest_rows, run_rounds, run_worker, write_table
 
 from purejaxrl.launch import command
 from purejaxrl.validation import require, require_count
@@ -67,25 +66,6 @@ def measure(
     return run_worker([sys.executable, *words, arrangement], settings.time_limit, environment)
 
 
-def summarize(what: str, number: int, found: dict[tuple[str, str], list[dict]]) -> list[dict]:
-    """Make a row per contender: medians over the processes of its faster arrangement."""
-    speed = steps_per_second(found)
-    best = {c: max((w for w in speed if w[0] == c), key=speed.get) for c, _ in speed}
-    ours = speed[best["ours"]] if "ours" in best else np.nan
-    return [
-        {
-            "case": what,
-            "members": number,
-            "contender": contender,
-            "arrangement": who[1],
-            "updates_per_s": round(speed[who]),
-            "ours_over_it": round(ours / speed[who], 2),
-            **columns_of(found[who]),
-        }
-        for contender, who in best.items()
-    ]
-
-
 def main(settings: Settings) -> None:
     rows = []
     contenders = ["ours", "unifloral"] if settings.unifloral else ["ours"]
@@ -97,7 +77,8 @@ def main(settings: Settings) -> None:
             lambda one: measure(what, number, *one, settings),  # noqa: B023
             lambda one: f"{' '.join(one)}, {case}",  # noqa: B023
         )  # fmt: skip
-        rows += summarize(what, number, found)
+        about = {"case": what, "members": number}
+        rows += [about | row for row in fastest_rows(found, "updates_per_s")]
         if rows:  # after every case: the whole table takes long
             write_table(pd.DataFrame(rows), settings.out)
     if not rows:

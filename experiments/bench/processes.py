@@ -105,6 +105,28 @@ def columns_of(results: Sequence[dict]) -> dict[str, float]:
     }
 
 
+def fastest_rows(found: Mapping[tuple[str, str], list[dict]], unit: str) -> list[dict]:
+    """Make a row per contender: medians over the processes of its faster arrangement.
+
+    Args:
+        found: what the workers measured, by contender and arrangement.
+        unit: the column of speeds.
+    """
+    speed = steps_per_second(found)
+    best = {c: max((w for w in speed if w[0] == c), key=speed.get) for c, _ in speed}
+    ours = speed[best["ours"]] if "ours" in best else np.nan
+    return [
+        {
+            "contender": contender,
+            "arrangement": who[1],
+            unit: round(speed[who]),
+            "ours_over_it": round(ours / speed[who], 2),
+            **columns_of(found[who]),
+        }
+        for contender, who in best.items()
+    ]
+
+
 def without_cache(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return this process's environment variables and more, with JAX's compilation cache off."""
     return os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"} | dict(environment or {})
