@@ -117,8 +117,6 @@ class Autoencoder(nn.Module):
         memory = self.forward.initial_memory(tokens.shape[1])
         _, ahead = self.forward(memory, inputs, first)
         _, back = self.backward(memory, inputs[::-1], first)
-        # Every token reaches the posterior directly: from the last memories alone, walls were
-        # learned many times more slowly.
         seen = jnp.concatenate([ahead.sum(0), back.sum(0)], axis=-1) / tokens.shape[0] ** 0.5
         mean, log_std = jnp.split(self.posterior(seen), 2, axis=-1)
         return mean, jnp.exp(log_std)
