@@ -142,7 +142,7 @@ class Layout(NamedTuple):
             if self.group == 1:  # without vmap, `cond` and `while_loop` do not become `select`
                 if self.groups == 1:
                     only = function(*shared, *jax.tree.map(lambda x: x[0], own))
-                    return jax.tree.map(lambda x: x[None], only)
+                    return jax.tree.map(lambda x: jnp.expand_dims(x, 0), only)
                 return jax.lax.map(lambda member: function(*shared, *member), own)
             if self.groups == 1:
                 return of_group(shared, own)
