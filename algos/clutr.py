@@ -187,7 +187,6 @@ def locate(config: Config, params: Any, tokens: jax.Array) -> Model:
 def shape_of(config: Config) -> Model:
     """Return the shapes and dtypes of a model."""
     tokens = jnp.zeros((config.length, 2), jnp.int32)
-
     params = jax.eval_shape(Autoencoder(config).init, jax.random.key(0), tokens)
     return jax.eval_shape(partial(locate, config), params, tokens.T)
 

@@ -39,8 +39,8 @@ TEACHER = ppo.Hypers(learning_rate=1e-2, gamma=0.995, gae_lambda=0.98, entropy_c
 """Hyperparameters of a teacher that builds levels: those of JaxUED's, with more entropy, and a
 learning rate of a hundred times its own, for a fiftieth of the steps (docs/paired.md)."""
 LATENT_TEACHER = TEACHER.replace(learning_rate=1e-3, entropy_coef=0.0)
-"""Those of a teacher whose action is a latent. Entropy is a sum over all dimensions: a bonus pushed
-latents away from those of random levels, to mazes of few walls."""
+"""Those of a teacher whose action is a latent. Entropy is a sum over all dimensions: a bonus would
+widen latents beyond those of random levels."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from algos import clutr
-from envs import maze_levels
+from envs import maze, maze_levels
 from envs.maze_tokens import MazeTokens, wall_f1
 from purejaxrl.algorithm import Algorithm, Metrics
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
@@ -72,9 +73,14 @@ def build(settings: Settings) -> Job:
         tokens.vocabulary, tokens.length, settings.latent, settings.embedding, settings.hidden,
         settings.batch_size,
     )  # fmt: skip
-    sample = maze_levels.uniform(tokens.max_walls, tokens.size, tokens.max_steps)
+    sample = random_mazes(tokens)
     autoencoder = clutr.make_autoencoder(config, lambda key: tokens.write(sample(key)))
     return Job(autoencoder, (), settings.steps, evaluator=on_held_out(tokens))
+
+
+def random_mazes(tokens: MazeTokens) -> Callable[[jax.Array], maze.Level]:
+    """Return what draws a maze to be written."""
+    return maze_levels.uniform(tokens.max_walls, tokens.size, tokens.max_steps)
 
 
 def on_held_out(tokens: MazeTokens) -> Evaluator:
@@ -82,7 +88,7 @@ def on_held_out(tokens: MazeTokens) -> Evaluator:
 
     They never see these mazes in training, but for small ones by chance.
     """
-    sample = maze_levels.uniform(tokens.max_walls, tokens.size, tokens.max_steps)
+    sample = random_mazes(tokens)
 
     def play(algorithm: Algorithm, key: jax.Array, params: Any, _: Any) -> Metrics:
         levels = jax.vmap(sample)(jax.random.split(key, NUM_HELD_OUT))
@@ -95,13 +101,28 @@ def on_held_out(tokens: MazeTokens) -> Evaluator:
     return Evaluator(play, f"F1 score of walls on {NUM_HELD_OUT} new mazes", needs=())
 
 
+def count(levels: maze.Level) -> jax.Array:
+    """Count the walls of mazes, int32 `[n]`."""
+    return levels.walls.sum((1, 2))
+
+
+def walls_of_latents(
+    config: clutr.Config, tokens: MazeTokens, model: clutr.Model
+) -> dict[str, jax.Array]:
+    """Count the walls of mazes that are decoded from N(0, 1), as latents and as actions."""
+    noise = jax.random.normal(jax.random.key(2), (NUM_HELD_OUT, config.latent))
+    found = {"N(0, 1) latents": noise, "N(0, 1) actions": jax.vmap(model.latent)(noise)}
+    read = jax.jit(partial(clutr.read, config, tokens.allowed()))
+    return {k: count(jax.vmap(tokens.read)(read(model.params, z))) for k, z in found.items()}
+
+
 def save(outcome: Outcome) -> None:
     """Write OUT/model-SEED, and print how well mazes are written and read."""
     result = outcome.result
     last = result.evaluations.groupby("member").last()
     tokens, config = outcome.settings.tokens, outcome.job.algorithm.config
-    sample = maze_levels.uniform(tokens.max_walls, tokens.size, tokens.max_steps)
-    levels = jax.vmap(sample)(jax.random.split(jax.random.key(1), NUM_LOCATED))
+    keys = jax.random.split(jax.random.key(1), NUM_LOCATED)
+    levels = jax.vmap(random_mazes(tokens))(keys)
     locate = jax.jit(partial(clutr.locate, config))
     for i, row in enumerate(result.population.rows):
         if not result.alive[i]:
@@ -110,6 +131,9 @@ def save(outcome: Outcome) -> None:
         folder = result.out / f"model-{row['seed']}"
         model = locate(result.member(i).params, jax.vmap(tokens.write)(levels))
         clutr.save(folder, config, model)
+        for name, walls in walls_of_latents(config, tokens, model).items():
+            say(f"{name}: {walls.mean():.0f} ± {walls.std():.0f} walls")
+        say(f"random mazes: {count(levels).mean():.0f} ± {count(levels).std():.0f} walls")
         say(f"{folder}: F1 {last['return'].iloc[i]:.3f}, exact {last['exact'].iloc[i]:.3f}")
 
 
