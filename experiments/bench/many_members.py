@@ -12,8 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-from processes import WORKERS, console, run_worker, write_table
+from processes import WORKERS, console, measure_cases, run_worker
 
 from purejaxrl.launch import command
 from purejaxrl.validation import require, require_count
@@ -37,20 +36,20 @@ class Settings:
         require(min(self.members, default=0) >= 1, self, "members", "one or more integers >= 1")
 
 
+def rows_of(members: int, settings: Settings) -> list[dict]:
+    """Measure a population; return its row, or none and print why."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [members, settings.chunk, settings.chunks, folder]
+        result = run_worker([sys.executable, WORKERS / "members.py", *words])
+    if isinstance(result, str):
+        console.print(f"{members} members: {result}", markup=False, soft_wrap=True)
+        return []
+    numbers = {k: float(f"{v:.4g}") for k, v in result.items() if k != "precision"}
+    return [{"members": members} | numbers]
+
+
 def main(settings: Settings) -> None:
-    rows = []
-    for members in settings.members:
-        with tempfile.TemporaryDirectory() as folder:
-            words = [members, settings.chunk, settings.chunks, folder]
-            result = run_worker([sys.executable, WORKERS / "members.py", *words])
-        if isinstance(result, str):
-            console.print(f"{members} members: {result}", markup=False, soft_wrap=True)
-            continue
-        numbers = {k: float(f"{v:.4g}") for k, v in result.items() if k != "precision"}
-        rows.append({"members": members} | numbers)
-        write_table(pd.DataFrame(rows), settings.out)
-    if not rows:
-        raise ValueError("nothing was measured: every worker failed")
+    measure_cases(settings.members, lambda members: rows_of(members, settings), settings.out)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 from processes import (
     WORKERS,
     fastest_rows,
+    measure_cases,
     peer_python,
     run_rounds,
     run_worker,
-    write_table,
 )
 
 from purejaxrl.launch import command
@@ -112,23 +111,21 @@ def measure(
     return run_worker(words, settings.time_limit, environment)
 
 
+def rows_of(case: str, settings: Settings) -> list[dict]:
+    """Measure a case; return a row per contender."""
+    what, _, number = case.partition(":")
+    contenders = [c for c in CONTENDERS[what] if getattr(settings, c, True)]
+    found = run_rounds(
+        [(c, how) for c in contenders for how in arrangements(what, c)], settings.rounds,
+        lambda one: measure(what, int(number), *one, settings),
+        lambda one: f"{' '.join(one)}, {case}",
+    )  # fmt: skip
+    about = {"case": what, "capacity" if what == "draw" else "members": int(number)}
+    return [about | row for row in fastest_rows(found, "steps_per_s")]
+
+
 def main(settings: Settings) -> None:
-    rows = []
-    for case in settings.cases:
-        what, number = case.split(":")[0], int(case.split(":")[1])
-        contenders = [c for c in CONTENDERS[what] if getattr(settings, c, True)]
-        who = [(c, how) for c in contenders for how in arrangements(what, c)]
-        found = run_rounds(
-            who, settings.rounds,
-            lambda one: measure(what, number, *one, settings),  # noqa: B023
-            lambda one: f"{' '.join(one)}, {case}",  # noqa: B023
-        )  # fmt: skip
-        about = {"case": what, "capacity" if what == "draw" else "members": number}
-        rows += [about | row for row in fastest_rows(found, "steps_per_s")]
-        if rows:  # after every case: the whole table takes long
-            write_table(pd.DataFrame(rows), settings.out)
-    if not rows:
-        raise ValueError("nothing was measured: every worker failed, or no case was given")
+    measure_cases(settings.cases, lambda case: rows_of(case, settings), settings.out)
 
 
 if __name__ == "__main__":

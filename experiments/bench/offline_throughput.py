@@ -14,8 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-from processes import WORKERS, fastest_rows, run_rounds, run_worker, write_table
+from processes import WORKERS, fastest_rows, measure_cases, run_rounds, run_worker
 
 from purejaxrl.launch import command
 from purejaxrl.validation import require, require_count
@@ -66,23 +65,22 @@ def measure(
     return run_worker([sys.executable, *words, arrangement], settings.time_limit, environment)
 
 
-def main(settings: Settings) -> None:
-    rows = []
+def rows_of(case: str, settings: Settings) -> list[dict]:
+    """Measure a case; return a row per contender."""
+    what, _, number = case.partition(":")
     contenders = ["ours", "unifloral"] if settings.unifloral else ["ours"]
-    for case in settings.cases:
-        what, number = case.split(":")[0], int(case.split(":")[1])
-        arrangements = ("vmap", "map") if number > 1 else ("map",)
-        found = run_rounds(
-            [(c, how) for c in contenders for how in arrangements], settings.rounds,
-            lambda one: measure(what, number, *one, settings),  # noqa: B023
-            lambda one: f"{' '.join(one)}, {case}",  # noqa: B023
-        )  # fmt: skip
-        about = {"case": what, "members": number}
-        rows += [about | row for row in fastest_rows(found, "updates_per_s")]
-        if rows:  # after every case: the whole table takes long
-            write_table(pd.DataFrame(rows), settings.out)
-    if not rows:
-        raise ValueError("nothing was measured: every worker failed, or no case was given")
+    arrangements = ("vmap", "map") if int(number) > 1 else ("map",)
+    found = run_rounds(
+        [(c, how) for c in contenders for how in arrangements], settings.rounds,
+        lambda one: measure(what, int(number), *one, settings),
+        lambda one: f"{' '.join(one)}, {case}",
+    )  # fmt: skip
+    about = {"case": what, "members": int(number)}
+    return [about | row for row in fastest_rows(found, "updates_per_s")]
+
+
+def main(settings: Settings) -> None:
+    measure_cases(settings.cases, lambda case: rows_of(case, settings), settings.out)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from processes import (
     WORKERS,
     columns_of,
+    measure_cases,
     peer_python,
     run_rounds,
     run_worker,
     steps_per_second,
-    write_table,
 )
 
 from purejaxrl.launch import command
@@ -110,22 +109,20 @@ def summarize(env: str, members: int, found: dict[str, list[dict]]) -> list[dict
     ]
 
 
+def rows_of(env: str, members: int, settings: Settings) -> list[dict]:
+    """Measure a population; return a row per contender."""
+    found = run_rounds(
+        [c for c in settings.contenders if c != "purejaxrl" or settings.purejaxrl], settings.rounds,
+        lambda who: measure(who, env, members, settings),
+        lambda who: f"{who}, {env}, {members} members",
+    )  # fmt: skip
+    return summarize(env, members, found)
+
+
 def main(settings: Settings) -> None:
-    contenders = [c for c in settings.contenders if c != "purejaxrl" or settings.purejaxrl]
     cases = [("CartPole-v1", m) for m in settings.members]
     cases += [("Breakout-MinAtar", m) for m in settings.breakout_members]
-    rows = []
-    for env, members in cases:
-        found = run_rounds(
-            contenders, settings.rounds,
-            lambda who: measure(who, env, members, settings),  # noqa: B023
-            lambda who: f"{who}, {env}, {members} members",  # noqa: B023
-        )  # fmt: skip
-        rows += summarize(env, members, found)
-        if rows:  # after every case: the whole table takes long
-            write_table(pd.DataFrame(rows), settings.out)
-    if not rows:
-        raise ValueError("nothing was measured: every worker failed, or no case was given")
+    measure_cases(cases, lambda case: rows_of(*case, settings), settings.out)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,26 @@ def run_rounds(
             else:
                 found[one].append(result)
     return found
+
+
+def measure_cases(cases: Iterable[Any], rows_of: Callable[[Any], list[dict]], path: Path) -> None:
+    """Measure cases one after the other, and write the table after each: all together take long.
+
+    Args:
+        cases: what to measure.
+        rows_of: measures a case; returns its rows, none if its workers failed.
+        path: file for the table.
+
+    Raises:
+        ValueError: if nothing was measured.
+    """
+    rows: list[dict] = []
+    for case in cases:
+        rows += rows_of(case)
+        if rows:
+            write_table(pd.DataFrame(rows), path)
+    if not rows:
+        raise ValueError("nothing was measured: every worker failed, or no case was given")
 
 
 def steps_per_second(found: Mapping[Any, list[dict]]) -> dict[Any, float]:

@@ -16,16 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from ppo_throughput import PEER_PACKAGES
 from processes import (
     WORKERS,
     columns_of,
+    measure_cases,
     peer_python,
     run_rounds,
     run_worker,
     steps_per_second,
-    write_table,
 )
 
 from purejaxrl.launch import command
@@ -93,20 +92,18 @@ def summarize(case: str, found: dict[str, list[dict]]) -> list[dict]:
     ]
 
 
+def rows_of(case: str, settings: Settings) -> list[dict]:
+    """Measure a curriculum; return a row per contender."""
+    found = run_rounds(
+        [c for c in CONTENDERS if c != "jaxued" or settings.jaxued], settings.rounds,
+        lambda who: measure(case, who, settings),
+        lambda who: f"{who}, {case}",
+    )  # fmt: skip
+    return summarize(case, found)
+
+
 def main(settings: Settings) -> None:
-    rows = []
-    contenders = [c for c in CONTENDERS if c != "jaxued" or settings.jaxued]
-    for case in settings.cases:
-        found = run_rounds(
-            contenders, settings.rounds,
-            lambda who: measure(case, who, settings),  # noqa: B023
-            lambda who: f"{who}, {case}",  # noqa: B023
-        )  # fmt: skip
-        rows += summarize(case, found)
-        if rows:  # after every case: the whole table takes long
-            write_table(pd.DataFrame(rows), settings.out)
-    if not rows:
-        raise ValueError("nothing was measured: every worker failed, or no case was given")
+    measure_cases(settings.cases, lambda case: rows_of(case, settings), settings.out)
 
 
 if __name__ == "__main__":

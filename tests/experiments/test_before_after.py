@@ -126,3 +126,17 @@ def test_a_wide_table_is_printed_whole(tmp_path, capsys):
 def test_an_empty_table_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="nothing was measured"):
         processes.write_table(pd.DataFrame(), tmp_path / "table.csv")
+
+
+def test_the_table_is_written_after_each_case_that_was_measured(tmp_path):
+    path, seen = tmp_path / "table.csv", []
+
+    def rows_of(case: str) -> list[dict]:
+        seen.append(len(pd.read_csv(path)) if path.exists() else 0)
+        return [] if case == "fails" else [{"case": case}, {"case": case}]
+
+    processes.measure_cases(["fails", "a", "b"], rows_of, path)
+    assert seen == [0, 0, 2]
+    assert list(pd.read_csv(path)["case"]) == ["a", "a", "b", "b"]
+    with pytest.raises(ValueError, match="every worker failed"):
+        processes.measure_cases(["fails"], rows_of, path)
