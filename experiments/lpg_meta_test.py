@@ -29,7 +29,8 @@ from algos.rules.contenders import Tune, baselines, of_rule
 from envs.optimum import optimal_returns
 from purejaxrl.launch import errors_in_words
 from purejaxrl.parts.wrappers import for_network
-from purejaxrl.running.commandline import parse, writable_folder
+from purejaxrl.running.commandline import writable_folder
+from purejaxrl.running.words import parse
 from purejaxrl.study import plots, tables
 from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare
 from purejaxrl.validation import require, require_known

@@ -1,7 +1,7 @@
 """From a command line to a study: what every experiment file has in common.
 
 `launch` plans the runs that the command line asks for, trains them, saves what they learned, and
-then tabulates and plots them. See `running/commandline.py` for what a command line can say.
+then tabulates and plots them. See `running/words.py` for what a command line can say.
 """
 
 import sys
@@ -23,16 +23,15 @@ from purejaxrl.running.commandline import (
     RunFlags,
     command,
     errors_in_words,
-    flatten,
     plan_runs,
     say,
-    with_kept_words,
 )
 from purejaxrl.running.estimate import estimate
 from purejaxrl.running.logs import console
 from purejaxrl.running.options import updates_for
 from purejaxrl.running.runner import Result, run
 from purejaxrl.running.sinks import Sink, TensorBoardSink, WandbSink
+from purejaxrl.running.words import flatten, with_kept_words
 from purejaxrl.study import plots
 from purejaxrl.study.stats import final_scores, interval
 

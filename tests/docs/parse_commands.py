@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from purejaxrl.running.commandline import parse
+from purejaxrl.running.words import parse
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ import pytest
 
 from purejaxrl.algorithm import Task, update
 from purejaxrl.launch import launch
-from purejaxrl.running.commandline import parse
+from purejaxrl.running.words import parse
 
 with mock.patch("purejaxrl.running.devices.use_cpu_cores"):  # the tests have their own devices
     from experiments import dqn, pqn, sac, td3

@@ -4,8 +4,9 @@ import pytest
 
 from algos import ppo
 from purejaxrl.running import commandline, record
-from purejaxrl.running.commandline import parse, plan_runs, with_kept_words
+from purejaxrl.running.commandline import plan_runs
 from purejaxrl.running.options import RunOptions, updates_for
+from purejaxrl.running.words import parse, with_kept_words
 from tests.purejaxrl.test_launch import Settings, build
 
 SWEEP = ["--hypers.gamma", "0.9,0.99", "--agent.num-envs", "2"]
@@ -98,6 +99,18 @@ def test_resume_finds_the_command_line_of_a_loop_in_its_subfolders(tmp_path):
         str(tmp_path / "num_envs=4"),
     ]
     assert [s.agent.num_envs for s in parse(Settings, words)] == [2, 4]
+
+
+def test_one_run_of_a_loop_is_resumed_alone_only_if_the_words_say_which(tmp_path):
+    one = tmp_path / "num_envs=4"
+    keep(tmp_path, ["--agent.num-envs", "4"], one.name)
+    path = one / record.FILE
+    path.write_text(path.read_text().replace('"4"\n', '"2,4"\n'))
+    with pytest.raises(ValueError, match=r"one of several runs .* say which one by --agent\.num-e"):
+        with_kept_words(Settings, ["--resume", "--out", str(one)])
+    said = ["--resume", "--out", str(one), "--agent.num-envs", "4"]
+    (plan,) = plan_runs(Settings, build, with_kept_words(Settings, said))
+    assert plan.options.folder == one and plan.settings.agent.num_envs == 4
 
 
 def test_resume_without_a_run_starts_one(tmp_path):
