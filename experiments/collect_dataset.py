@@ -22,6 +22,8 @@ from purejaxrl.running.devices import use_cpu_cores
 use_cpu_cores()
 
 import dataclasses
+import math
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -29,7 +31,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import pandas as pd
-from rich.progress import track
 from rich.table import Table
 
 import envs
@@ -44,7 +45,7 @@ from purejaxrl.parts.rollout import uniform
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.evaluate import evaluate, play_at_random
-from purejaxrl.running.logs import console
+from purejaxrl.running.logs import ProgressLine, console
 from purejaxrl.validation import require, require_count, require_known, require_seed
 
 EPISODES = 64
@@ -140,13 +141,16 @@ def train(settings: Settings, algorithm: Algorithm, hypers: Any, env: Any, env_p
             num_episodes=EPISODES, greedy=False, max_steps=10_000,
         ).ret.mean()  # fmt: skip
 
-    stages = []
-    for number in track(range(total // length + 1), "training the expert", console=console):
-        state = advance(state) if number else state
-        policy = algorithm.policy(state)
-        ret = float(mean_return(policy, jax.random.key(number)))
-        env_steps = config.warmup_steps + number * length * config.steps_per_update
-        stages.append(Stage(env_steps, ret, jax.device_get(policy)))
+    stages, num_stages = [], total // length
+    with closing(ProgressLine(num_stages * length, 0, show=True)) as progress:
+        for number in range(num_stages + 1):
+            state = advance(state) if number else state
+            policy = algorithm.policy(state)
+            ret = float(mean_return(policy, jax.random.key(number)))
+            env_steps = config.warmup_steps + number * length * config.steps_per_update
+            stages.append(Stage(env_steps, ret, jax.device_get(policy)))
+            progress.evaluation = ret
+            progress.advance(number * length, env_steps, math.nan)
     return stages, state
 
 
