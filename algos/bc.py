@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
-from purejaxrl.parts import networks, optimizers, policies, torsos
+from purejaxrl.parts import networks, policies, torsos
 from purejaxrl.parts.dataset import no_steps, observation_moments
 from purejaxrl.parts.normalize import Moments
+from purejaxrl.parts.optimizers import adam, descend
 from purejaxrl.parts.transitions import Batch
 from purejaxrl.validation import hyper, require_count
 
@@ -89,7 +89,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         params = pi.init(params_key, first)
         return State(
             params=params,
-            opt_state=optimizers.adam(hypers.learning_rate).init(params),
+            opt_state=adam(hypers.learning_rate).init(params),
             moments=observation_moments(hypers.dataset, config.normalize_obs),
             task=task,
             key=key,
@@ -106,9 +106,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
             return -log_prob(state._replace(params=params), batch)[0].mean()
 
         value, grads = jax.value_and_grad(loss)(state.params)
-        adam = optimizers.adam(hypers.learning_rate)
-        updates, opt_state = adam.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params, opt_state = descend(hypers.learning_rate, grads, state.opt_state, state.params)
         state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
         return state, no_steps() | {"loss": value}
 

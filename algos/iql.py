@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
-from purejaxrl.parts import networks, optimizers, policies, torsos
+from purejaxrl.parts import networks, policies, torsos
 from purejaxrl.parts.critics import twin_critics
 from purejaxrl.parts.dataset import no_steps, observation_moments
 from purejaxrl.parts.normalize import Moments, normalize_obs
+from purejaxrl.parts.optimizers import adam, descend
 from purejaxrl.parts.targets import track
 from purejaxrl.parts.transitions import Batch
 from purejaxrl.validation import hyper, require_count
@@ -131,7 +131,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         return State(
             params=params,
             target=params.critic,
-            opt_state=Params(*map(optimizers.adam(0.0).init, params)),
+            opt_state=Params(*map(adam(0.0).init, params)),
             moments=observation_moments(hypers.dataset, config.normalize_obs),
             task=task,
             key=key,
@@ -154,34 +154,35 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         )
         q = critic.q(state.target, obs, batch.action).min(0)
         goal = batch.reward + batch.discount * value_of(state.params.value, next_obs)
-        advantage = q - value_of(state.params.value, obs)
-        weight = imitation_weight(advantage, hypers.beta)
 
-        def policy_loss(params: Any) -> jax.Array:
-            return -(weight * pi.log_prob(params, obs, batch.action)).mean()
-
-        def value_loss(params: Any) -> jax.Array:
-            return expectile_loss(q - value_of(params, obs), hypers.expectile).mean()
+        def value_loss(params: Any) -> tuple[jax.Array, jax.Array]:
+            advantage = q - value_of(params, obs)
+            return expectile_loss(advantage, hypers.expectile).mean(), advantage
 
         def critic_loss(params: Any) -> jax.Array:
             error = critic.q(params, obs, batch.action) - goal
             return 0.5 * (error**2).mean(-1).sum()
 
-        params, opt_state, metrics = {}, {}, {}
-        for part, loss in zip(Params._fields, (policy_loss, value_loss, critic_loss), strict=True):
-            before = getattr(state.params, part)
-            metrics[f"{part}_loss"], grads = jax.value_and_grad(loss)(before)
-            updates, opt_state[part] = optimizers.adam(getattr(rates, part)).update(
-                grads, getattr(state.opt_state, part), before
-            )
-            params[part] = optax.apply_updates(before, updates)
-        metrics |= no_steps() | {"q": q.mean(), "advantage": advantage.mean()}
+        def policy_loss(params: Any, weight: jax.Array) -> jax.Array:
+            return -(weight * pi.log_prob(params, obs, batch.action)).mean()
+
+        with_advantage = jax.value_and_grad(value_loss, has_aux=True)
+        (of_value, advantage), value_grads = with_advantage(state.params.value)
+        of_critic, critic_grads = jax.value_and_grad(critic_loss)(state.params.critic)
+        weight = imitation_weight(advantage, hypers.beta)
+        of_policy, policy_grads = jax.value_and_grad(policy_loss)(state.params.policy, weight)
+
+        grads = Params(policy_grads, value_grads, critic_grads)
+        moved = map(descend, rates, grads, state.opt_state, state.params)
+        params, opt_state = (Params(*parts) for parts in zip(*moved, strict=True))
         state = state._replace(
-            params=Params(**params),
-            target=track(state.target, params["critic"], hypers.target_rate),
-            opt_state=Params(**opt_state),
+            params=params,
+            target=track(state.target, params.critic, hypers.target_rate),
+            opt_state=opt_state,
             step=state.step + 1,
         )
+        losses = {"policy_loss": of_policy, "value_loss": of_value, "critic_loss": of_critic}
+        metrics = no_steps() | losses | {"q": q.mean(), "advantage": advantage.mean()}
         return state, metrics
 
     def vital(state: State, metrics: Metrics) -> tuple:

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
 from algos.sac_actions import Actions, ContinuousActions, DiscreteActions
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
-from purejaxrl.parts import networks, optimizers, torsos
+from purejaxrl.parts import networks, torsos
 from purejaxrl.parts.normalize import Moments, advance, normalize_obs
+from purejaxrl.parts.optimizers import adam, descend
 from purejaxrl.parts.replay import Replay
 from purejaxrl.parts.rollout import Experience, Interaction, collect
 from purejaxrl.parts.targets import track
@@ -129,12 +129,6 @@ class Policy(NamedTuple):
     moments: Moments | None
 
 
-def descend(rate: jax.Array, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
-    """Take one step of Adam; returns the parameters and the optimizer's state."""
-    updates, opt_state = optimizers.adam(rate).update(grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state
-
-
 def learn_from_batch(
     actions: Actions,
     params: Params,
@@ -216,7 +210,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         return State(
             params=params,
             target=params.critic,
-            opt_state=Params(*map(optimizers.adam(0.0).init, params)),
+            opt_state=Params(*map(adam(0.0).init, params)),
             moments=moments,
             replay=replay,
             interaction=interaction,

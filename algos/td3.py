@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
-from purejaxrl.parts import networks, optimizers, torsos
+from purejaxrl.parts import networks, torsos
 from purejaxrl.parts.critics import ContinuousCritics
 from purejaxrl.parts.normalize import Moments, advance, normalize_obs
+from purejaxrl.parts.optimizers import adam, descend
 from purejaxrl.parts.replay import Replay
 from purejaxrl.parts.rollout import Experience, Interaction, collect
 from purejaxrl.parts.targets import track
@@ -165,7 +165,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         return State(
             params=params,
             target=params,
-            opt_state=Params(*map(optimizers.adam(0.0).init, params)),
+            opt_state=Params(*map(adam(0.0).init, params)),
             moments=moments,
             replay=replay,
             interaction=interaction,
@@ -192,10 +192,6 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         action = blur(key, action, hypers.target_noise, hypers.target_noise_clip)
         q = critics.q(target.critic, batch.next_obs, action)
         return batch.reward + batch.discount * q.min(0)
-
-    def descend(rate: jax.Array, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
-        updates, opt_state = optimizers.adam(rate).update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
 
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
         seen, moments = experience.transitions, state.moments

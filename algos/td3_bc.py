@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
 from algos.td3 import Params, blur
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
-from purejaxrl.parts import networks, optimizers, policies, torsos
+from purejaxrl.parts import networks, policies, torsos
 from purejaxrl.parts.critics import ContinuousCritics
 from purejaxrl.parts.dataset import no_steps, observation_moments
 from purejaxrl.parts.normalize import Moments, normalize_obs
+from purejaxrl.parts.optimizers import adam, descend
 from purejaxrl.parts.targets import track
 from purejaxrl.validation import hyper, require_count
 
@@ -169,7 +169,7 @@ def make(
         return State(
             params=params,
             target=params,
-            opt_state=Params(*map(optimizers.adam(0.0).init, params)),
+            opt_state=Params(*map(adam(0.0).init, params)),
             moments=observation_moments(hypers.dataset, config.normalize_obs),
             task=task,
             key=key,
@@ -197,10 +197,6 @@ def make(
         value = critics.q(target.critic, batch.next_obs, action).min(0)
         following = Following(action, batch.next_action, batch.has_next)
         return batch.reward + batch.discount * (value - penalty(following, hypers))
-
-    def descend(rate: jax.Array, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
-        updates, opt_state = optimizers.adam(rate).update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
 
     def learn(state: State, hypers: Hypers, drawn: Drawn) -> tuple[State, Metrics]:
         key, learn_key = jax.random.split(state.key)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from purejaxrl.parts import optimizers
 from purejaxrl.parts.normalize import RewardScale, scale_rewards
@@ -97,6 +96,5 @@ def update(
         return 0.5 * (error**2).mean(), 1 - error.var() / (target.var() + 1e-8)
 
     grads, explained = jax.grad(loss, has_aux=True)(old.params)
-    updates, opt_state = optimizers.adam(learning_rate).update(grads, old.opt_state, old.params)
-    params = optax.apply_updates(old.params, updates)
+    params, opt_state = optimizers.descend(learning_rate, grads, old.opt_state, old.params)
     return old._replace(params=params, opt_state=opt_state), explained

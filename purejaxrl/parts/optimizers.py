@@ -28,6 +28,12 @@ def adam(learning_rate: Any) -> optax.GradientTransformation:
     return optax.adam(learning_rate, eps=1e-5, eps_root=1e-16)
 
 
+def descend(learning_rate: Any, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
+    """Take one step of Adam; returns the parameters and the optimizer's state."""
+    updates, opt_state = adam(learning_rate).update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+
 def clip_by_global_norm(max_norm: Any) -> optax.GradientTransformation:
     """Scale gradients down to a global norm of at most `max_norm`."""
 

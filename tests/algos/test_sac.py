@@ -12,6 +12,7 @@ import envs
 from algos import sac
 from algos.sac_actions import Considered
 from purejaxrl.algorithm import make_train
+from purejaxrl.parts.optimizers import adam
 from purejaxrl.parts.transitions import Batch
 from purejaxrl.parts.wrappers import for_network
 from tests.algos.probes import Params, Probe
@@ -51,7 +52,7 @@ def test_targets_are_soft_values_of_the_target_critics():
     critic = {"taken": taken, "lower": jnp.full((2, 2), 99.0)}
     slow = {"taken": taken, "lower": jnp.array([[1.0, 2.0], [3.0, 5.0]])}
     params = sac.Params(jnp.float32(0), critic, jnp.log(0.1))
-    zeros = jax.tree.map(sac.optimizers.adam(0.0).init, params, is_leaf=lambda x: x is not params)
+    zeros = jax.tree.map(adam(0.0).init, params, is_leaf=lambda x: x is not params)
     obs, discount = jnp.zeros((2, 1)), jnp.array([0.5, 0.0])
     batch = Batch(obs, jnp.zeros(2), jnp.array([1.0, 2.0]), discount, obs)
     *_, metrics = sac.learn_from_batch(
