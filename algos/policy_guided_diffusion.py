@@ -67,7 +67,13 @@ class State(NamedTuple):
 
 
 def mixed(dataset: Dataset, made: Step, share: float) -> Dataset:
-    """Join a dataset and synthetic steps, of which `share` of the draws are taken."""
+    """Join a dataset and synthetic steps, of which `share` of the draws are taken.
+
+    Raises:
+        ValueError: if the dataset has weights, which the mixture would lose.
+    """
+    if dataset.cumulative is not None:
+        raise ValueError("dataset: it is weighted, and only steps drawn alike can be mixed")
     sizes = np.array([len(dataset.steps.reward), len(made.reward)])
     steps = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), dataset.steps, made)
     return Dataset.weighted(steps, np.repeat(np.array([1.0 - share, share]) / sizes, sizes))
@@ -109,7 +115,7 @@ def make(config: Config, agent: Algorithm, model: diffusion.Config, env: Any) ->
             likelihood_under(agent, state.agent), jnp.where(state.step > 0, hypers.guidance, 0.0),
         )  # fmt: skip
         made = jax.tree.map(
-            lambda x: x.reshape(-1, *x.shape[2:]), diffusion.from_channels(pieces, num_obs)
+            lambda x: x.reshape(-1, *x.shape[2:]), diffusion.from_pieces(pieces, num_obs)
         )
         learner = state.agent._replace(task=inner(state.task))
         return state._replace(agent=learner, key=key), made

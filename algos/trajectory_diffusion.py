@@ -24,7 +24,7 @@ from purejaxrl.parts.dataset import no_steps, read_pieces
 from purejaxrl.parts.normalize import Scale
 from purejaxrl.parts.transitions import Step
 from purejaxrl.running import checkpoint
-from purejaxrl.validation import hyper, require, require_count
+from purejaxrl.validation import hyper, require_count
 
 CLOSEST = 0.999
 """Largest size of an action whose inverse tanh is modelled."""
@@ -45,7 +45,6 @@ class Config:
 
     def __post_init__(self):
         require_count(self, "length", "batch_size", "width", "num_blocks")
-        require(self.length > 1, self, "length", "an integer >= 2, as a piece holds transitions")
 
 
 class Hypers(struct.PyTreeNode):
@@ -97,18 +96,37 @@ class Denoiser(nn.Module):
         return nn.Dense(x.shape[-1], kernel_init=nn.initializers.zeros)(hidden)
 
 
+def inverse_tanh(action: jax.Array) -> jax.Array:
+    """Compute the inverse tanh of actions in [-1, 1], which is finite at the bounds."""
+    return jnp.arctanh(jnp.clip(action, -CLOSEST, CLOSEST))
+
+
 def to_channels(steps: Step) -> jax.Array:
-    """Write steps as channels: observation, inverse tanh of the action, reward, termination."""
-    action = jnp.arctanh(jnp.clip(steps.action, -CLOSEST, CLOSEST))
+    """Write steps `[...]` as channels, float32 `[..., num_obs + num_dims + 2]`.
+
+    These are the observation, the inverse tanh of the action, the reward and the termination.
+    """
+    action = inverse_tanh(steps.action)
     ends = jnp.stack([steps.reward, steps.terminated.astype(jnp.float32)], -1)
     return jnp.concatenate([steps.obs, action, ends], -1)
 
 
-def from_channels(pieces: jax.Array, num_obs: int) -> Step:
-    """Read transitions from pieces `[batch, length, channels]`: leaves `[batch, length - 1, …]`.
+def to_pieces(steps: Step) -> jax.Array:
+    """Write steps `[batch, length]` as pieces, float32 `[batch, length + 1, channels]`.
 
-    The last step of a piece has no next observation, and only gives one. What follows a termination
-    within a piece is no experience; it is as likely as the model finds it.
+    The last position holds the observation after the last step, and zeros. So the last step of a
+    piece is a whole transition, and may be the one that ends the episode.
+    """
+    channels, num_obs = to_channels(steps), steps.obs.shape[-1]
+    after = jnp.zeros_like(channels[:, :1]).at[..., :num_obs].set(steps.next_obs[:, -1:])
+    return jnp.concatenate([channels, after], 1)
+
+
+def from_pieces(pieces: jax.Array, num_obs: int) -> Step:
+    """Read steps, leaves `[batch, length, …]`, from pieces `[batch, length + 1, channels]`.
+
+    In the dataset only the last step of a piece can be terminal. A drawn piece may have such a step
+    before, which then counts as one, and what follows it counts as other experience.
     """
     obs, action = pieces[..., :num_obs], jnp.tanh(pieces[..., num_obs:-2])
     reward, terminated = pieces[:, :-1, -2], pieces[:, :-1, -1] > 0.5
@@ -138,7 +156,7 @@ def make(config: Config, env: Any) -> Algorithm:
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         params_key, key = jax.random.split(key)
         channels = to_channels(hypers.dataset.steps)
-        size = config.length * channels.shape[-1]
+        size = (config.length + 1) * channels.shape[-1]
         params = network.init(params_key, jnp.zeros((1, size)), jnp.zeros((1, 1)))
         return State(
             params=params,
@@ -153,7 +171,7 @@ def make(config: Config, env: Any) -> Algorithm:
     def draw(state: State, hypers: Hypers) -> tuple[State, jax.Array]:
         key, draw_key = jax.random.split(state.key)
         which = jax.random.randint(draw_key, (config.batch_size,), 0, hypers.starts.shape[0])
-        pieces = to_channels(read_pieces(hypers.dataset, hypers.starts[which], config.length))
+        pieces = to_pieces(read_pieces(hypers.dataset, hypers.starts[which], config.length))
         pieces = state.scale.to_unit(pieces)
         return state._replace(key=key), pieces.reshape(config.batch_size, -1)
 
@@ -197,7 +215,10 @@ def draw_pieces(
     log_prob: LogProb | None = None,
     guidance: jax.Array | float = 0.0,
 ) -> jax.Array:
-    """Draw pieces from p(τ) ∏ π(a|s)^λ, in channels: float32 `[num_pieces, length, channels]`.
+    """Draw pieces from p(τ) ∏ π(a|s)^λ: float32 `[num_pieces, length + 1, channels]`.
+
+    Guidance tilts actions, and not their inverse tanh: there the density of a Gaussian policy is
+    not concave, and a step can overshoot to the bounds.
 
     Args:
         key: typed key.
@@ -210,7 +231,7 @@ def draw_pieces(
         guidance: λ.
     """
     network, (mean, std) = Denoiser(config.width, config.num_blocks), model.scale
-    shape = (num_pieces, config.length, mean.shape[0])
+    shape = (num_pieces, config.length + 1, mean.shape[0])
     actions = slice(num_obs, -2)
 
     def denoise(x: jax.Array, sigma: jax.Array) -> jax.Array:
@@ -219,13 +240,15 @@ def draw_pieces(
         pieces = flat.reshape(shape)
         if log_prob is None:
             return pieces
-        obs = pieces[..., :num_obs] * std[:num_obs] + mean[:num_obs]
-
-        def weight(action: jax.Array) -> jax.Array:
-            return log_prob(obs, jnp.tanh(action * std[actions] + mean[actions])).sum(-1)
-
-        guided = edm.tilt(pieces[..., actions], sigma, weight, guidance)
-        return pieces.at[..., actions].set(guided)
+        steps = pieces[:, :-1]  # the last position has no action
+        obs = steps[..., :num_obs] * std[:num_obs] + mean[:num_obs]
+        action = jnp.tanh(steps[..., actions] * std[actions] + mean[actions])
+        slope = std[actions] * (1.0 - action**2)
+        guided = edm.tilt(
+            action, edm.spread(sigma) * slope**2, lambda a: log_prob(obs, a).sum(-1), guidance
+        )
+        shift = (inverse_tanh(guided) - inverse_tanh(action)) / std[actions]
+        return pieces.at[:, :-1, actions].add(shift)
 
     return model.scale.from_unit(edm.sample(key, denoise, shape, how))
 
@@ -263,7 +286,7 @@ def load(folder: Path | str, fingerprint: str) -> tuple[Config, Model]:
         )
     config, channels = Config(**about["diffusion"]), about["channels"]
     network, zeros = Denoiser(config.width, config.num_blocks), jnp.zeros(channels)
-    inputs = jnp.zeros((1, config.length * channels)), jnp.zeros((1, 1))
+    inputs = jnp.zeros((1, (config.length + 1) * channels)), jnp.zeros((1, 1))
     params = jax.eval_shape(network.init, jax.random.key(0), *inputs)
     like = Model(params, jax.eval_shape(lambda: Scale(zeros, zeros)))
     return config, checkpoint.load(folder, like)[0]

@@ -93,7 +93,7 @@ def make_experience(plan: Plan, settings: Settings) -> list[tuple[str, Any]]:
             pieces = diffusion.draw_pieces(
                 key, config, model, num_obs, settings.num_pieces, edm.Sampling(), log_prob, guidance
             )
-            return diffusion.from_channels(pieces, num_obs)
+            return diffusion.from_pieces(pieces, num_obs)
 
         return draw
 
@@ -106,7 +106,7 @@ def make_experience(plan: Plan, settings: Settings) -> list[tuple[str, Any]]:
         def act(key: jax.Array, obs: jax.Array) -> jax.Array:
             return job.algorithm.act(policy, (), obs, old, key, False)[0]
 
-        return ensemble.roll_out(key, settings.model, learned, first, act, config.length - 1)
+        return ensemble.roll_out(key, settings.model, learned, first, act, config.length)
 
     kinds = [(f"diffusion, guidance {x:g}", drawn(x)) for x in settings.guidance]
     return [*kinds, ("ensemble", acted)]

@@ -134,9 +134,9 @@ def main(settings: Settings) -> None:
         pieces = diffusion.draw_pieces(
             draw_key, settings.model, model, 2, 512, edm.Sampling(), log_prob, guidance
         )
-        return diffusion.from_channels(pieces, 2).obs
+        return diffusion.from_pieces(pieces, 2).obs
 
-    real = dataset.steps.obs.reshape(settings.num_paths, -1, 2)[:, :-1]
+    real = dataset.steps.obs.reshape(settings.num_paths, -1, 2)
     panels = {"dataset": real} | {f"λ = {x:g}": paths(jnp.float32(x)) for x in settings.guidance}
     rows = []
     for name, shown in panels.items():

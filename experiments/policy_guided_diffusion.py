@@ -114,7 +114,7 @@ def ask(outcome: Outcome) -> pd.DataFrame:
             key, config, model, num_obs, settings.learner.num_pieces, settings.learner.sampling,
             log_prob, guidance,
         )  # fmt: skip
-        made = diffusion.from_channels(pieces, num_obs)
+        made = diffusion.from_pieces(pieces, num_obs)
         return made, log_prob(made.obs, made.action).mean()
 
     rows = []

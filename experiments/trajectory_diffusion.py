@@ -86,7 +86,7 @@ def write(outcome: Outcome) -> None:
                 key, settings.model, model, num_obs, NUM_SAMPLES, edm.Sampling()
             )
         )(jax.random.key(0), model)
-        drawn = np.asarray(pieces).reshape(-1, real.shape[-1])
+        drawn = np.asarray(pieces[:, :-1]).reshape(-1, real.shape[-1])
         for channel in range(real.shape[-1]):
             a, b = real[:, channel], drawn[:, channel]
             rows.append({

@@ -119,8 +119,8 @@ def diffusion_draw(repeats: int) -> float:
 
 DQN_NET, PQN_NET, CRITIC, ACTOR = (4, 120, 84, 2), (4, 256, 256, 2), (4, 64, 64, 1), (3, 64, 64, 2)
 DIFFUSION, PIECES = diffusion.Config(), 1_000
-DENOISER, LEVEL = (96, *[256] * 7, 96), (16, 256)
-"""Widths on pieces of 16 steps with 6 channels, and on the noise level."""
+DENOISER, LEVEL = (102, *[256] * 7, 102), (16, 256)
+"""Widths on pieces of 17 positions with 6 channels, and on the noise level."""
 EVALUATIONS = 2 * edm.Sampling().num_steps - 1
 """Readings of the denoiser for one piece."""
 CASES = (

@@ -101,26 +101,30 @@ def sample(key: jax.Array, denoise: Denoise, shape: tuple[int, ...], how: Sampli
     return denoise(*add_noise(keys[-1], x, levels[-2]))  # Euler's step to 0 ends there
 
 
+def spread(sigma: jax.Array) -> jax.Array:
+    """Estimate the variance of data of unit variance around the denoiser's mean: σ² / (1 + σ²)."""
+    return sigma**2 / (1.0 + sigma**2)
+
+
 def tilt(
     mean: jax.Array,
-    sigma: jax.Array,
+    variance: jax.Array,
     log_weight: Callable[[jax.Array], jax.Array],
     power: jax.Array,
 ) -> jax.Array:
     r"""Move denoised data as if they had been drawn from p(y) w(y)^λ instead of p(y).
 
-    Given x, data of unit variance have about the variance $v = \sigma^2 / (1 + \sigma^2)$ around
-    the denoiser's mean. With the gradient g and the curvature -h of log w there, the mean of the
-    tilted density is $D + v \lambda g / (1 + v \lambda h)$. This is exact for Gaussian p and w. As
-    σ falls it is the sum of scores, ∇ log p + λ ∇ log w.
+    With the gradient g and the curvature -h of log w at the mean D, the mean of the tilted density
+    is $D + v \lambda g / (1 + v \lambda h)$. This is exact for Gaussian p and w. As the variance v
+    falls it is the sum of scores, ∇ log p + λ ∇ log w.
 
     Args:
-        mean: D(x; σ), `[batch, ...]`.
-        sigma: noise level [].
+        mean: D, `[batch, ...]`.
+        variance: v of the data around D, broadcast against it.
         log_weight: log w, `[batch, ...]` to `[batch]`; each entry of y has its own part in it.
         power: λ, scalar.
     """
     slope = jax.grad(lambda y: log_weight(y).sum())
     g, bend = jax.jvp(slope, (mean,), (jnp.ones_like(mean),))
-    step = power * sigma**2 / (1.0 + sigma**2)
+    step = power * variance
     return mean + step * g / (1.0 + step * jnp.maximum(-bend, 0.0))

@@ -12,7 +12,7 @@ from algos import trajectory_diffusion as diffusion
 from envs.dynamics import dynamics_error
 from purejaxrl.algorithm import Task, make_train, update
 from purejaxrl.parts import edm
-from purejaxrl.parts.dataset import Dataset, starts_of_pieces
+from purejaxrl.parts.dataset import Dataset, starts_of_pieces, weigh_by_return
 from purejaxrl.parts.transitions import Step
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.checkpoint import CheckpointError
@@ -44,21 +44,41 @@ def learned():
     return algorithm.policy(state), metrics
 
 
-def test_steps_are_written_as_channels_and_read_again():
+def test_steps_are_written_as_pieces_and_read_again_with_the_end_of_the_episode():
     steps = jax.tree.map(lambda x: x[:8].reshape(2, 4, *x.shape[1:]), recorded().steps)
-    found = diffusion.from_channels(diffusion.to_channels(steps), 3)
-    for name in ("obs", "action", "reward", "terminated"):
-        expected = getattr(steps, name)[:, :-1]
+    steps = steps._replace(terminated=steps.terminated.at[1, 3].set(True))
+    pieces = diffusion.to_pieces(steps)
+    assert pieces.shape == (2, 5, 3 + 1 + 2)
+    found = diffusion.from_pieces(pieces, 3)
+    for name in ("obs", "action", "reward", "terminated", "next_obs"):
+        expected = getattr(steps, name)
         np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found.next_obs, steps.obs[:, 1:], rtol=1e-5)
-    np.testing.assert_array_equal(found.truncated, [[0, 0, 1], [0, 0, 1]])
+    np.testing.assert_array_equal(found.truncated, [[0, 0, 0, 1], [0, 0, 0, 0]])
+
+
+@pytest.mark.slow
+def test_a_model_of_episodes_that_terminate_draws_terminal_steps():
+    """Of pieces of four steps out of episodes of eight, a fifth ends with the episode."""
+    dataset = recorded()
+    steps = dataset.steps._replace(
+        terminated=dataset.steps.truncated, truncated=dataset.steps.terminated
+    )
+    dataset = Dataset(steps)
+    starts = jnp.asarray(starts_of_pieces(dataset, 4))
+    algorithm = diffusion.make(CONFIG, WRAPPED)
+    train = jax.jit(make_train(algorithm, 2000))
+    model = algorithm.policy(train(jax.random.key(0), diffusion.Hypers(dataset, starts), LEVEL)[0])
+    draw = jax.jit(lambda key: diffusion.draw_pieces(key, CONFIG, model, 3, 512, edm.Sampling()))
+    found = diffusion.from_pieces(draw(jax.random.key(1)), 3).terminated
+    assert found[:, -1].mean() == pytest.approx(0.2, abs=0.08)
+    assert found[:, :-1].mean() < 0.02
 
 
 def test_a_model_learns_how_actions_follow_from_observations(learned):
     model, metrics = learned
     assert metrics["loss"][-100:].mean() < 0.7 * metrics["loss"][:100].mean()
     draw = jax.jit(lambda key: diffusion.draw_pieces(key, CONFIG, model, 3, 512, edm.Sampling()))
-    steps = diffusion.from_channels(draw(jax.random.key(1)), 3)
+    steps = diffusion.from_pieces(draw(jax.random.key(1)), 3)
     expected = 0.5 * np.tanh(steps.obs[..., 0])
     assert np.corrcoef(expected.ravel(), steps.action.ravel())[0, 1] > 0.9
     assert steps.obs.std() == pytest.approx(1.0, abs=0.2)
@@ -72,13 +92,31 @@ def test_guidance_moves_actions_towards_the_policy_and_leaves_states(learned):
         pieces = diffusion.draw_pieces(
             jax.random.key(1), CONFIG, model, 3, 256, FEW, log_prob, guidance
         )
-        steps = diffusion.from_channels(pieces, 3)
+        steps = diffusion.from_pieces(pieces, 3)
         return steps.action.mean(), steps.obs[..., 1:].mean()
 
     mean_action = jax.jit(mean_action)
     actions, observations = np.array([mean_action(x) for x in (0.0, 0.3, 1.0, 3.0)]).T
     assert (np.diff(actions) > 0).all()
     assert np.ptp(observations) < 0.2
+
+
+def test_a_narrow_policy_does_not_push_actions_to_the_bounds(learned):
+    """Tilted along the inverse tanh, a tenth of the actions would end beyond 0.95."""
+    model, _ = learned
+    log_prob = lambda obs, action: -0.5 * ((action - 0.3) ** 2).sum(-1) / 0.05**2  # noqa: E731
+
+    @jax.jit
+    def likelihood(guidance):
+        pieces = diffusion.draw_pieces(
+            jax.random.key(1), CONFIG, model, 3, 256, FEW, log_prob, guidance
+        )
+        action = diffusion.from_pieces(pieces, 3).action
+        return log_prob(None, action).mean(), (jnp.abs(action) > 0.95).mean()
+
+    likely, at_bounds = np.array([likelihood(x) for x in (0.0, 0.25, 1.0, 4.0)]).T
+    assert (np.diff(likely) > 0).all()
+    assert at_bounds.max() < 0.01
 
 
 def test_the_policy_is_asked_about_denoised_pieces(learned, monkeypatch):
@@ -106,7 +144,7 @@ def test_a_narrow_policy_guides_more_than_a_wide_one(learned):
         draw = jax.jit(
             lambda key: diffusion.draw_pieces(key, CONFIG, learned[0], 3, 256, FEW, log_prob, 1.0)
         )
-        return diffusion.from_channels(draw(jax.random.key(1)), 3).action.std()
+        return diffusion.from_pieces(draw(jax.random.key(1)), 3).action.std()
 
     assert spread(0.1) < 0.7 * spread(1.0)
 
@@ -117,6 +155,8 @@ def test_a_mixture_draws_the_synthetic_share():
     places = np.asarray(mixed.draw(jax.random.key(0), 20_000))
     assert (places >= 512).mean() == pytest.approx(0.75, abs=0.015)
     assert len(np.unique(places)) > 600
+    with pytest.raises(ValueError, match="dataset: it is weighted"):
+        pgd.mixed(weigh_by_return(recorded()), made, 0.75)
 
 
 @pytest.mark.slow
@@ -169,7 +209,7 @@ def test_an_agent_without_likelihoods_is_refused():
     ("config", "changes", "message"),
     [
         (pgd.Config, {"synthetic": 1.0}, "Config.synthetic: 1.0 is not valid"),
-        (diffusion.Config, {"length": 1}, "Config.length: 1 is not valid; .* >= 2"),
+        (diffusion.Config, {"length": 0}, "Config.length: 0 is not valid; .* >= 1"),
     ],
 )
 def test_bad_settings_are_named(config, changes, message):

@@ -59,7 +59,7 @@ def test_a_tilted_gaussian_has_the_mean_and_the_variance_of_the_closed_form(powe
     log_weight = lambda y: -0.5 * ((y - 2.0) / std) ** 2  # noqa: E731
 
     def guided(x, sigma):
-        return edm.tilt(gaussian(x, sigma), sigma, log_weight, power)
+        return edm.tilt(gaussian(x, sigma), edm.spread(sigma), log_weight, power)
 
     found, precision = drawn(guided), 1 + power / std**2
     mean, deviation = 2 * (precision - 1) / precision, precision**-0.5
@@ -82,7 +82,7 @@ def test_noise_that_is_added_again_is_where_the_step_begins():
 
 def test_a_weight_without_slope_moves_nothing():
     """The published code divides by the gradient's norm, which is zero here."""
-    moved = edm.tilt(jnp.ones(3), jnp.float32(1.0), lambda y: jnp.zeros(3), 1.0)
+    moved = edm.tilt(jnp.ones(3), jnp.float32(0.5), lambda y: jnp.zeros(3), 1.0)
     np.testing.assert_array_equal(moved, 1.0)
 
 
