@@ -256,8 +256,7 @@ def advance_agents(
         advice = Advice(theta, hypers.teacher, agent.by_student)
         own = agent.hypers.replace(rule=advice)
         state, experience = setup.agent.collect(agent.state, own)
-        _, seen = lpg.scale(state, own, experience.transitions)
-        x = lpg.read(setup.networks, state, own, seen)
+        x = lpg.read(setup.networks, state, own, experience.transitions)
         state, metrics = setup.agent.learn(state, own, experience)
         return agent._replace(state=state), x, metrics
 

@@ -32,7 +32,7 @@ from algos.lpg_rule import Rule, RuleInputs, Target
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
-from purejaxrl.parts.normalize import RewardScale, scale_rewards
+from purejaxrl.parts.normalize import RewardScale, advance_scale, scale_rewards
 from purejaxrl.parts.optimizers import optimizer
 from purejaxrl.parts.rollout import Experience, Interaction, Transition, collect
 from purejaxrl.validation import hyper, require_choice, require_count
@@ -162,17 +162,8 @@ def make_networks(config: Config, env: Any, torso: nn.Module | None = None) -> N
     return Networks(actor, networks.readout(space, features, config.num_predictions))
 
 
-def scale(state: State, hypers: Hypers, seen: Transition) -> tuple[State, Transition]:
-    """Advance the scale of rewards by experience, and divide its rewards by it."""
-    if state.reward_scale is None:
-        return state, seen
-    done = seen.terminated | seen.truncated
-    reward_scale, reward = scale_rewards(state.reward_scale, seen.reward, done, hypers.gamma)
-    return state._replace(reward_scale=reward_scale), seen._replace(reward=reward)
-
-
 def read(nets: Networks, state: State, hypers: Hypers, seen: Transition) -> RuleInputs:
-    """Make what the rule reads of experience whose rewards are scaled.
+    """Make what the rule reads of experience; rewards are scaled, if the agent scales them.
 
     Args:
         nets: the agent's networks.
@@ -183,7 +174,7 @@ def read(nets: Networks, state: State, hypers: Hypers, seen: Transition) -> Rule
     terminated = seen.terminated.astype(jnp.float32)
     next_prediction = jnp.exp(nets.log_prediction(state.params, seen.final_obs))
     return RuleInputs(
-        reward=seen.reward,
+        reward=scale_rewards(state.reward_scale, seen.reward),
         terminated=terminated,
         done=seen.terminated | seen.truncated,
         gamma=jnp.asarray(hypers.gamma),
@@ -244,7 +235,13 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
             rollout_key, env, state.task.env_params, state.interaction, explore,
             config.num_steps, hypers.gamma,
         )  # fmt: skip
-        return state._replace(interaction=interaction, key=key), experience
+        state = state._replace(interaction=interaction, key=key)
+        if config.normalize_reward:
+            seen = experience.transitions
+            done = seen.terminated | seen.truncated
+            scale = advance_scale(state.reward_scale, seen.reward, done, hypers.gamma)
+            state = state._replace(reward_scale=scale)
+        return state, experience
 
     def loss(
         params: Params, target: Target, acting: jax.Array, seen: Transition, hypers: Hypers
@@ -264,7 +261,7 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
         return total, metrics
 
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
-        state, seen = scale(state, hypers, experience.transitions)
+        seen = experience.transitions
         target = rule.apply(hypers.rule, read(nets, state, hypers, seen))
         acting = nets.policy(state.params, seen.obs).log_prob(seen.action)
         descent = optimizer(config.optimizer, hypers.learning_rate)

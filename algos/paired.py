@@ -178,6 +178,11 @@ def check_teacher(teacher: Algorithm, builder: Builder) -> None:
     require_nothing_written("teacher", teacher)
     if part_name(builder) not in teacher.made_of:
         raise ValueError("teacher: it must be made with the builder, which it acts in")
+    if getattr(teacher.config, "normalize_reward", False):
+        raise ValueError(
+            "teacher: normalize_reward=True is not valid; its rewards are paid after it has acted, "
+            "so their scale is not known"
+        )
     count, steps = teacher.num_envs, teacher.steps_per_update
     if steps != count * builder.num_steps:
         raise ValueError(

@@ -18,7 +18,13 @@ from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
 from purejaxrl.parts.minibatches import minibatch_epochs
-from purejaxrl.parts.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
+from purejaxrl.parts.normalize import (
+    Moments,
+    Normalizer,
+    advance_normalizer,
+    normalize_obs,
+    scale_rewards,
+)
 from purejaxrl.parts.returns import ValueEstimates
 from purejaxrl.parts.rollout import Experience, Interaction, collect, estimate_values
 from purejaxrl.validation import hyper, require, require_count
@@ -263,7 +269,10 @@ def make(
         )
 
     def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
-        """Collect normalised transitions; `extras` is the observation after the last step."""
+        """Collect normalised observations, and rewards as they are.
+
+        `extras` is the observation after the last step.
+        """
 
         def explore(memory, obs, first, key):
             pi = actor.apply(state.params.actor, normalize_obs(state.normalizer.obs, obs))
@@ -280,13 +289,10 @@ def make(
             config.num_steps, hypers.gamma, final_value=final_value,
         )  # fmt: skip
         done = seen.terminated | seen.truncated
-        normalizer, reward = advance_normalizer(
-            state.normalizer, seen.obs, seen.reward, done, hypers.gamma
-        )
+        normalizer = advance_normalizer(state.normalizer, seen.obs, seen.reward, done, hypers.gamma)
         seen = seen._replace(
             obs=normalize_obs(state.normalizer.obs, seen.obs),
             final_obs=normalize_obs(state.normalizer.obs, seen.final_obs),
-            reward=reward,
         )
         last_obs = normalize_obs(state.normalizer.obs, interaction.obs)
         state = state._replace(interaction=interaction, key=key, normalizer=normalizer)
@@ -301,6 +307,7 @@ def make(
 
     def estimate(state: State, hypers: Hypers, experience: Experience) -> ValueEstimates:
         seen = experience.transitions
+        seen = seen._replace(reward=scale_rewards(state.normalizer.reward, seen.reward))
         value = critic.apply(state.params.critic, seen.obs)
         last_value = critic.apply(state.params.critic, experience.extras)
         return estimate_values(seen, value, last_value, hypers.gamma, hypers.gae_lambda)

@@ -27,7 +27,13 @@ from algos.ppo import (
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, torsos
-from purejaxrl.parts.normalize import Moments, Normalizer, advance_normalizer, normalize_obs
+from purejaxrl.parts.normalize import (
+    Moments,
+    Normalizer,
+    advance_normalizer,
+    normalize_obs,
+    scale_rewards,
+)
 from purejaxrl.parts.recurrent import GRU, Recurrent
 from purejaxrl.parts.returns import ValueEstimates
 from purejaxrl.parts.rollout import Experience, Interaction, collect, estimate_values
@@ -192,10 +198,10 @@ def make(
             config.num_steps, hypers.gamma, final_value=final_value,
         )  # fmt: skip
         done = seen.terminated | seen.truncated
-        normalizer, reward = advance_normalizer(
-            state.normalizer, seen.obs, seen.reward, done, hypers.gamma
+        normalizer = advance_normalizer(state.normalizer, seen.obs, seen.reward, done, hypers.gamma)
+        seen = seen._replace(
+            obs=normalize_obs(moments, seen.obs), final_obs=normalize_obs(moments, seen.final_obs)
         )
-        seen = seen._replace(obs=normalize_obs(moments, seen.obs), reward=reward)
         last_value = value_of(interaction.memory, interaction.obs, interaction.first)
         extras = Extras(state.interaction.memory, last_value)
         state = state._replace(interaction=interaction, key=key, normalizer=normalizer)
@@ -210,6 +216,7 @@ def make(
 
     def estimate(state: State, hypers: Hypers, experience: Experience) -> ValueEstimates:
         seen = experience.transitions
+        seen = seen._replace(reward=scale_rewards(state.normalizer.reward, seen.reward))
         _, value = seen.extras
         last_value = experience.extras.last_value
         return estimate_values(seen, value, last_value, hypers.gamma, hypers.gae_lambda)

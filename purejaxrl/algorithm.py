@@ -114,6 +114,22 @@ def require_fit(name: str, algorithm: Algorithm, use: str, *fields: str) -> None
             raise ValueError(f"{name}: {made_with} is not valid; {use} needs its `{field}`")
 
 
+def require_one_step_returns(name: str, algorithm: Algorithm, use: str) -> None:
+    """Raise a ValueError if an agent's returns of several steps would run over a gap in its buffer.
+
+    Args:
+        name: what the algorithm is called where it is composed.
+        algorithm: the algorithm.
+        use: what makes the gaps, such as "a curriculum moves it to other levels".
+    """
+    steps = getattr(algorithm.config, "num_returns", 1)
+    if steps > 1:
+        raise ValueError(
+            f"{name}: num_returns={steps} is not valid; {use}, so rows of its buffer that follow "
+            "each other are not always one episode: it must be 1"
+        )
+
+
 def update(algorithm: Algorithm, state: Any, hypers: Any) -> tuple[Any, Metrics]:
     """Run one iteration: collect experience, then learn from it."""
     state, experience = algorithm.collect(state, hypers)

@@ -6,7 +6,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, replace_at, require_fit
+from purejaxrl.algorithm import (
+    Algorithm,
+    Metrics,
+    Task,
+    replace_at,
+    require_fit,
+    require_one_step_returns,
+)
 from purejaxrl.meta import critic as critics
 from purejaxrl.meta.assessment import assess
 from purejaxrl.meta.base import Insert
@@ -88,6 +95,7 @@ def check_setup(setup: AgentSetup, num_agents: int) -> None:
     world, antagonist = setup.world, setup.antagonist
     inner, assessment = world.inner, world.assessment
     require_fit("inner", inner, "a meta-gradient", "num_envs", "steps_per_update", "log_prob")
+    require_one_step_returns("inner", inner, "the last experience of a meta-step is not stored")
     if world.critic is None:
         raise ValueError("critic: None is not valid; a meta-gradient needs one in every world")
     if (world.curriculum.score is None) != (assessment is None):
@@ -164,11 +172,16 @@ def init_world(
 
 
 def score_levels(
-    setup: AgentSetup, agents: Agent, estimates: ValueEstimates, finished: jax.Array
+    setup: AgentSetup,
+    agents: Agent,
+    estimates: ValueEstimates,
+    finished: jax.Array,
+    sound: jax.Array,
 ) -> Visits:
     """Score the levels of the agents whose life is over, on all devices.
 
-    A life that was cut short is no measure of its level, so that the level is not scored.
+    A life that was cut short is no measure of its level, so that the level is not scored. The score
+    is NaN after a life that diverged.
     """
     world, finished = setup.world, finished & agents.whole
 
@@ -180,7 +193,7 @@ def score_levels(
         )  # fmt: skip
 
     scores, best = map_finished(score, (agents, estimates), finished, world.assessment.slots)
-    levels = agents.state.task.env_params
+    levels, scores = agents.state.task.env_params, jnp.where(sound, scores, jnp.nan)
     return gather_agents(Visits(agents.slot, levels, scores, best, finished))
 
 
@@ -192,6 +205,7 @@ def replace_finished(
     hypers: Any,
     estimates: ValueEstimates,
     finished: jax.Array,
+    sound: jax.Array,
 ) -> tuple[WorldState, Metrics]:
     """Score the levels of finished agents, and begin new lives on levels of the curriculum.
 
@@ -203,6 +217,7 @@ def replace_finished(
         hypers: the meta-learner's, as they are in this world.
         estimates: values and advantages of the agents' last experience.
         finished: bool `[n]`, whose life is over.
+        sound: bool `[n]`, who has not diverged.
 
     Returns:
         The state, and metrics of the levels.
@@ -210,9 +225,10 @@ def replace_finished(
     metrics, curriculum = {}, setup.world.curriculum
     agents, curriculum_state = state
     if setup.world.assessment:
-        visits = score_levels(setup, agents, estimates, finished)
+        visits = score_levels(setup, agents, estimates, finished, sound)
         curriculum_state = curriculum.report(curriculum_state, hypers.curriculum, visits)
-        metrics["score"] = masked_mean(visits.score, visits.finished)
+        known = visits.finished & jnp.isfinite(visits.score)
+        metrics["score"] = masked_mean(visits.score, known)
         metrics["replayed"] = masked_mean(1.0 * (visits.slot != NOT_KEPT), visits.finished)
     curriculum_state, draw = curriculum.sample(
         key, curriculum_state, hypers.curriculum, gather_agents(finished), None

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl.parts import optimizers
-from purejaxrl.parts.normalize import RewardScale, scale_rewards
+from purejaxrl.parts.normalize import RewardScale, advance_scale
 from purejaxrl.parts.returns import ValueEstimates, generalized_advantage
 from purejaxrl.parts.rollout import Transition
 
@@ -54,7 +54,7 @@ def estimate(
         The critic with advanced statistics, and the estimates in units of the reward.
     """
     done = seen.terminated | seen.truncated
-    returns, _ = scale_rewards(old.returns, seen.reward, done, gamma)
+    returns = advance_scale(old.returns, seen.reward, done, gamma)
     unit = return_std(returns)
     value = unit * network.apply(old.params, seen.obs)[..., 0]
     next_value = unit * network.apply(old.params, seen.final_obs)[..., 0]

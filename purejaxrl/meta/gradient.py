@@ -204,11 +204,12 @@ def end_step(
     """Summarise what happened in a world, and replace the agents whose life is over."""
     agents, estimates, metrics = advanced
     agents = agents._replace(late_return=smooth_return(agents.late_return, metrics))
-    finished = (agents.state.step >= agents.state.task.horizon) | ~metrics["sound"]
+    sound = metrics["sound"]
+    finished = (agents.state.step >= agents.state.task.horizon) | ~sound
     means = setup.world.inner.episode_means
     metrics = summarize_agents(metrics, finished, agents.late_return, means)
     state, level_metrics = replace_finished(
-        setup, key, state._replace(agents=agents), theta, hypers, estimates, finished
+        setup, key, state._replace(agents=agents), theta, hypers, estimates, finished, sound
     )
     return state, metrics | level_metrics
 

@@ -76,13 +76,10 @@ class RewardScale(NamedTuple):
         return cls(Moments.start(), jnp.zeros(num_envs))
 
 
-def scale_rewards(
-    scale: RewardScale, reward: jax.Array, done: jax.Array, gamma: jax.Array, limit: float = 10.0
-) -> tuple[RewardScale, jax.Array]:
-    """Divide rewards `[T, num_envs]` by the running standard deviation of the discounted return.
-
-    The mean of the rewards is not subtracted (Engstrom et al. 2020, code-level optimisation 2).
-    """
+def advance_scale(
+    scale: RewardScale, reward: jax.Array, done: jax.Array, gamma: jax.Array
+) -> RewardScale:
+    """Advance the discounted returns, and their moments, over rewards `[T, num_envs]`."""
 
     def step(ret, inputs):
         reward, done = inputs
@@ -90,9 +87,18 @@ def scale_rewards(
         return jnp.where(done, 0.0, ret), ret
 
     ret, returns = jax.lax.scan(step, scale.ret, (reward, done), unroll=8)
-    moments = advance(scale.moments, returns)
-    scaled = jnp.clip(reward * jax.lax.rsqrt(moments.var + 1e-8), -limit, limit)
-    return RewardScale(moments, ret), scaled
+    return RewardScale(advance(scale.moments, returns), ret)
+
+
+def scale_rewards(scale: RewardScale | None, reward: jax.Array, limit: float = 10.0) -> jax.Array:
+    """Divide rewards by the standard deviation of the discounted return, clipped to ±limit.
+
+    The mean of the rewards is not subtracted (Engstrom et al. 2020, code-level optimisation 2).
+    Without a scale, rewards are returned as they are.
+    """
+    if scale is None:
+        return reward
+    return jnp.clip(reward * jax.lax.rsqrt(scale.moments.var + 1e-8), -limit, limit)
 
 
 class Normalizer(NamedTuple):
@@ -119,11 +125,10 @@ def normalize_obs(moments: Moments | None, obs: jax.Array) -> jax.Array:
 
 def advance_normalizer(
     normalizer: Normalizer, obs: jax.Array, reward: jax.Array, done: jax.Array, gamma: jax.Array
-) -> tuple[Normalizer, jax.Array]:
-    """Advance the statistics over a rollout `[T, num_envs, ...]`, and scale its rewards."""
+) -> Normalizer:
+    """Advance the statistics over a rollout `[T, num_envs, ...]`."""
     moments, scale = normalizer
-    if moments is not None:
-        moments = advance(moments, obs)
-    if scale is not None:
-        scale, reward = scale_rewards(scale, reward, done, gamma)
-    return Normalizer(moments, scale), reward
+    return Normalizer(
+        None if moments is None else advance(moments, obs),
+        None if scale is None else advance_scale(scale, reward, done, gamma),
+    )

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, require_fit
+from purejaxrl.algorithm import Algorithm, Metrics, Task, require_fit, require_one_step_returns
 from purejaxrl.identity import part_name, part_names
 from purejaxrl.parts import rollout
 from purejaxrl.parts.returns import Episode
@@ -163,6 +163,7 @@ def check_setup(setup: Setup) -> None:
             "environment has a level of its own"
         )
     require_fit("agent", agent, "a curriculum of levels", "num_envs")
+    require_one_step_returns("agent", agent, "a curriculum moves it to other levels")
     if curriculum.plays:
         require_fit("agent", agent, "a curriculum that plays levels", "act")
     if curriculum.explores:
@@ -179,8 +180,14 @@ def check_setup(setup: Setup) -> None:
     require_curriculum(
         curriculum, "a student", agent.num_envs, provided, explores=True, plays=True, teaches=True
     )
-    if curriculum.score and fields_read(curriculum.score) & {"advantage", "value"}:
+    read = fields_read(curriculum.score) if curriculum.score else set()
+    if read & {"advantage", "value"}:
         require_fit("agent", agent, f"the score {part_name(curriculum.score)}", "estimate")
+    if {"best_return", "value"} <= read and getattr(agent.config, "normalize_reward", False):
+        raise ValueError(
+            f"agent: normalize_reward=True is not valid; the score {part_name(curriculum.score)} "
+            "compares values with returns, and values of scaled rewards are in other units"
+        )
 
 
 def init(setup: Setup, key: jax.Array, hypers: Hypers, task: Task) -> State:
@@ -225,7 +232,8 @@ def learn(
         key, score_key = jax.random.split(key)
         visits = score_levels(setup, score_key, state.agent, hypers.agent, experience, draw)
         curriculum = setup.curriculum.report(curriculum, hypers.curriculum, visits)
-        of_levels["score"] = visits.score.mean()
+        known = jnp.isfinite(visits.score)
+        of_levels["score"] = jnp.nanmean(jnp.where(known, visits.score, jnp.nan))
     agent, metrics = learn_or_not(setup, state.agent, hypers.agent, experience, draw.learns)
     metrics |= of_levels | setup.curriculum.metrics(curriculum)
     metrics["env_steps"] += draw.env_steps
@@ -278,8 +286,7 @@ def compare_returns(
     setup: Setup, returns: jax.Array, levels: Any, best_return: jax.Array
 ) -> LevelOutcome:
     """Set returns `[T, n]` beside the highest that are known and, if they are, the optimal ones."""
-    best = jnp.fmax(best_return, jnp.nanmax(returns, axis=0))
-    best = jnp.where(jnp.isfinite(best), best, 0.0)  # no episode has finished on the level yet
+    best = jnp.fmax(best_return, jnp.nanmax(returns, axis=0))  # -inf: no episode has finished yet
     optimum = jax.vmap(setup.optimal_return)(levels) if setup.optimal_return else None
     return LevelOutcome(returns, best, optimal_return=optimum)
 

@@ -20,19 +20,26 @@ from purejaxrl.ued.curriculum import uniform
 from tests.algos.test_contract import ALGORITHMS, CART, GRID, PENDULUM
 from tests.helpers import assert_equal, mostly_slow
 
-STUDENTS = ("domain randomisation", "plr", "accel")
-META_LEARNERS = ("meta-gradient", "evolution", "groove")
+STUDENTS = (
+    "domain randomisation", "plr", "accel", "sfl", "frontier", "paired", "regret teacher"
+)  # fmt: skip
+NOT_EVALUATED = (
+    "meta-gradient", "evolution", "groove", "distillation", "trajectory diffusion", "sft", "grpo"
+)  # fmt: skip
+"""Meta-learners and models, and policies of tokens, whose evaluator is their experiment's."""
+ON_PENDULUM = ("sac", "td3", "bc", "td3_bc", "rebrac", "iql", "policy-guided diffusion")
 SHORT = {"num_episodes": 2, "max_steps": 30}
 
 
 def env_of(name):
-    on_others = {"lpg": GRID, "ta_lpg": GRID, "sac": PENDULUM, "td3": PENDULUM}
-    return on_others.get(name, CART)
+    if name in ON_PENDULUM:
+        return PENDULUM
+    return GRID if name.endswith("lpg") else CART
 
 
 def evaluator_for(name):
-    """Evaluate agents where they train, students in a held-out maze, and meta-learners not."""
-    if name in META_LEARNERS:
+    """Evaluate agents where they train, and students in a held-out maze."""
+    if name in NOT_EVALUATED:
         return None
     if name not in STUDENTS:
         return on_episodes(env_of(name), **SHORT)
@@ -58,6 +65,14 @@ INSIDE = (*OFTEN, "a2c", "ppo_rnn", "lpo")
 """Tried inside of meta-learners."""
 
 
+ARRAYS = {
+    **dict.fromkeys(("lpg", "disco"), ("rule",)), "lpo": ("drift",), "grpo": ("start",),
+    **dict.fromkeys(("bc", "td3_bc", "rebrac", "iql"), ("dataset",)),
+    "trajectory diffusion": ("dataset", "starts"), "policy-guided diffusion": ("agent", "model"),
+}  # fmt: skip
+"""Hyperparameters that are arrays, which all members share: rules, drifts, datasets, models."""
+
+
 @pytest.mark.parametrize("name", mostly_slow(ALGORITHMS, OFTEN))
 def test_it_resumes_shares_arrays_is_evaluated_and_freezes_a_diverged_member(name):
     algorithm, hypers, level = ALGORITHMS[name]()
@@ -66,8 +81,7 @@ def test_it_resumes_shares_arrays_is_evaluated_and_freezes_a_diverged_member(nam
         for field in dataclasses.fields(hypers)
         if any(np.ndim(x) for x in jax.tree.leaves(getattr(hypers, field.name)))
     )
-    learned = {"lpg": ("rule",), "disco": ("rule",), "lpo": ("drift",)}
-    assert arrays == learned.get(name.removeprefix("ta_"), ())
+    assert arrays == ARRAYS.get(name.removeprefix("ta_").removeprefix("residual_"), ())
     who, evaluator = populate(seeds(2), hypers, level, shared=arrays), evaluator_for(name)
     plan = chunk.plan_for(algorithm, who, 2, jax.devices()[:1])
     start = lambda: chunk.start(algorithm, who, plan, 4, evaluator is not None)  # noqa: E731

@@ -204,6 +204,22 @@ def test_every_life_that_ends_is_scored_unless_it_was_cut_short():
     np.testing.assert_allclose(metrics["score"], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
+def test_the_level_of_a_life_that_diverged_is_not_scored():
+    learner = make(lifetime=2, capacity=100)
+    hypers = groove.hypers(curriculum=Replay(replay_prob=0.0))
+    state, hypers, step = start(learner, hypers)
+    (world,) = state.worlds
+    agents = world.agents._replace(whole=world.agents.whole | True)
+    params = jax.tree.map(lambda x: x.at[2].set(jnp.nan), agents.state.params)
+    agents = agents._replace(state=agents.state._replace(params=params))
+    state = state._replace(worlds=(world._replace(agents=agents),))
+    state, metrics = step(state, hypers, ())
+    assert metrics["unsound"] == 1 and metrics["lives_ended"] == 8
+    assert state.worlds[0].curriculum.filled.sum() == 7
+    assert np.isfinite(metrics["score"])
+
+
 def options(out, **settings):
     return RunOptions(str(out), chunk=2, checkpoint_every=1, progress=False, **settings)
 

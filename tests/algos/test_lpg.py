@@ -286,8 +286,8 @@ def reading(**changes):
 
     def update(state):
         state, experience = agent.collect(state, hypers)
-        _, seen = lpg.scale(state, hypers, experience.transitions)
-        return agent.learn(state, hypers, experience)[0], lpg.read(nets, state, hypers, seen)
+        inputs = lpg.read(nets, state, hypers, experience.transitions)
+        return agent.learn(state, hypers, experience)[0], inputs
 
     return jax.jit(begin), jax.jit(update)
 
@@ -310,6 +310,18 @@ def test_what_a_rule_reads_does_not_depend_on_the_scale_of_rewards():
         np.testing.assert_allclose(a.reward, b.reward, rtol=1e-3, atol=1e-6)
     raw = [inputs_read(level) for level in (LEVEL, large)]
     np.testing.assert_allclose(raw[1][0].reward, 100 * raw[0][0].reward, rtol=1e-5)
+
+
+def test_the_scale_of_rewards_advances_with_every_rollout_also_without_learning():
+    config = dataclasses.replace(SMALL, normalize_reward=True)
+    agent, hypers = lpg.make(config, ENV, rule=Reinforce()), lpg.Hypers(gamma=GAMMA)
+    state = begin(agent, hypers, Task(LEVEL, jnp.int32(10)))
+    collect = jax.jit(lambda state: agent.collect(state, hypers)[0])
+    counts = []
+    for _ in range(2):
+        state = collect(state)
+        counts.append(float(state.reward_scale.moments.count))
+    np.testing.assert_allclose(np.diff([0, *counts]), config.batch_size, rtol=1e-3)
 
 
 def test_the_next_prediction_is_masked_where_the_episode_terminated():

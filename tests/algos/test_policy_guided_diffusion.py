@@ -103,7 +103,7 @@ def test_guidance_moves_actions_towards_the_policy_and_leaves_states(learned):
 
 @pytest.mark.parametrize("width", [0.05, 0.5])
 def test_guided_actions_lie_between_the_models_and_the_policys(learned, monkeypatch, width):
-    """Along the inverse tanh the density of a Gaussian policy is not concave: some would overshoot."""
+    """Along the inverse tanh a Gaussian policy is not log-concave, and some would overshoot."""
     model, mode = learned[0], 0.3
 
     def once(key, denoise, shape, how):

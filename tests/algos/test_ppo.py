@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algos import ppo
-from purejaxrl.algorithm import make_train
+from algos import ppo, ppo_rnn
+from purejaxrl.algorithm import Task, make_train
 from purejaxrl.parts import networks
 from purejaxrl.parts.wrappers import FlattenObservation
 from tests.algos.probes import Params, Probe
+from tests.helpers import begin
 
 SMALL = ppo.Config(num_envs=8, num_steps=16, num_minibatches=2, hidden=(16,))
 FAST = ppo.Hypers(learning_rate=1e-2, learning_rate_end=1.0)
@@ -123,6 +124,24 @@ def test_normalised_observations_and_rewards_are_part_of_the_state():
     np.testing.assert_allclose(state.normalizer.obs.count, seen, rtol=1e-3)
     np.testing.assert_allclose(state.normalizer.reward.moments.count, seen, rtol=1e-3)
     assert 0 < state.normalizer.obs.var[2] < 64  # angular velocity lies in ±8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", [ppo, ppo_rnn], ids=lambda module: module.__name__)
+def test_rewards_are_scaled_for_values_alone(algorithm):
+    """Scores of levels and meta-objectives read rewards as the environment gives them."""
+    env, params = gymnax.make("Pendulum-v1")
+    sizes = dict(num_envs=4, num_steps=8, num_minibatches=1)
+    hypers, found = algorithm.Hypers(gae_lambda=0.0, gamma=0.0), []
+    for scaled in (False, True):
+        agent = algorithm.make(algorithm.Config(**sizes, normalize_reward=scaled), env)
+        state = begin(agent, hypers, Task(params, jnp.int32(1)))
+        state, experience = jax.jit(agent.collect)(state, hypers)
+        found.append((experience.transitions.reward, agent.estimate(state, hypers, experience)))
+    (reward, plain), (again, estimates) = found
+    np.testing.assert_allclose(reward, again, rtol=1e-5)
+    scale = jnp.sqrt(state.normalizer.reward.moments.var + 1e-8)
+    np.testing.assert_allclose(estimates.target, plain.target / scale, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

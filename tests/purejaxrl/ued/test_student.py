@@ -1,18 +1,20 @@
 """Environments that each have a level equal separate environments on those levels."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import envs
-from algos import ppo
+from algos import dqn, frontier, ppo
 from envs import maze, maze_levels
 from purejaxrl.algorithm import Task, update
 from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.ued import student as students
 from purejaxrl.ued.curriculum import Curriculum, Draw, Replay, new_levels, replay, uniform
-from purejaxrl.ued.scores import LevelOutcome, learnability, true_regret
+from purejaxrl.ued.scores import LevelOutcome, learnability, max_monte_carlo, true_regret
 from purejaxrl.ued.student import OwnLevel, move_to_levels
 from tests.helpers import assert_equal, begin
 
@@ -155,6 +157,12 @@ def test_what_does_not_fit_a_student_is_refused():
         students.make(AGENT, ENV, replay(SAMPLE, true_regret))
     with pytest.raises(ValueError, match="reads antagonist_returns, which a student does not"):
         students.make(AGENT, ENV, replay(SAMPLE, lambda key, x: jnp.nanmean(x.antagonist_returns)))
+    several = dqn.make(dqn.Config(num_returns=3), ENV)
+    with pytest.raises(ValueError, match="agent: num_returns=3 is not valid; .* it must be 1"):
+        students.make(several, ENV, uniform(SAMPLE))
+    scaled = AGENT._replace(config=replace(AGENT.config, normalize_reward=True))
+    with pytest.raises(ValueError, match="agent: normalize_reward=True .* compares values with"):
+        students.make(scaled, ENV, replay(SAMPLE, max_monte_carlo))
     student = students.make(AGENT, ENV, exploring)
     with pytest.raises(ValueError, match=r"Hypers\.curriculum: None is not valid; .* a Replay"):
         student.init(jax.random.key(0), HYPERS, Task((), jnp.int32(1)))
@@ -168,3 +176,26 @@ def test_a_score_of_returns_needs_no_estimate():
     state = begin(student, hypers, Task((), jnp.int32(1)))
     state, metrics = jax.jit(lambda state: update(student, state, hypers))(state)
     assert metrics["levels_kept"] == NUM_ENVS and np.isfinite(metrics["score"])
+
+
+def test_the_mean_score_leaves_out_levels_without_one():
+    """Frontier replay scores no level without a solution, here those of an even first position."""
+    optimum = lambda level: (level.agent_pos.sum() % 2).astype(jnp.float32)  # noqa: E731
+    student = students.make(AGENT, ENV, frontier.curriculum(SAMPLE), optimum)
+    hypers = students.Hypers(ppo.Hypers(), frontier.Frontier())
+    state = begin(student, hypers, Task((), jnp.int32(1)))
+    state, experience = jax.jit(lambda state: student.collect(state, hypers))(state)
+    levels = experience.extras.draw.chosen.level
+    assert 0 < jax.vmap(optimum)(levels).sum() < NUM_ENVS
+    seen = experience.transitions
+    seen = seen._replace(terminated=seen.terminated.at[-1].set(True))
+    experience = experience._replace(transitions=seen)
+    _, metrics = jax.jit(lambda *args: student.learn(*args))(state, hypers, experience)
+    assert np.isfinite(metrics["score"])
+
+
+def test_a_level_without_a_finished_episode_has_no_best_return():
+    setup = students.Setup(AGENT, ENV, uniform(SAMPLE))
+    returns = jnp.array([[jnp.nan, jnp.nan], [jnp.nan, -3.0]])
+    found = students.compare_returns(setup, returns, LEVELS, jnp.full(2, -jnp.inf))
+    np.testing.assert_array_equal(found.best_return, [-np.inf, -3.0])
