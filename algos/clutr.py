@@ -29,7 +29,7 @@ import optax
 from flax import struct
 from gymnax.environments import spaces
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
 from purejaxrl.identity import part_names
 from purejaxrl.parts import optimizers
 from purejaxrl.parts.dataset import no_steps
@@ -237,7 +237,7 @@ def make_autoencoder(config: Config, sample_tokens: Callable[[jax.Array], jax.Ar
 
     def learn(state: State, hypers: Hypers, tokens: jax.Array) -> tuple[State, Metrics]:
         noise_key, key = jax.random.split(state.key)
-        age = jnp.minimum(state.step / state.task.horizon, 1.0)
+        age = age_of(state)
         grads, metrics = jax.grad(loss, has_aux=True)(state.params, noise_key, tokens.T, hypers)
         updates, opt_state = optimizer(hypers, age).update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

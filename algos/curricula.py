@@ -124,7 +124,7 @@ class Accel(Plr):
     @property
     def title(self) -> str:
         """What tables and plots are called."""
-        return f"ACCEL ({self.score}), {self.num_edits} edits at a time,"
+        return f"ACCEL ({self.score}), {self.num_edits} edits at a time"
 
     def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
         """Make the curriculum."""

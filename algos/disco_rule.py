@@ -75,7 +75,7 @@ def advance_lstm(gates: jax.Array, cell: jax.Array) -> LSTMState:
 
 
 def signed_log(x: jax.Array) -> jax.Array:
-    """Compute sign(x) log(1 + |x|)."""
+    """Compute sign(x) log(1 + |x|), whose derivative at 0 is 0 here, as in the published code."""
     return jnp.sign(x) * jnp.log1p(jnp.abs(x))
 
 

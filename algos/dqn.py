@@ -54,7 +54,7 @@ class Config:
     num_returns: int = 1
     """n of the n-step returns."""
     double: bool = True
-    """The learning network chooses the action whose value the target network tells."""
+    """Double Q-learning: the online network selects the action, the target network values it."""
     dueling: bool = False
     """Learn the value of a state and the advantages of its actions, which are added."""
     torso: networks.TorsoKind = "mlp"

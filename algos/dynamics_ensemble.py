@@ -1,9 +1,9 @@
 """An ensemble of dynamics models, learned from a dataset (Chua et al. 2018, arXiv 1805.12114).
 
-Each model says a Gaussian of the change of the observation and of the reward, and how likely the
-episode ends. A policy acts in it step by step, each step in a model that is drawn at random (MBPO,
-Janner et al. 2019, arXiv 1906.08253). The policy's actions are followed exactly, and errors add up
-over steps; `trajectory_diffusion.py`, which draws all steps of a piece together, is the contrary.
+Each model predicts a Gaussian over the change of the observation and the reward, and the
+probability that the episode terminates. A policy acts in it step by step, each step in a model that
+is drawn at random (MBPO, Janner et al. 2019, arXiv 1906.08253). The policy is followed exactly, but
+errors add up over steps. `trajectory_diffusion.py` instead draws all steps of a piece together.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers
 from purejaxrl.parts.continuous import check_vectors, num_dims
@@ -160,7 +160,7 @@ def make(config: Config, env: Any) -> Algorithm:
             return each.sum(), error.mean()  # a sum, so that no model feels the others
 
         (value, error), grads = jax.value_and_grad(loss, has_aux=True)(params)
-        adam = optimizer(hypers, jnp.minimum(state.step / state.task.horizon, 1.0))
+        adam = optimizer(hypers, age_of(state))
         updates, opt_state = adam.update(grads, state.opt_state, params)
         ensemble = state.ensemble._replace(params=optax.apply_updates(params, updates))
         state = state._replace(ensemble=ensemble, opt_state=opt_state, step=state.step + 1)

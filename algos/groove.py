@@ -15,9 +15,9 @@ chooses: those on which a hand-made algorithm still learns more than an agent wi
 The published code recomputes the regret of every agent at every step. Here a life is scored once,
 when it ends; an antagonist trains beside every agent for that.
 
-The defaults suit 64 agents with lives of 250 updates, and differ from the paper's: a buffer that is
-replaced ten times over in 8,000 meta-steps, and greater chances for levels below the first rank, as
-one life ranks a level by luck to a large part.
+The defaults suit 64 agents with lives of 250 updates, and differ from the paper's. The buffer is
+small enough to be replaced ten times in 8,000 meta-steps. The temperature is higher, because the
+score of a single life is noisy.
 """
 
 from dataclasses import dataclass

@@ -27,7 +27,7 @@ from algos.objectives import (
     with_advantages,
 )
 from algos.token_policy import Answered, TokenPolicy
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
 from purejaxrl.identity import part_names
 from purejaxrl.parts import optimizers
 from purejaxrl.parts.minibatches import minibatch_epochs
@@ -240,9 +240,6 @@ def make(config: Config, env: Any, objective: Objective = OBJECTIVES["grpo"]) ->
             key=key,
             step=jnp.int32(0),
         )
-
-    def age_of(state: State) -> jax.Array:
-        return jnp.minimum(state.step / state.task.horizon, 1.0)
 
     def collect(state: State, hypers: Hypers) -> tuple[State, Experience]:
         """Ask prompts, and sample and verify answers; where there are hints, twice."""

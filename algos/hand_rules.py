@@ -17,20 +17,11 @@ from flax import struct
 
 from algos.lpg_rule import RuleInputs, Target
 from purejaxrl.parts.returns import generalized_advantage
+from purejaxrl.parts.symlog import symexp, symlog
 from purejaxrl.validation import hyper
 
 LEAST_SCALE = 1e-3
 """The least root mean square of π̂ by which π̂ is divided."""
-
-
-def symlog(x: jax.Array) -> jax.Array:
-    """Compute sign(x) log(1 + |x|)."""
-    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
-
-
-def symexp(x: jax.Array) -> jax.Array:
-    """Invert `symlog`."""
-    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
 
 
 class Settings(struct.PyTreeNode):
@@ -106,7 +97,9 @@ class Unbounded(NamedTuple):
 
     @classmethod
     def of(cls, settings: Settings) -> "Unbounded":
-        """Invert `settings`; values at a bound, which have no number, are moved inside by 1e-3."""
+        """Invert `settings`. Values at or near a bound are first moved inside: by 1e-3, but
+        `entropy_coef` to at least 1e-5 and `step_cost` to at least 1e-6.
+        """
         logit = lambda x: jax.scipy.special.logit(jnp.clip(x, 1e-3, 1 - 1e-3))  # noqa: E731
         power = jnp.maximum(settings.prob_power, 1e-3)
         return cls(
@@ -136,9 +129,9 @@ class ActorCritic:
     """Advantage actor-critic, with its value in y.
 
     π̂ is the symlog of the generalised advantage, and an entropy bonus in REINFORCE's form,
-    -β log π(a|s). ŷ is a Gaussian around the symlog of the λ-return: KL(y ‖ ŷ) averages the
-    logarithms of the targets of a state, and the mean of such Gaussians is a Gaussian around the
-    mean of the returns.
+    -β log π(a|s). ŷ is a Gaussian around the symlog of the λ-return. Minimising KL(y ‖ ŷ) averages
+    the log ŷ of a state, so y becomes a Gaussian around the mean of these symlogs. V(y) is below
+    the mean return where returns vary much.
     """
 
     largest: float = 25.0

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, policies, torsos
 from purejaxrl.parts.critics import twin_critics
@@ -66,7 +66,7 @@ class Hypers(struct.PyTreeNode):
 
 
 class Params(NamedTuple):
-    """What is learned, or what belongs to each part of it."""
+    """An entry for each part that is learned: its parameters, or its optimizer's state."""
 
     policy: Any
     value: Any
@@ -146,7 +146,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     def learn(state: State, hypers: Hypers, batch: Batch) -> tuple[State, Metrics]:
         obs = normalize_obs(state.moments, batch.obs)
         next_obs = normalize_obs(state.moments, batch.next_obs)
-        age = jnp.minimum(state.step / state.task.horizon, 1.0)
+        age = age_of(state)
         rates = Params(
             policy=hypers.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * age)),
             value=hypers.learning_rate,

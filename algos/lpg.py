@@ -310,8 +310,8 @@ class Regularizer(struct.PyTreeNode):
     """Regularisers of the meta-objective (LPG eq. 6).
 
     The weights of the policy's entropy and of π̂ are those of GROOVE's table 2. Those of the
-    predictions are a hundredth of its 0.001, which pushes ŷ to uniform: in the published code it
-    does not compete with a gradient of the return.
+    predictions are a hundredth of its 0.001. In the published code no gradient of the return
+    reaches ŷ; here one does, and 0.001 would outweigh it and push ŷ to uniform.
     """
 
     entropy: float = hyper(0.05, at_least=0)

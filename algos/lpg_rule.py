@@ -13,7 +13,7 @@ class RuleInputs(NamedTuple):
     """What a rule reads: float32 `[num_steps, num_envs]`; predictions `[..., num_predictions]`."""
 
     reward: jax.Array
-    terminated: jax.Array  # 1 where the episode ended, 0 where it was cut
+    terminated: jax.Array  # 1 where the step ended the episode; 0 elsewhere, also where truncated
     done: jax.Array  # bool: terminated or truncated; the recurrent state is reset
     gamma: jax.Array  # []
     prob: jax.Array  # π(a|s)

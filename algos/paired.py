@@ -1,8 +1,8 @@
 """PAIRED: a teacher that learns to make levels (Dennis et al. 2020, arXiv 2012.02096).
 
 The teacher builds a level for every environment of the student, the protagonist. A second student,
-the antagonist, plays the same levels. The teacher is paid what the protagonist could have done
-better, as the antagonist shows: too easy levels earn nothing, impossible ones neither.
+the antagonist, plays the same levels. The teacher's reward is the regret: the antagonist's return
+minus the protagonist's. Levels that both students solve, or neither does, earn nothing.
 
     the teacher builds levels                                  # an episode each, in a `Builder`
     both students play them
@@ -59,7 +59,7 @@ def mean_mean(protagonist: Returns, antagonist: Returns) -> jax.Array:
 
 
 def flexible(protagonist: Returns, antagonist: Returns) -> jax.Array:
-    """Take whichever student has the better best return for the antagonist (as DCD does)."""
+    """Let the student with the higher best return be the antagonist (as DCD does)."""
     return jnp.where(
         antagonist.best >= protagonist.best,
         antagonist.best - protagonist.mean,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
 from purejaxrl.parts.minibatches import minibatch_epochs
@@ -116,7 +116,9 @@ class Policy(NamedTuple):
     obs_moments: Moments | None
 
 
-class Minibatch(NamedTuple):  # noqa: D101
+class Minibatch(NamedTuple):
+    """What the loss reads, leaves `[size, ...]`; recurrent PPO's are `[num_steps, size, ...]`."""
+
     obs: jax.Array
     action: jax.Array
     log_prob: jax.Array
@@ -202,7 +204,7 @@ def optimize(
     loss: Loss, state: Any, hypers: Hypers, batch: Any, config: Config
 ) -> tuple[Any, Metrics]:
     """Minimise a loss over epochs of minibatches, and count one update more."""
-    age = jnp.minimum(state.step / state.task.horizon, 1.0)
+    age = age_of(state)
     adam = optimizer(hypers, age)
 
     def descend(carry, minibatch):

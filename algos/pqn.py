@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
 from purejaxrl.parts.action_values import by_age, epsilon_greedy, of_action
@@ -84,7 +84,7 @@ class Hypers(struct.PyTreeNode):
     exploration: float = hyper(0.2, above=0)
     """Fraction of the updates over which ε falls, linearly."""
     reward_scale: float = hyper(0.1, above=0)
-    """Factor of the rewards that values are learned of."""
+    """Rewards are multiplied by this before values are learned from them."""
     max_grad_norm: float = hyper(10.0, above=0, infinite=True)
     """Global norm to which gradients are clipped; inf for no clipping."""
 
@@ -187,7 +187,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         last_value = network.apply(state.params, state.interaction.obs).max(-1)
         batch = Minibatch(seen.obs, seen.action, q_lambda(seen, last_value, hypers))
         batch = jax.tree.map(lambda x: x.reshape(config.batch_size, *x.shape[2:]), batch)
-        radam = optimizer(hypers, jnp.minimum(state.step / state.task.horizon, 1.0))
+        radam = optimizer(hypers, age_of(state))
 
         def descend(carry: tuple, batch: Minibatch):
             params, opt_state = carry

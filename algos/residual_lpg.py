@@ -20,8 +20,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from algos import lpg
-from algos.hand_rules import EVOLVED, ActorCritic, Settings, Unbounded, symlog
+from algos.hand_rules import EVOLVED, ActorCritic, Settings, Unbounded
 from algos.lpg import Hypers, RuleInputs, Target, init_rule, make, with_rule
+from purejaxrl.parts.symlog import symlog
 
 __all__ = ["Config", "Hypers", "init_rule", "make", "with_rule"]
 

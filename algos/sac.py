@@ -28,6 +28,7 @@ from purejaxrl.parts.transitions import (
     check_replay,
     count_steps,
     draw_batch,
+    normalize_batch,
     steps_of,
     warm_up,
 )
@@ -90,7 +91,7 @@ class Hypers(struct.PyTreeNode):
     target_rate: float = hyper(0.005, above=0, at_most=1)
     """How far the target critics move at a gradient step."""
     reward_scale: float = hyper(1.0, above=0)
-    """Factor of the rewards that values are learned of."""
+    """Rewards are multiplied by this before values are learned from them."""
 
 
 class DiscreteHypers(Hypers):
@@ -101,7 +102,7 @@ class DiscreteHypers(Hypers):
 
 
 class Params(NamedTuple):
-    """What is learned, or what belongs to each part of it."""
+    """An entry for each part that is learned: its parameters, or its optimizer's state."""
 
     actor: Any
     critic: Any
@@ -243,11 +244,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
                 key, replay, config.batch_size, hypers.gamma,
                 num_envs=config.num_envs, num_steps=config.num_returns,
             )  # fmt: skip
-            return batch._replace(
-                obs=normalize_obs(moments, batch.obs),
-                next_obs=normalize_obs(moments, batch.next_obs),
-                reward=hypers.reward_scale * batch.reward,
-            )
+            return normalize_batch(batch, moments, hypers.reward_scale)
 
         def step(carry: tuple, key: jax.Array):
             draw_key, learn_key = jax.random.split(key)

@@ -28,7 +28,7 @@ from optax.tree_utils import tree_where
 from purejaxrl.algorithm import Metrics
 from purejaxrl.ued import student
 from purejaxrl.ued.curriculum import Curriculum, Draw, Play, SampleLevel, new_levels, sample_new
-from purejaxrl.ued.scores import LevelOutcome, Score, learnability
+from purejaxrl.ued.scores import Score, learnability, score_each
 from purejaxrl.validation import hyper, require, require_count
 
 
@@ -146,10 +146,7 @@ def search(
         level_key, play_key, score_key = jax.random.split(key, 3)
         new = sample_new(level_key, sample_level, config.batch_size).level
         outcomes = play(play_key, new, config.num_steps)
-        optimum = None if outcomes.optimal_return is None else 0
-        each = LevelOutcome(1, 0, optimal_return=optimum)
-        keys = jax.random.split(score_key, config.batch_size)
-        scores = jax.vmap(score, in_axes=(0, each))(keys, outcomes)
+        scores = score_each(score, score_key, outcomes)
         scores = jnp.where(jnp.isfinite(scores), scores, -jnp.inf)
         levels, scores = jax.tree.map(lambda *x: jnp.concatenate(x), best, (new, scores))
         scores, slots = jax.lax.top_k(scores, config.num_kept)

@@ -14,7 +14,7 @@ import optax
 from flax import struct
 
 from algos import token_policy
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
 from purejaxrl.identity import part_names
 from purejaxrl.parts import optimizers
 from purejaxrl.parts.dataset import no_steps
@@ -89,7 +89,7 @@ def make(config: Config, env: Any) -> Algorithm:
             return -jnp.where(counts, log_prob, 0.0).sum() / counts.sum()
 
         value, grads = jax.value_and_grad(loss)(state.params)
-        age = jnp.minimum(state.step / state.task.horizon, 1.0)
+        age = age_of(state)
         adam = optimizers.adam(hypers.learning_rate * (1 - age))
         updates, opt_state = adam.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -1,9 +1,9 @@
 """Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018, arXiv 1802.09477).
 
 A deterministic policy follows the gradient of a critic, which learns from a replay buffer. Three
-things keep the critic from overestimating: targets take the lower of two critics; the target
-policy's action is blurred by clipped noise; and the policy, with all target networks, moves once in
-`policy_delay` steps of the critics.
+things keep the critic from overestimating. Clipped double Q-learning: targets take the lower of two
+critics. Target policy smoothing: clipped noise is added to the target policy's action. Delayed
+updates: the policy and all target networks move once in `policy_delay` steps of the critics.
 """
 
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from purejaxrl.parts.transitions import (
     check_replay,
     count_steps,
     draw_batch,
+    normalize_batch,
     steps_of,
     warm_up,
 )
@@ -94,11 +95,11 @@ class Hypers(struct.PyTreeNode):
     target_rate: float = hyper(0.005, above=0, at_most=1)
     """How far the target networks move with each step of the policy."""
     reward_scale: float = hyper(1.0, above=0)
-    """Factor of the rewards that values are learned of."""
+    """Rewards are multiplied by this before values are learned from them."""
 
 
 class Params(NamedTuple):
-    """What is learned, or what belongs to each part of it."""
+    """An entry for each part that is learned: its parameters, or its optimizer's state."""
 
     actor: Any
     critic: Any
@@ -203,11 +204,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
                 key, replay, config.batch_size, hypers.gamma,
                 num_envs=config.num_envs, num_steps=config.num_returns,
             )  # fmt: skip
-            return batch._replace(
-                obs=normalize_obs(moments, batch.obs),
-                next_obs=normalize_obs(moments, batch.next_obs),
-                reward=hypers.reward_scale * batch.reward,
-            )
+            return normalize_batch(batch, moments, hypers.reward_scale)
 
         def improve_critics(carry: tuple, key: jax.Array):
             """Take one gradient step of both critics, on a new batch."""

@@ -84,7 +84,7 @@ class State(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """Transitions of a batch, and the actions that followed them, `[..., batch_size]`."""
+    """Transitions of a batch, and the actions that followed them, `[..., batch_size, ...]`."""
 
     obs: jax.Array
     action: jax.Array

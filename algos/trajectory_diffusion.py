@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
 from purejaxrl.identity import part_names
 from purejaxrl.parts import edm, optimizers
 from purejaxrl.parts.continuous import check_vectors, num_dims
@@ -182,7 +182,7 @@ def make(config: Config, env: Any) -> Algorithm:
             return edm.denoising_loss(loss_key, lambda *x: network.apply(params, *x), pieces)
 
         value, grads = jax.value_and_grad(loss)(state.params)
-        adam = optimizer(hypers, jnp.minimum(state.step / state.task.horizon, 1.0))
+        adam = optimizer(hypers, age_of(state))
         updates, opt_state = adam.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         state = state._replace(

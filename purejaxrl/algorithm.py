@@ -136,6 +136,11 @@ def update(algorithm: Algorithm, state: Any, hypers: Any) -> tuple[Any, Metrics]
     return algorithm.learn(state, hypers, experience)
 
 
+def age_of(state: Any) -> jax.Array:
+    """Compute n/N, the fraction of an agent's updates that are done: float32 [] in [0, 1]."""
+    return jnp.minimum(state.step / state.task.horizon, 1.0)
+
+
 def advance_where(algorithm: Algorithm, condition: jax.Array, after: Any, before: Any) -> Any:
     """Return the state after an update where a condition holds, otherwise the one before it.
 

@@ -168,7 +168,7 @@ COMMANDS = [
     ("policy_guided_diffusion", "--draws 0", r"Settings.draws: 0 is not valid"),
     ("policy_guided_diffusion", "--dataset none.npz", r"dataset none.npz: there is no such file"),
     ("trajectory_diffusion", "--updates 0", r"Settings.updates: 0 is not valid"),
-    ("trajectory_diffusion", "--model.length 1", r"Config.length: 1 is not valid; .* >= 2"),
+    ("trajectory_diffusion", "--model.length 0", r"Config.length: 0 is not valid; .* >= 1"),
     ("trajectory_diffusion", "--dataset none.npz", r"dataset none.npz: there is no such file"),
     ("dqn", "--total-steps 9000", r"total_steps: 9000 is not valid; .* from 10,010, .* warm-up"),
     ("pqn", "--env Pendulum-v1", r"action_space: Box.* is not valid; it must be Discrete"),

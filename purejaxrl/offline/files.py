@@ -196,7 +196,10 @@ def check_steps(steps: Step, what: str) -> None:
 
 
 def _is_whole(dataset: Dataset, episodes: Episodes) -> np.ndarray:
-    """Which episodes were not cut by the end of a recording: all that ended as the longest did."""
+    """Tell which episodes the end of the recording did not cut, bool `[num_episodes]`.
+
+    Those that terminated, and those as long as the longest one, which its time limit truncated.
+    """
     terminated = np.asarray(dataset.steps.terminated)[episodes.end - 1]
     return terminated | (episodes.length == episodes.length.max())
 

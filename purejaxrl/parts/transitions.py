@@ -13,30 +13,43 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from purejaxrl.parts.normalize import Moments, normalize_obs
 from purejaxrl.parts.replay import Replay
 from purejaxrl.parts.rollout import Interaction, Transition, collect, uniform
 from purejaxrl.validation import require, require_count
 
 
 class Step(NamedTuple):
-    """What a buffer keeps of an environment step, leaves `[capacity, ...]`."""
+    """Environment steps, as a buffer or a dataset keeps them: leaves `[num_steps, ...]`."""
 
     obs: Any
-    action: jax.Array
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
+    action: jax.Array  # int32, or float32 `[..., num_dims]`
+    reward: jax.Array  # float32
+    terminated: jax.Array  # bool
+    truncated: jax.Array  # bool, False where terminated
     next_obs: Any  # the true next observation, not the one after a reset
 
 
 class Batch(NamedTuple):
-    """Transitions to learn from; the target of a value is `reward + discount * V(next_obs)`."""
+    """Transitions to learn from, leaves `[batch_size, ...]`.
+
+    The target of a value is `reward + discount * V(next_obs)`.
+    """
 
     obs: Any
     action: jax.Array
-    reward: jax.Array  # discounted sum over up to n steps
-    discount: jax.Array  # γ to the number of steps; 0 where the episode terminated
+    reward: jax.Array  # float32, discounted sum over up to n steps
+    discount: jax.Array  # float32, γ to the number of steps; 0 where the episode terminated
     next_obs: Any
+
+
+def normalize_batch(batch: Batch, moments: Moments | None, reward_scale: jax.Array) -> Batch:
+    """Standardise a batch's observations, if there are moments, and multiply its rewards."""
+    return batch._replace(
+        obs=normalize_obs(moments, batch.obs),
+        next_obs=normalize_obs(moments, batch.next_obs),
+        reward=reward_scale * batch.reward,
+    )
 
 
 def check_replay(config: Any) -> None:

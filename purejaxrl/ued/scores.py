@@ -39,6 +39,19 @@ NUM_TRIALS = 16
 """Random outcomes on which a score is tried when it is composed."""
 
 
+def score_each(score: Score, key: jax.Array, outcomes: LevelOutcome) -> jax.Array:
+    """Score levels, float32 `[n]`.
+
+    Args:
+        score: scores one level.
+        key: typed key.
+        outcomes: `[n]` of what is one number for a level, `[T, n]` of the rest.
+    """
+    num_levels = outcomes.best_return.shape[0]
+    each = jax.vmap(score, in_axes=(0, LevelOutcome(1, 0, 1, 1, 1, 0)))
+    return each(jax.random.split(key, num_levels), outcomes)
+
+
 def algorithmic_regret(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
     """Subtract the student's mean return from the antagonist's (GROOVE eq. 4)."""
     return jnp.nanmean(outcome.antagonist_returns) - jnp.nanmean(outcome.returns)

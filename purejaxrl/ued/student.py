@@ -36,6 +36,7 @@ from purejaxrl.ued.scores import (
     episode_returns,
     fields_read,
     of_finished_episodes,
+    score_each,
 )
 
 
@@ -275,10 +276,8 @@ def score_levels(
     if setup.agent.estimate:
         found = of_finished_episodes(setup.agent.estimate(agent, hypers, experience), done)
         outcomes = outcomes._replace(advantage=found.advantage, value=found.value)
-    num_envs = setup.agent.num_envs
-    score = jax.vmap(setup.curriculum.score, in_axes=(0, LevelOutcome(1, 0, 1, 1, 1, 0)))
-    scores = score(jax.random.split(key, num_envs), outcomes)
-    finished = jnp.ones(num_envs, bool)
+    scores = score_each(setup.curriculum.score, key, outcomes)
+    finished = jnp.ones(setup.agent.num_envs, bool)
     return Visits(chosen.slot, chosen.level, scores, outcomes.best_return, finished, draw.lesson)
 
 
