@@ -95,7 +95,7 @@ def meta_loss(
     advance = partial(update_agent, setup, hypers, agent_hypers)
     if config.rematerialize:
         advance = jax.checkpoint(advance)
-    agent, metrics = jax.lax.scan(advance, agent, length=config.num_updates)
+    agent, (metrics, alive) = jax.lax.scan(advance, agent, length=config.num_updates)
 
     state, experience = collect_detached(setup.world.inner, agent.state, agent_hypers)
     seen = experience.transitions
@@ -103,7 +103,7 @@ def meta_loss(
     advantage = critics.normalize_advantage(critic, estimates.advantage)
     log_prob, entropies = setup.world.inner.log_prob(state, experience)
     chex.assert_equal_shape([log_prob, estimates.advantage])
-    metrics = summarize_updates(metrics, setup.world.inner.episode_means) | entropies
+    metrics = summarize_updates(metrics, alive, setup.world.inner.episode_means) | entropies
     loss = -(log_prob * advantage).mean()
     if hypers.regularizer is not None:
         loss += hypers.regularizer.loss(metrics)
@@ -119,8 +119,12 @@ def meta_loss(
 
 def update_agent(
     setup: AgentSetup, hypers: "Hypers", agent_hypers: Any, agent: Agent, _: None = None
-) -> tuple[Agent, Metrics]:
-    """Make one update of an agent and of its critic, unless the agent's life is over."""
+) -> tuple[Agent, tuple[Metrics, jax.Array]]:
+    """Make one update of an agent and of its critic, unless the agent's life is over.
+
+    Returns:
+        The agent, and metrics with whether the update was made, bool [].
+    """
     state, experience = collect_detached(setup.world.inner, agent.state, agent_hypers)
     seen = experience.transitions
     critic, estimates = estimate(setup, agent, seen, hypers)
@@ -134,7 +138,8 @@ def update_agent(
         critic=tree_where(alive, critic, agent.critic),
     )
     counts = {name: metrics[name] for name in ("episodes", "env_steps")}
-    return agent, metrics | jax.tree.map(lambda x: jnp.where(alive, x, 0), counts)
+    counts = jax.tree.map(lambda x: jnp.where(alive, x, 0), counts)
+    return agent, (metrics | counts, alive)
 
 
 def update_antagonist(

@@ -9,8 +9,21 @@ from purejaxrl.algorithm import EPISODE_MEANS, Metrics
 from purejaxrl.meta.sharding import sum_over_shards
 
 
-def summarize_updates(metrics: Metrics, episode_means: Sequence[str] = EPISODE_MEANS) -> Metrics:
-    """Reduce metrics of K updates, `[K]` to `[]`; means over episodes by the number of episodes."""
+def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Average `x` where the mask is True: `[]`; NaN if it is True nowhere."""
+    return jnp.where(mask, x, 0.0).sum() / jnp.where(mask.any(), mask.sum(), jnp.nan)
+
+
+def summarize_updates(
+    metrics: Metrics, alive: jax.Array, episode_means: Sequence[str] = EPISODE_MEANS
+) -> Metrics:
+    """Reduce metrics of K updates, `[K]` to `[]`; means over episodes by the number of episodes.
+
+    Args:
+        metrics: of the updates; `episodes` and `env_steps` are 0 where an update was not made.
+        alive: bool `[K]`, which updates were made.
+        episode_means: names of the means over episodes.
+    """
     episodes = metrics["episodes"]
     count = episodes.sum()
 
@@ -20,7 +33,7 @@ def summarize_updates(metrics: Metrics, episode_means: Sequence[str] = EPISODE_M
 
     whole = {"episodes": count, "env_steps": metrics["env_steps"].sum()}
     return whole | {
-        name: mean_of_episodes(x) if name in episode_means else x.mean()
+        name: mean_of_episodes(x) if name in episode_means else masked_mean(x, alive)
         for name, x in metrics.items()
         if name not in whole
     }
@@ -31,11 +44,6 @@ def smooth_return(before: jax.Array, metrics: Metrics) -> jax.Array:
     now = metrics["return"]
     mixed = jnp.where(jnp.isnan(before), now, 0.8 * before + 0.2 * now)
     return jnp.where(metrics["episodes"] > 0, mixed, before).astype(before.dtype)
-
-
-def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Average `x` where the mask is True: `[]`; NaN if it is True nowhere."""
-    return jnp.where(mask, x, 0.0).sum() / jnp.where(mask.any(), mask.sum(), jnp.nan)
 
 
 def summarize_agents(

@@ -8,6 +8,7 @@ from flax import struct
 
 from algos import lpg, ppo
 from purejaxrl.meta import gradient
+from purejaxrl.meta.metrics import summarize_updates
 from purejaxrl.parts import networks
 from purejaxrl.running.population import grid, populate, seeds
 from purejaxrl.running.runner import RunOptions, run
@@ -91,6 +92,17 @@ def lives_of_seven():
     """A learner whose lives take no multiple of K updates, its state, and its compiled step."""
     learner = make(num_agents=4, lifetime=7)
     return start(learner), jax.jit(learner.learn)
+
+
+def test_updates_after_the_end_of_a_life_do_not_count():
+    metrics = {
+        "episodes": jnp.array([2, 0, 0]), "env_steps": jnp.array([20, 20, 0]),
+        "return": jnp.array([3.0, jnp.nan, 7.0]), "pi_hat_square": jnp.array([1.0, 2.0, 60.0]),
+    }  # fmt: skip
+    found = summarize_updates(metrics, jnp.array([True, True, False]))
+    assert {k: float(v) for k, v in found.items()} == {
+        "episodes": 2, "env_steps": 40, "return": 3.0, "pi_hat_square": 1.5
+    }  # fmt: skip
 
 
 def test_a_diverging_agent_cannot_poison_the_rule(lives_of_seven):
