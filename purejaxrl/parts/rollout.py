@@ -54,7 +54,7 @@ class Transition(NamedTuple):
 
     obs: Any  # what the action was chosen on
     action: jax.Array
-    reward: jax.Array
+    reward: jax.Array  # the environment's own, never scaled
     terminated: jax.Array  # the episode ended: no bootstrap
     truncated: jax.Array  # the episode was cut: bootstrap from `final_value`
     first: jax.Array  # obs is an episode's first
