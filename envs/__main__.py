@@ -16,6 +16,7 @@ from rich.table import Table
 
 import envs
 from envs import gallery
+from envs.optimum import solver
 from purejaxrl.running.commandline import errors_in_words
 from purejaxrl.validation import require_count, require_seed
 
@@ -66,10 +67,8 @@ def show(settings: Settings) -> None:
     env, params = envs.make(settings.name)
     console.print(f"actions       {env.action_space(params)}", highlight=False)
     console.print(f"observations  {env.observation_space(params)}", highlight=False)
-    solved = (
-        "env.optimal_return(params)" if hasattr(env, "optimal_return") else "no env.optimal_return"
-    )
-    console.print(f"optimum       {solved}", highlight=False)
+    known = "is computed by envs/optimum.py" if solver(env) else "is not known"
+    console.print(f"optimum       {known}", highlight=False)
     table = Table("parameter", "shape", "type", "value")
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         value = np.asarray(leaf)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl.parts.transitions import Step
+from purejaxrl.parts.wrappers import ScaleAction
 
 
 def _pendulum(env_params: Any, obs: jax.Array) -> Any:
@@ -38,13 +39,11 @@ def dynamics_error(name: str, env_params: Any, steps: Step, variance: jax.Array)
             f"env: {name!r} is not valid; its observations do not say its state. Those of "
             f"{', '.join(STATE_OF)} do"
         )
-    env, _ = gymnax.make(name)
-    space = env.action_space(env_params)
+    env = ScaleAction(gymnax.make(name)[0])
 
     def true_next(obs: jax.Array, action: jax.Array) -> jax.Array:
         state = STATE_OF[name](env_params, obs)
-        bounded = space.low + 0.5 * (action + 1) * (space.high - space.low)
-        return env.step_env(jax.random.key(0), state, bounded, env_params)[0]
+        return env.step_env(jax.random.key(0), state, action, env_params)[0]
 
     each = true_next
     for _ in range(steps.reward.ndim):

@@ -103,7 +103,7 @@ class Arithmetic:
     num_operands: int = 4
     """Most operands of a calculation."""
     num_prompts: int = 3000
-    """How many prompts are listed, as many of each difficulty as exist."""
+    """Prompts that are drawn, equally many of each difficulty; repeated ones are listed once."""
 
     def __post_init__(self):
         require_count(self, "num_operands", "num_prompts")
@@ -166,7 +166,7 @@ class Rearrange:
     max_digits: int = 7
     """Most digits."""
     num_prompts: int = 3000
-    """How many prompts are listed, as many of each difficulty as exist."""
+    """Prompts that are drawn, equally many of each difficulty; repeated ones are listed once."""
 
     def __post_init__(self):
         require_count(self, "min_digits", "max_digits", "num_prompts")

@@ -165,6 +165,10 @@ def main(settings: Settings) -> None:
 
     played = play_at_random(env, jax.random.key(0), env_params, num_episodes=1024)
     random, expert = float(played.ret.mean()), stages[-1].ret
+    require(
+        expert > random, settings, "total_steps",
+        f"enough for an expert; its return is {expert:.4g}, that of random actions {random:.4g}",
+    )  # fmt: skip
     least = random + MEDIUM * (expert - random)
     medium = next(stage for stage in stages if stage.ret >= least)
     sizes = dict(num_steps=settings.num_steps // ENVS, num_envs=ENVS)

@@ -73,7 +73,7 @@ def fit(outcome: Outcome) -> pd.DataFrame:
     for world in worlds:
         of = lambda name: means[f"{world}/{name}" if len(worlds) > 1 else name]  # noqa: B023, E731
         rows.append(pd.DataFrame({
-            "rule": means.index,
+            "rule": [outcome.result.population.labels[i] for i in means.index],
             "world": world,
             "unexplained": of("error") / np.maximum(of("variance"), 1e-12),
             "kl": of("kl"),

@@ -19,8 +19,8 @@ from purejaxrl.launch import Experiment, Job, RunFlags, launch, updates_for
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
 
-OFTEN = RunOptions(chunk=512, log_every=64, checkpoint_every=32)
-"""An update takes a fraction of a millisecond, so the host looks up rarely."""
+SHORT_UPDATES = RunOptions(chunk=512, log_every=64, checkpoint_every=32)
+"""Updates are short: many in a call of the device, and few rows of metrics."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Settings(Experiment):
     """DQN's static settings."""
     hypers: dqn.Hypers = dqn.Hypers()
     """DQN's hyperparameters."""
-    run: RunFlags = replace(OFTEN, out="results/dqn")
+    run: RunFlags = replace(SHORT_UPDATES, out="results/dqn")
 
     @property
     def title(self) -> str:
@@ -51,7 +51,7 @@ class Settings(Experiment):
         """
         of_family = RECOMMENDED.get(envs.family(env), cls())
         found = RECOMMENDED.get(env, of_family)
-        return replace(found, env=env, run=replace(OFTEN, out=f"results/dqn/{env}"))
+        return replace(found, env=env, run=replace(SHORT_UPDATES, out=f"results/dqn/{env}"))
 
 
 RECOMMENDED = {

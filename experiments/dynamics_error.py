@@ -118,7 +118,7 @@ def main(settings: Settings) -> None:
         raise ValueError(f"run: {settings.run} holds no run of policy_guided_diffusion.py")
     job, card = plan.job, load_card(plan.settings.dataset)
     real = job.shared["agent.dataset"].steps
-    variance, states = real.next_obs.var(0), load_members(plan)
+    variance, (states, alive) = real.next_obs.var(0), load_members(plan)
     dynamics_error(card.env, job.env_params, jax.tree.map(lambda x: x[:1], real), variance)
     errors, likelihoods = [], []
     for kind, make in make_experience(plan, settings):
@@ -130,7 +130,8 @@ def main(settings: Settings) -> None:
             likelihood = likelihood_under(job.algorithm, state)(made.obs, made.action)
             return error.mean(0), likelihood.mean()
 
-        for i, row in enumerate(plan.population.rows):
+        for i in np.flatnonzero(alive):
+            row = plan.population.rows[i]
             error, likelihood = look(jax.random.key(0), jax.tree.map(lambda x: x[i], states))  # noqa: B023
             errors += [
                 {"experience": kind, **row, "step": step + 1, "error": float(x)}

@@ -71,8 +71,11 @@ def write(outcome: Outcome) -> None:
     """Save what was found."""
     result, rows = outcome.result, []
     for i, row in enumerate(result.population.rows):
+        if not result.alive[i]:
+            say(f"{result.population.names[i]}: nothing is saved, because its evolution diverged")
+            continue
         found = {k: float(v) for k, v in asdict(result.member(i).params.settings()).items()}
-        rows.append({"seed": row["seed"]} | found)
+        rows.append(dict(row) | found)
         say(", ".join(f"{name} {value:.4g}" for name, value in rows[-1].items()))
     pd.DataFrame(rows).to_csv(result.out / "settings.csv", index=False)
 

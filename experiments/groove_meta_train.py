@@ -1,7 +1,7 @@
 r"""GROOVE: meta-train a rule of LPG on the levels of highest regret (Jackson et al. 2023).
 
-python experiments/groove_meta_train.py                  # a scale that two cores carry
-python experiments/groove_meta_train.py --score random   # or pvl, l1, maxmc, learnability
+python experiments/groove_meta_train.py                  # sizes for two CPU cores
+python experiments/groove_meta_train.py --score random   # or true_regret, pvl, l1, maxmc, …
 python experiments/groove_meta_train.py --learner.num-agents 512 --learner.capacity 4000 \
     --agent.num-envs 64 --agent.rule-width 256 --meta-steps 5000    # the paper's
 
@@ -93,12 +93,12 @@ def write(outcome: Outcome) -> None:
     settings, result = outcome.settings, outcome.result
     save_population(result, settings.agent)
     env, _ = envs.make(f"gridworld-{settings.levels}")
-    for i, row in enumerate(result.population.rows):
-        buffer, seed = result.member(i).worlds[0].curriculum, row["seed"]
+    for i, label in enumerate(result.population.labels):
+        buffer = result.member(i).worlds[0].curriculum
         if buffer.filled.any():
-            draw_levels(buffer, env, Path(result.out) / f"levels-{seed}.png")
+            draw_levels(buffer, env, Path(result.out) / f"levels-{label}.png")
         else:
-            say(f"seed {seed}: there are no levels to draw, because no life ended")
+            say(f"rule-{label}: there are no levels to draw, because no life ended")
 
 
 if __name__ == "__main__":

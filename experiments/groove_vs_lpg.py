@@ -50,8 +50,8 @@ class Settings:
     """Settings of the comparison."""
 
     curricula: tuple[str, ...] = ("uniform", "regret", "random")
-    """Contenders: uniform, tabular, regret, pvl, l1, maxmc, learnability, random. The others are
-    compared with `uniform`, or with the first where it is not among them."""
+    """Contenders: uniform, tabular, regret, true_regret, pvl, l1, maxmc, learnability, random. The
+    others are compared with `uniform`, or with the first where it is not among them."""
     meta_steps: int = 8200
     """Meta-steps in which every rule is learned."""
     seeds: int = 3

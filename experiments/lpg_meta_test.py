@@ -44,8 +44,8 @@ class Settings(Scale):
     """Agents of every contender, each with its own seed (and level)."""
     num_tuning: int = 32
     """Other agents, on other levels, for every combination of hyperparameters tried."""
-    num_updates: int = 250
-    """Length of a life."""
+    num_updates: int | None = None
+    """Length of a life in updates; 250 unless `total_steps` is given."""
     rule: str = "lpg"
     """Name of a shipped rule, or the file of one."""
     env: str = "gridworld-all_shortlife"
@@ -58,6 +58,8 @@ class Settings(Scale):
     """Folder; it has a subfolder for each environment."""
 
     def __post_init__(self):
+        if self.num_updates is None and self.total_steps is None:
+            object.__setattr__(self, "num_updates", 250)
         super().__post_init__()
         require(self.num_envs >= 0, self, "num_envs", "an integer >= 0")
         require_known("environment", self.env, envs.names())
@@ -91,6 +93,8 @@ def test(problem: Problem, contenders: list[Contender], settings: Settings) -> N
 if __name__ == "__main__":
     with errors_in_words():
         parsed = parse(Settings, sys.argv[1:])
+        if len({(one.out, one.env) for one in parsed}) < len(parsed):
+            raise ValueError("out: tests that differ in more than `env` need folders of their own")
         prepared = [prepare([one.env], partial(build, settings=one))[0] for one in parsed]
         for chosen, (problem, contenders) in zip(parsed, prepared, strict=True):
             test(problem, contenders, chosen)

@@ -1,6 +1,6 @@
 r"""Learned policy gradient: meta-train a rule on grid-worlds by meta-gradient (Oh et al. 2020).
 
-python experiments/lpg_meta_train.py                       # a scale that two cores carry
+python experiments/lpg_meta_train.py                       # sizes for two CPU cores
 python experiments/lpg_meta_train.py --learner.num-agents 512 --agent.num-envs 64 \
     --agent.rule-width 256 --agent.optimizer sgd --hypers.agent.learning-rate 40 \
     --hypers.learning-rate 1e-4 --hypers.regularizer.entropy 0.05 \

@@ -119,22 +119,24 @@ def walls_of_latents(
 def save(outcome: Outcome) -> None:
     """Write OUT/model-SEED, and print how well mazes are written and read."""
     result = outcome.result
-    last = result.evaluations.groupby("member").last()
     tokens, config = outcome.settings.tokens, outcome.job.algorithm.config
     keys = jax.random.split(jax.random.key(1), NUM_LOCATED)
     levels = jax.vmap(random_mazes(tokens))(keys)
     locate = jax.jit(partial(clutr.locate, config))
-    for i, row in enumerate(result.population.rows):
+    for i, label in enumerate(result.population.labels):
         if not result.alive[i]:
-            say(f"seed {row['seed']}: nothing is saved, because its training diverged")
+            say(f"model-{label}: nothing is saved, because its training diverged")
             continue
-        folder = result.out / f"model-{row['seed']}"
+        folder = result.out / f"model-{label}"
         model = locate(result.member(i).params, jax.vmap(tokens.write)(levels))
         clutr.save(folder, config, model)
         for name, walls in walls_of_latents(config, tokens, model).items():
             say(f"{name}: {walls.mean():.0f} ± {walls.std():.0f} walls")
         say(f"random mazes: {count(levels).mean():.0f} ± {count(levels).std():.0f} walls")
-        say(f"{folder}: F1 {last['return'].iloc[i]:.3f}, exact {last['exact'].iloc[i]:.3f}")
+        say(f"the model is in {folder}")
+        if not result.evaluations.empty:  # they can be turned off
+            last = result.evaluations.groupby("member").last().iloc[i]
+            say(f"{folder}: F1 {last['return']:.3f}, exact {last['exact']:.3f}")
 
 
 if __name__ == "__main__":

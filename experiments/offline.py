@@ -20,17 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
-
 import envs
 from algos import iql
 from algos.offline import ALGORITHMS
-from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
+from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch
 from purejaxrl.offline.files import load_card, load_dataset
 from purejaxrl.parts.dataset import Dataset, weigh_by_advantage, weigh_by_return
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
-from purejaxrl.study.stats import final_scores, interval
+from purejaxrl.study.normalized import save_scores
 from purejaxrl.validation import require_count, require_known
 
 WEIGHTS: Mapping[str, Callable[[Dataset], Dataset]] = {
@@ -100,12 +98,7 @@ def build(settings: Settings) -> Job:
 
 def write(outcome: Outcome) -> None:
     """Save and say normalised scores: OUT/scores.csv."""
-    result, card = outcome.result, load_card(outcome.settings.dataset)
-    frame = pd.DataFrame(map(dict, result.population.rows))
-    frame["return"] = final_scores(result.scores)
-    frame["score"] = card.score(frame["return"])
-    frame.to_csv(result.out / "scores.csv", index=False)
-    say(f"normalised score {interval(frame['score'].dropna().to_numpy())}")
+    save_scores(outcome.result, load_card(outcome.settings.dataset))
 
 
 if __name__ == "__main__":

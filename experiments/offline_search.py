@@ -63,11 +63,14 @@ def play(folder: Path, settings: Settings) -> np.ndarray:
     job = plan.job
     if job.env is None:
         raise ValueError(f"runs: {folder} holds a run without an environment to act in")
+    states, alive = load_members(plan)
     played = evaluate_members(
-        job.algorithm, job.env, jax.random.key(settings.seed), load_members(plan), job.env_params,
+        job.algorithm, job.env, jax.random.key(settings.seed), states, job.env_params,
         num_episodes=settings.stored_episodes,
     )  # fmt: skip
-    return np.asarray(played.ret)
+    if not alive.all():
+        say(f"{folder}: {(~alive).sum()} policies diverged, and are left out")
+    return np.asarray(played.ret)[alive]
 
 
 def main(settings: Settings) -> None:
@@ -79,7 +82,7 @@ def main(settings: Settings) -> None:
         say(f"{folder}: {len(returns)} policies, mean returns up to {returns.mean(1).max():.4g}")
         line = curve(search(jax.random.key(settings.seed), jnp.asarray(returns)))
         frame = pd.DataFrame(line, columns=["return", "low", "high"])
-        found.append(frame.assign(run=folder.name, episodes=1 + np.arange(len(frame))))
+        found.append(frame.assign(run=str(folder), episodes=1 + np.arange(len(frame))))
     settings.out.mkdir(parents=True, exist_ok=True)
     data = pd.concat(found)
     data.to_csv(settings.out / "search.csv", index=False, float_format="%.6g")

@@ -31,15 +31,15 @@ from algos import td3_bc
 from algos import trajectory_diffusion as diffusion
 from algos.offline import ALGORITHMS
 from envs.dynamics import STATE_OF, dynamics_error
-from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
+from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch
 from purejaxrl.offline.files import load_card, load_dataset
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
-from purejaxrl.study.stats import final_scores, interval
+from purejaxrl.study.normalized import save_scores
 from purejaxrl.validation import require_count, require_known
 
 GUIDANCE = (0.0, 0.25, 0.5, 1.0, 2.0)
-"""Coefficients with which the final policies are asked for pieces."""
+"""Guidance coefficients with which pieces are drawn for the final policies."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def ask(outcome: Outcome) -> pd.DataFrame:
         for guidance in GUIDANCE:
             state = result.member(i)
             made, likelihood = pieces_of(jax.random.key(0), state, jnp.float32(guidance))
-            found = {"asked": guidance, "log_prob": float(likelihood)}
+            found = {"drawn_with": guidance, "log_prob": float(likelihood)}
             if card.env in STATE_OF:
                 error = dynamics_error(card.env, job.env_params, made, variance)
                 found["dynamics_error"] = float(np.mean(error))
@@ -135,13 +135,8 @@ def ask(outcome: Outcome) -> pd.DataFrame:
 def write(outcome: Outcome) -> None:
     """Save and say normalised scores, and what the final policies' pieces are like."""
     result = outcome.result
-    card = load_card(outcome.settings.dataset)
-    frame = pd.DataFrame(map(dict, result.population.rows))
-    frame["return"] = final_scores(result.scores)
-    frame["score"] = card.score(frame["return"])
-    frame.to_csv(result.out / "scores.csv", index=False)
     ask(outcome).to_csv(result.out / "pieces.csv", index=False)
-    say(f"normalised score {interval(frame['score'].dropna().to_numpy())}")
+    save_scores(result, load_card(outcome.settings.dataset))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from purejaxrl.launch import Experiment, Job, RunFlags, launch, updates_for
 from purejaxrl.running import processes
 from purejaxrl.running.evaluate import evaluate_members, load_policy, save_policy
 from purejaxrl.running.runner import RunOptions
-from purejaxrl.study.stats import interval
+from purejaxrl.study.tables import describe
 from purejaxrl.study.watch import watch
 
 LEARNING_RATES = "2.5e-4,1e-3,4e-3"
@@ -67,9 +67,9 @@ def main() -> None:
             played = evaluate_members(
                 job.algorithm, env, jax.random.key(1), result.state, env_params, greedy=greedy
             )
-            returns = np.asarray(played.ret.mean(axis=1))
-            print(f"evaluation, {how}: {interval(returns)} over {len(returns)} agents")
-        best = int(returns.argmax())
+            returns = np.where(result.alive, played.ret.mean(axis=1), np.nan)
+            print(f"evaluation, {how}: {describe(returns)} over {result.alive.sum()} agents")
+        best = int(np.nanargmax(returns))
         folder = result.out / "policy"
         save_policy(folder, job.algorithm, result.member(best))
         policy = load_policy(folder, job.algorithm, settings.hypers, env_params)

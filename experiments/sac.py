@@ -16,11 +16,12 @@ from typing import Any, Literal
 import envs
 from algos import sac
 from purejaxrl.launch import Experiment, Job, RunFlags, launch, updates_for
+from purejaxrl.parts.networks import is_discrete
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
 
-OFTEN = RunOptions(chunk=256, log_every=32, checkpoint_every=32)
-"""Updates are short, so the host looks up rarely."""
+SHORT_UPDATES = RunOptions(chunk=256, log_every=32, checkpoint_every=32)
+"""Updates are short: many in a call of the device, and few rows of metrics."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Settings(Experiment):
     """SAC's static settings."""
     hypers: sac.Hypers = sac.Hypers()
     """SAC's hyperparameters."""
-    run: RunFlags = replace(OFTEN, out="results/sac")
+    run: RunFlags = replace(SHORT_UPDATES, out="results/sac")
 
     @property
     def title(self) -> str:
@@ -53,9 +54,9 @@ class Settings(Experiment):
         Raises:
             ValueError: for an unknown environment, with a suggestion.
         """
-        of_family = RECOMMENDED.get(envs.family(env), DISCRETE)
-        found = RECOMMENDED.get(env, of_family)
-        return replace(found, env=env, run=replace(OFTEN, out=f"results/sac/{env}"))
+        by_actions = DISCRETE if is_discrete(envs.make(env)[0]) else Settings()
+        found = RECOMMENDED.get(env, RECOMMENDED.get(envs.family(env), by_actions))
+        return replace(found, env=env, run=replace(SHORT_UPDATES, out=f"results/sac/{env}"))
 
 
 DISCRETE = Settings(total_steps=5e5, hypers=sac.DiscreteHypers())

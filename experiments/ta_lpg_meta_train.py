@@ -1,6 +1,6 @@
 r"""TA-LPG: evolve a rule that reads how much of an agent's life is left (Jackson et al. 2024).
 
-python experiments/ta_lpg_meta_train.py                    # a scale that two cores carry
+python experiments/ta_lpg_meta_train.py                    # sizes for two CPU cores
 python experiments/ta_lpg_meta_train.py --levels small     # other levels; lifetimes stay
 python experiments/ta_lpg_meta_train.py --learner.num-pairs 512 --learner.num-episodes 64 \
     --learner.group 8 --agent.num-envs 64 --agent.rule-width 256 \

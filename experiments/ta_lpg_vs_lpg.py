@@ -107,7 +107,7 @@ def main(settings: Settings) -> None:
         num_episodes=64,
         out=settings.out,
     )
-    horizons.report(scores, (10, 250), settings.out)
+    horizons.report(scores, LEVELS[settings.levels].lifetime, settings.out)
     files = " ".join(str(files[0]) for files in rules.values())
     say(
         "how the rules use the time: python experiments/objective_atlas.py "

@@ -18,8 +18,8 @@ from purejaxrl.launch import Experiment, Job, RunFlags, launch, updates_for
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
 
-OFTEN = RunOptions(chunk=256, log_every=32, checkpoint_every=32)
-"""Updates are short, so the host looks up rarely."""
+SHORT_UPDATES = RunOptions(chunk=256, log_every=32, checkpoint_every=32)
+"""Updates are short: many in a call of the device, and few rows of metrics."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Settings(Experiment):
     """TD3's static settings."""
     hypers: td3.Hypers = td3.Hypers()
     """TD3's hyperparameters."""
-    run: RunFlags = replace(OFTEN, out="results/td3")
+    run: RunFlags = replace(SHORT_UPDATES, out="results/td3")
 
     @property
     def title(self) -> str:
@@ -54,7 +54,7 @@ class Settings(Experiment):
         """
         of_family = RECOMMENDED.get(envs.family(env), cls())
         found = RECOMMENDED.get(env, of_family)
-        return replace(found, env=env, run=replace(OFTEN, out=f"results/td3/{env}"))
+        return replace(found, env=env, run=replace(SHORT_UPDATES, out=f"results/td3/{env}"))
 
 
 RECOMMENDED = {

@@ -218,6 +218,8 @@ def score(name: str, result: Result, settings: Settings) -> pd.DataFrame:
         "KL to start": late["kl_to_reference"].mean(),
         "tokens": seen.groupby("member")["env_steps"].last(),
     })  # fmt: skip
+    for name in np.array(result.population.names)[~result.alive]:
+        say(f"{frame['objective'].iloc[0]}, {name}: diverged, and is left out of the scores")
     return frame[result.alive]
 
 

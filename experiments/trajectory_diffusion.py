@@ -75,12 +75,14 @@ def write(outcome: Outcome) -> None:
     dataset, card = outcome.job.shared["dataset"], load_card(settings.dataset)
     real = np.asarray(diffusion.to_channels(dataset.steps))
     num_obs, rows = dataset.steps.obs.shape[-1], []
-    for i, row in enumerate(result.population.rows):
+    for i, (row, label) in enumerate(
+        zip(result.population.rows, result.population.labels, strict=True)
+    ):
         if not result.alive[i]:
-            say(f"seed {row['seed']}: nothing is saved, because its training diverged")
+            say(f"model-{label}: nothing is saved, because its training diverged")
             continue
         model = outcome.job.algorithm.policy(result.member(i))
-        diffusion.save(result.out / f"model-{row['seed']}", settings.model, model, card.fingerprint)
+        diffusion.save(result.out / f"model-{label}", settings.model, model, card.fingerprint)
         pieces = jax.jit(
             lambda key, model: diffusion.draw_pieces(
                 key, settings.model, model, num_obs, NUM_SAMPLES, edm.Sampling()
@@ -90,7 +92,7 @@ def write(outcome: Outcome) -> None:
         for channel in range(real.shape[-1]):
             a, b = real[:, channel], drawn[:, channel]
             rows.append({
-                "seed": row["seed"], "channel": channel, "mean": a.mean(), "drawn_mean": b.mean(),
+                **row, "channel": channel, "mean": a.mean(), "drawn_mean": b.mean(),
                 "std": a.std(), "drawn_std": b.std(),
             })  # fmt: skip
     pd.DataFrame(rows).to_csv(result.out / "samples.csv", index=False)

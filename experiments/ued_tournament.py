@@ -96,7 +96,7 @@ class Settings:
     shares: tuple[float, ...] = (0.01, 0.1, 1.0)
     """α of the table: shares of the random mazes that are the worst."""
     rate: float = 0.5
-    """Solve rate on the held-out mazes whose steps are counted."""
+    """Solve rate on the held-out mazes; `steps_to_rate` is the environment steps to reach it."""
     agent: ppo_rnn.Config = STUDENT_CONFIG
     """Static settings of the students."""
     hypers: ppo.Hypers = STUDENT
@@ -266,7 +266,7 @@ def score_students(tested: dict[str, Tested], settings: Settings) -> pd.DataFram
         at_risk = conditional_value_at_risk(found.first, found.second, np.array(settings.shares))
         for i in range(settings.seeds):
             seen = found.evaluations
-            seen = seen[seen["member"] == i]
+            seen = seen[(seen["member"] == i) & seen["alive"]]
             rows.append({
                 "method": name, "seed": settings.first_seed + i,
                 **{f"cvar_{a:g}": at_risk[i, j] for j, a in enumerate(settings.shares)},

@@ -90,6 +90,7 @@ COMMANDS = [
     ("lpg_meta_test", "--rule lpo", r"'gridworld-all_shortlife' is not valid: observation_space"),
     ("lpg_meta_test", "--tune nothing", r"invalid choice 'nothing'"),
     ("lpg_meta_test", "--tuning-rounds -1", r"Settings.tuning_rounds: -1 is not valid"),
+    ("lpg_meta_test", "--rule lpg,ta_lpg", r"out: tests that differ in more than `env` need fold"),
     ("lpg_meta_test", "--rule gpl", r"unknown rule 'gpl'"),
     ("lpg_meta_test", "--rule none.npz", r"rule: none.npz does not exist"),
     ("lpg_meta_test", "--rule {damaged}", r"rule: .* is not valid: damaged"),

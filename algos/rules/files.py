@@ -61,15 +61,16 @@ def save_population(result: Result, config: Any) -> list[Path]:
         config: as in `save_rule`.
 
     Returns:
-        The files, `OUT/FIELD-SEED.npz`, such as `rule-0.npz` or `drift-0.npz`. A member that
-        diverged has none, and is reported.
+        The files, `OUT/FIELD-SEED.npz`, such as `rule-0.npz` or `drift-0.npz`; where
+        hyperparameters were swept, they are called after these too. A member that diverged has
+        none, and is reported.
     """
     field, paths = kind_named(module_name(type(config))).field, []
-    for i, row in enumerate(result.population.rows):
+    for i, label in enumerate(result.population.labels):
         if not result.alive[i]:
-            say(f"seed {row['seed']}: no {field} is saved, because its training diverged")
+            say(f"{field}-{label}: nothing is saved, because its training diverged")
             continue
-        paths.append(Path(result.out) / f"{field}-{row['seed']}.npz")
+        paths.append(Path(result.out) / f"{field}-{label}.npz")
         best = jax.tree.map(lambda x: x[i], result.best)  # noqa: B023
         evaluated = best and best.update > 0
         save_rule(paths[-1], config, best.policy if evaluated else result.member(i).params)

@@ -23,7 +23,7 @@ class RunOptions:
     """Continue the run in OUT with the command line kept there, or extend a finished one; start it
     if there is none."""
     chunk: int = 16
-    """Updates between two looks of the host: progress, metrics, signals."""
+    """Updates in one call of the devices; between calls the host writes metrics and checkpoints."""
     log_every: int = 1
     """Updates that are averaged into one row of metrics; it divides `chunk` and `eval_every`."""
     checkpoint_every: int = 16
@@ -36,7 +36,7 @@ class RunOptions:
     """Updates between evaluations on new episodes; by default a twentieth of the run; 0 turns them
     off. Curves, final scores and best policies are those of the evaluations."""
     eval_episodes: int = 16
-    """Episodes of an evaluation."""
+    """Episodes of an evaluation; experiments that evaluate in their own way may not read it."""
     eval_greedy: bool = False
     """Evaluate the most likely actions rather than sampled ones."""
     group: int | None = None

@@ -1,7 +1,6 @@
 """Populations: agents that differ in seed, in hyperparameters, or in both.
 
-`seeds(16) * grid(learning_rate=[1e-4, 1e-3])` is 32 rows. `populate` stacks the keys and the
-hyperparameters of all rows, for a run to vmap over. A member is named by its row.
+`seeds(16) * grid(learning_rate=[1e-4, 1e-3])` is 32 rows. A member is named by its row.
 """
 
 import math
@@ -138,6 +137,12 @@ class Population(NamedTuple):
     def names(self) -> tuple[str, ...]:
         """The members' names, all different."""
         return tuple(name_of(row) for row in self.rows)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What members' files are called after: their seeds, or their names if seeds recur."""
+        found = tuple(str(row.get("seed")) for row in self.rows)
+        return found if len(set(found)) == len(found) else self.names
 
     def select(self, keep: Callable[[Row], bool] | Sequence[int] | str) -> "Population":
         """Keep some of the members, with the keys that they have here.

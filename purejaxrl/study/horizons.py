@@ -180,7 +180,7 @@ def draw(table: pd.DataFrame, path: Path, trained_on: tuple[int, int]) -> None:
         axes.axvspan(*trained_on, color="grey", alpha=0.12, lw=0)
         axes.set(xscale="log", xlabel="length of life, in updates (grey: learned on)")
         axes.spines[["top", "right"]].set_visible(False)
-    score.set(ylabel="return of the final policy, of the optimum")
+    score.set(ylabel="return of the final policy (over the optimum, if known)")
     gain.set(ylabel=f"gain over {table['contender'].iloc[0]}")
     score.legend(frameon=False)
     figure.savefig(path, dpi=150)

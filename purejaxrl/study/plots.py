@@ -30,6 +30,8 @@ def curves(
         Columns `*by`, `env_steps`, `mean`, `low`, `high` (95 %, over members), `members`.
     """
     last = frame["update"].max()
+    if "alive" in frame:  # the last good policy of a member that diverged is still evaluated
+        frame = frame[frame["alive"]]
     edges = np.unique(np.linspace(0, last, num_points + 1).astype(int))
     frame = frame.assign(
         bin=np.searchsorted(edges, frame["update"]),

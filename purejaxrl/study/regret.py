@@ -1,9 +1,8 @@
 """The algorithmic regret of many levels (GROOVE: Jackson et al. 2023, arXiv 2310.02782, eq. 4).
 
 An antagonist and an agent train on a level for as many interactions. The regret is the return of
-the antagonist's final policy minus that of the agent's. The regret of one life is luck to a large
-part. So levels are ranked by the mean over several replicates: lives on the same level, of other
-seeds.
+the antagonist's final policy minus that of the agent's. The regret of a single life is noisy. So
+levels are ranked by the mean over several replicates: lives on the same level, of other seeds.
 """
 
 from itertools import combinations
@@ -44,7 +43,7 @@ class Regrets(NamedTuple):
         return float(np.mean(pairs)) if pairs else float("nan")
 
     def of_chosen(self, count: int) -> float:
-        """Return the mean regret of the highest levels, free of the luck by which they were chosen.
+        """Return the mean regret of the highest levels, without the bias of their selection.
 
         Each replicate measures the levels that the others rank highest.
 

@@ -205,14 +205,17 @@ def load_member(plan: commandline.Plan, name: str) -> Any:
     """
     require_known("member", name, plan.population.names)
     index = plan.population.names.index(name)
-    return jax.tree.map(lambda x: x[index], load_members(plan))
+    return jax.tree.map(lambda x: x[index], load_members(plan)[0])
 
 
-def load_members(plan: commandline.Plan) -> Any:
-    """Load the states of all agents from the latest checkpoint that is whole, `[members, ...]`.
+def load_members(plan: commandline.Plan) -> tuple[Any, np.ndarray]:
+    """Load the states of all agents from the latest checkpoint that is whole.
 
     Args:
         plan: what `rebuild` returned.
+
+    Returns:
+        The states, leaves `[members, ...]`, and who has not diverged, bool `[members]`.
 
     Raises:
         checkpoint.CheckpointError: if there is no whole checkpoint.
@@ -222,7 +225,7 @@ def load_members(plan: commandline.Plan) -> Any:
     found = checkpoint.Series(folder).load_latest(like, warnings.warn)
     if found is None:
         raise checkpoint.CheckpointError(f"checkpoints: {folder} holds none")
-    return found[0].state
+    return found[0].state, np.asarray(found[0].alive)
 
 
 def main(settings: Settings) -> None:

@@ -269,7 +269,7 @@ def test_a_population_of_rules_is_saved_by_seed_without_those_that_diverged(tmp_
     assert [path.name for path in save_population(result, CONFIG)] == ["rule-5.npz", "rule-7.npz"]
     saved = load_rule(tmp_path / "rule-7.npz").params
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b + 1), saved, RULE)
-    assert "seed 6: no rule is saved, because its training diverged" in capsys.readouterr().err
+    assert "rule-6: nothing is saved, because its training diverged" in capsys.readouterr().err
 
 
 def test_the_best_rules_are_saved_and_the_last_ones_where_none_was_evaluated(tmp_path):

@@ -105,5 +105,5 @@ def test_arrays_are_described_by_their_values_or_their_range():
 
 def test_an_environment_without_pictures_is_shown(tmp_path, capsys):
     main(Settings("bandit-bernoulli", out=tmp_path / "levels.png"))
-    assert "env.optimal_return" in capsys.readouterr().out
+    assert "optimum       is computed by envs/optimum.py" in capsys.readouterr().out
     assert not (tmp_path / "levels.png").exists()

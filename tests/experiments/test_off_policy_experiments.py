@@ -57,6 +57,8 @@ def test_it_can_be_traced_with_the_settings_that_suit_the_environment(module, en
 def test_words_override_the_settings_of_the_environment():
     (settings,) = parse(sac.Settings, ["--env", "CartPole-v1", "--hypers.target-entropy", "0.5"])
     assert settings.hypers == sac.sac.DiscreteHypers(target_entropy=0.5)
+    (settings,) = parse(sac.Settings, ["--env", "PointRobot-misc"])  # its actions are continuous
+    assert type(settings.hypers) is sac.sac.Hypers
     (settings,) = parse(dqn.Settings, ["--env", "Asterix-MinAtar", "--agent.num-batches", "2"])
     assert (settings.agent.num_batches, settings.agent.torso) == (2, "cnn")
 

@@ -285,3 +285,9 @@ def test_a_selection_of_an_unknown_member_gets_a_suggestion(population):
 def test_a_selection_that_keeps_no_member_is_refused(population, keep):
     with pytest.raises(ValueError, match="keeps no member"):
         population.select(keep)
+
+
+def test_files_are_called_after_seeds_or_after_whole_names_where_a_seed_occurs_twice():
+    assert populate(seeds(2, start=3), Hypers(), None).labels == ("3", "4")
+    swept = populate(seeds(2) * grid(gamma=[0.9, 0.99]), Hypers(), None)
+    assert swept.labels == swept.names and len(set(swept.labels)) == 4

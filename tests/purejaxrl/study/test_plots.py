@@ -22,6 +22,14 @@ def frame_of(returns, episodes, **columns):
     return frame.assign(**{name: np.repeat(v, updates) for name, v in columns.items()})
 
 
+def test_curves_leave_a_member_out_from_where_it_diverged():
+    """Its last good policy is still evaluated, and has finite returns."""
+    frame = frame_of([[1.0, 2.0], [3.0, 50.0]], [[1, 1], [1, 1]])
+    data = curves(frame.assign(alive=[True, True, True, False]), num_points=2)
+    np.testing.assert_allclose(data["mean"], [2.0, 2.0])
+    np.testing.assert_array_equal(data["members"], [2, 1])
+
+
 def test_curves_weigh_by_episodes_within_a_member_and_average_over_members():
     frame = frame_of(
         [[10.0, 40.0, np.nan, 6.0], [0.0, 0.0, 5.0, 8.0]],
