@@ -157,7 +157,8 @@ def warm_start(lab: Lab) -> tuple[Any, pd.DataFrame]:
     algorithm = sft.make(config, lab.env)
     num_updates = settings.warm_updates or WARM_UPDATES[settings.task]
     who = populate(seeds(1), sft.Hypers(), lab.levels)
-    out = folder(settings, "warm_start", f"{record.digest(algorithm, who)} {num_updates}")
+    identity = f"{record.digest(algorithm, who)} {num_updates} {lab.evaluator.name}"
+    out = folder(settings, "warm_start", identity)
     options = RunOptions(out, resume=True, group=1, chunk=50, eval_every=num_updates)
     say(f"warm start: {num_updates:,} updates on reference solutions")
     result = run(algorithm, who, num_updates, options, evaluator=lab.evaluator)
@@ -177,7 +178,8 @@ def plan(lab: Lab, name: str, start: Any) -> Plan:
     hypers = grpo.Hypers(start, lab.objectives[name].coefs, settings.learning_rate)
     rows = settings.grid() * seeds(settings.seeds, start=settings.first_seed)
     who = populate(rows, hypers, lab.levels, shared=("start",))
-    identity = f"{record.digest(algorithm, who)} {settings.updates}"
+    evaluated = f"{lab.evaluator.name} {settings.eval_every}"
+    identity = f"{record.digest(algorithm, who)} {settings.updates} {evaluated}"
     options = RunOptions(
         folder(settings, name, identity), resume=True, chunk=10, eval_every=settings.eval_every
     )
