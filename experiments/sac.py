@@ -54,8 +54,9 @@ class Settings(Experiment):
         Raises:
             ValueError: for an unknown environment, with a suggestion.
         """
-        by_actions = DISCRETE if is_discrete(envs.make(env)[0]) else Settings()
-        found = RECOMMENDED.get(env, RECOMMENDED.get(envs.family(env), by_actions))
+        found = RECOMMENDED.get(env) or RECOMMENDED.get(envs.family(env))
+        if found is None:
+            found = DISCRETE if is_discrete(envs.make(env)[0]) else Settings()
         return replace(found, env=env, run=replace(SHORT_UPDATES, out=f"results/sac/{env}"))
 
 
