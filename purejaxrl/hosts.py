@@ -143,12 +143,11 @@ def watch(started: dict[int, subprocess.Popen]) -> int:
     failed, deadline, running = 0, float("inf"), dict(started)
     while running:
         time.sleep(0.1)
-        for index, process in list(running.items()):
-            if process.poll() is None:
-                continue
+        ended = {i: process.poll() for i, process in running.items() if process.poll() is not None}
+        for index in sorted(ended, key=ended.get):  # who was killed before those who lost it
             del running[index]
-            if process.returncode and not failed:
-                failed, deadline = process.returncode, time.monotonic() + GRACE
+            if ended[index] and not failed:
+                failed, deadline = ended[index], time.monotonic() + GRACE
                 if failed < 0 or failed == LOST:
                     say(_words_of(index, failed))
         if time.monotonic() > deadline:

@@ -41,17 +41,19 @@ def save(folder: Path | str, tree: Any, info: dict | None = None) -> None:
 
     Raises:
         CheckpointError: if the folder cannot be written; what was there before is kept.
+        processes.Lost: if another process of the run has ended; what was there before is kept.
     """
     folder = local_path(folder)
     scratch = folder.with_name(f".{folder.name}.partial")
     try:
-        processes.on_first(_make_empty, scratch)
-        leaves = jax.tree.leaves(tree)
-        arrays = {str(i): _to_host(x) for i, x in enumerate(leaves) if x.size}
-        with _without_wildcards(scratch) as plain:
-            ocp.save(plain / "tree", arrays)
-        manifest = {"format": FORMAT, "info": info or {}, "leaves": _describe(tree)}
-        processes.on_first(_publish, scratch, manifest, folder)
+        with processes.lost_in_words():
+            processes.on_first(_make_empty, scratch)
+            leaves = jax.tree.leaves(tree)
+            arrays = {str(i): _to_host(x) for i, x in enumerate(leaves) if x.size}
+            with _without_wildcards(scratch) as plain:
+                ocp.save(plain / "tree", arrays)
+            manifest = {"format": FORMAT, "info": info or {}, "leaves": _describe(tree)}
+            processes.on_first(_publish, scratch, manifest, folder)
     except (OSError, ValueError) as error:
         shutil.rmtree(scratch, ignore_errors=True)
         raise CheckpointError(f"checkpoint {folder}: could not be written: {error}") from error

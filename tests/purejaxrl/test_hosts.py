@@ -91,6 +91,17 @@ def test_a_killed_process_ends_the_run_and_another_number_of_processes_resumes_i
     assert read_metrics(out).equals(read_metrics(whole))
 
 
+def test_the_process_that_was_killed_is_named_and_not_one_that_lost_it(monkeypatch):
+    said = []
+    monkeypatch.setattr(hosts, "say", said.append)
+    monkeypatch.setattr(hosts, "SIGNALS", ())  # the tests keep their own handlers
+    started = {0: begin("-c", "exit(1)"), 1: begin("-c", "import os; os.kill(os.getpid(), 9)")}
+    for process in started.values():
+        process.wait()
+    assert hosts.watch(started) == -signal.SIGKILL
+    assert said == [hosts._words_of(1, -signal.SIGKILL)]
+
+
 class Device:
     """A device of a process."""
 

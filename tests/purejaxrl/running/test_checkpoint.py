@@ -210,6 +210,18 @@ def test_a_failed_save_leaves_the_previous_checkpoint_intact(copy, monkeypatch, 
     assert [path.name for path in copy.parent.iterdir()] == [copy.name]
 
 
+def test_a_process_that_is_lost_during_a_save_is_no_fault_of_the_folder(copy, monkeypatch):
+    def lose(*arguments):
+        raise ValueError("INTERNAL: [Gloo] Read error: Connection reset by peer")
+
+    monkeypatch.setattr(checkpoint.processes, "on_first", lose)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(checkpoint.processes.Lost, match="another process was lost"):
+        save(copy, tree(fill=4.0), {})
+    monkeypatch.undo()
+    assert_same(load(copy, tree())[0], tree())
+
+
 def test_a_file_is_replaced_whole(tmp_path):
     path = tmp_path / "file"
     checkpoint.write_atomically(path, "one")
