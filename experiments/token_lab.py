@@ -18,7 +18,6 @@ from purejaxrl.running.devices import use_cpu_cores
 use_cpu_cores()
 
 import functools
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -157,8 +156,9 @@ def warm_start(lab: Lab) -> tuple[Any, pd.DataFrame]:
     algorithm = sft.make(config, lab.env)
     num_updates = settings.warm_updates or WARM_UPDATES[settings.task]
     who = populate(seeds(1), sft.Hypers(), lab.levels)
-    identity = f"{record.digest(algorithm, who)} {num_updates} {lab.evaluator.name}"
-    out = folder(settings, "warm_start", identity)
+    out = record.folder_of(
+        settings.out / "warm_start", algorithm, who, num_updates, lab.evaluator.name
+    )
     options = RunOptions(out, resume=True, group=1, chunk=50, eval_every=num_updates)
     say(f"warm start: {num_updates:,} updates on reference solutions")
     result = run(algorithm, who, num_updates, options, evaluator=lab.evaluator)
@@ -167,22 +167,15 @@ def warm_start(lab: Lab) -> tuple[Any, pd.DataFrame]:
     return result.member(0).params, result.evaluations
 
 
-def folder(settings: Settings, name: str, identity: str) -> str:
-    """Name the folder of a run by what decides its results."""
-    return f"{settings.out}/{name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-
-
 def plan(lab: Lab, name: str, start: Any) -> Plan:
     """Plan the run of an objective."""
     settings, algorithm = lab.settings, lab.algorithms[name]
     hypers = grpo.Hypers(start, lab.objectives[name].coefs, settings.learning_rate)
     rows = settings.grid() * seeds(settings.seeds, start=settings.first_seed)
     who = populate(rows, hypers, lab.levels, shared=("start",))
-    evaluated = f"{lab.evaluator.name} {settings.eval_every}"
-    identity = f"{record.digest(algorithm, who)} {settings.updates} {evaluated}"
-    options = RunOptions(
-        folder(settings, name, identity), resume=True, chunk=10, eval_every=settings.eval_every
-    )
+    how = settings.updates, lab.evaluator.name, settings.eval_every
+    out = record.folder_of(settings.out / name, algorithm, who, *how)
+    options = RunOptions(out, resume=True, chunk=10, eval_every=settings.eval_every)
     job = Job(algorithm, lab.levels, settings.updates, evaluator=lab.evaluator)
     return Plan(settings, job, who, options, ())
 

@@ -21,7 +21,6 @@ from purejaxrl.running.devices import use_cpu_cores
 use_cpu_cores()
 
 import functools
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -161,9 +160,7 @@ def train(one: Contender, settings: Settings) -> Result:
     members: Population = populate(
         seeds(settings.seeds, start=settings.first_seed), one.hypers, maze.empty()
     )
-    identity = f"{record.digest(one.algorithm, members)} {one.num_updates}"
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    folder = f"{settings.out}/{one.name}-{digest}"
+    folder = record.folder_of(settings.out / one.name, one.algorithm, members, one.num_updates)
     options = RunOptions(folder, resume=True, group=1, keep_last=one.num_updates)
     evaluator = on_levels(TEST_ENV, held_out_mazes(), 4, maze.MAX_STEPS, "held-out mazes")
     say(f"{one.title}: {settings.seeds} students, {one.num_updates:,} updates")

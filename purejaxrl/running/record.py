@@ -51,9 +51,22 @@ def identity(
     return json.loads(json.dumps(found))
 
 
-def digest(algorithm: Algorithm, population: Population) -> str:
-    """Hash the identity of a run: 12 hexadecimal digits, to name its folder by."""
-    text = json.dumps(identity(algorithm, population), sort_keys=True)
+def folder_of(out: Path, algorithm: Algorithm, population: Population, *also: object) -> str:
+    """Name a run's folder by what decides its results, so that no other run is read in its place.
+
+    Args:
+        out: the folder's beginning.
+        algorithm, population: as of `run`.
+        also: what else decides the results, such as the number of updates.
+
+    Returns:
+        `OUT-DIGEST`, with 12 hexadecimal digits.
+    """
+    decisive = _digest(json.dumps(identity(algorithm, population), sort_keys=True))
+    return f"{out}-{_digest(' '.join(map(str, (decisive, *also))))}"
+
+
+def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

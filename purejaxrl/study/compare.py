@@ -4,7 +4,6 @@ Every run is kept in a folder that its identity names. So a comparison that was 
 and one with other contenders uses the runs that are there.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -284,18 +283,14 @@ def train(
 
     Args:
         algorithm, population, num_updates: as of `run`.
-        out: the folder's beginning. The run is in `OUT-DIGEST`, whose 12 hexadecimal digits stand
-            for the algorithm, the members with their hyperparameters and levels, and the number of
-            updates. So a comparison never reads the scores of another contender.
+        out: the beginning of the folder's name (`record.folder_of`).
         evaluator: evaluates the final policies; without one, they are not.
 
     Raises:
         ValueError, CheckpointError, Stopped: as `run`.
     """
-    how = f" {evaluator.name}" if evaluator else ""
-    identity = f"{record.digest(algorithm, population)} {num_updates}{how}"
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    folder = str(out.with_name(f"{out.name}-{digest}"))
+    how = (evaluator.name,) if evaluator else ()
+    folder = record.folder_of(out, algorithm, population, num_updates, *how)
     options = RunOptions(folder, resume=True, eval_every=num_updates)
     waiting = False
     while True:
