@@ -18,7 +18,7 @@ import tyro
 from purejaxrl.running import record
 from purejaxrl.running.options import RunOptions
 
-MAY_CHANGE = ("total_steps", "meta_steps", "generations", "updates", "draws", "run.")
+MAY_CHANGE = ("total_steps", "meta_steps", "steps", "generations", "updates", "draws", "run.")
 """Settings that may differ when a run is resumed: its length, and how it runs."""
 
 CHANGEABLE = f"{', '.join(MAY_CHANGE[:-1])} and the run options"
