@@ -20,7 +20,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from algos import lpg
-from algos.hand_rules import EVOLVED, ActorCritic, Settings, Unbounded
+from algos.hand_rules import ActorCritic, Settings, Unbounded
 from algos.lpg import Hypers, RuleInputs, Target, init_rule, make, with_rule
 from purejaxrl.parts.symlog import symlog
 
@@ -30,7 +30,7 @@ __all__ = ["Config", "Hypers", "init_rule", "make", "with_rule"]
 class Rule(lpg.Rule):
     """A hand-made rule with learned corrections."""
 
-    start: Settings = EVOLVED.replace(scale_power=0.5)
+    start: Settings = Settings(entropy_coef=1e-3, scale_power=0.5, step_cost=1e-3)
     """Settings of the hand-made rule at the start."""
 
     @nn.compact

@@ -1,7 +1,7 @@
 """Temporally-aware residual LPG: a hand-made rule with corrections that know the agent's age.
 
-A fork of `residual_lpg.py`, as `ta_lpg.py` is of `lpg.py`: the network also reads n/N and log N.
-The hand-made rule that it starts as has an entropy bonus that falls with age.
+A fork of `residual_lpg.py`, as `ta_lpg.py` is of `lpg.py`: the network also reads n/N and log N,
+and the entropy bonus of the hand-made rule can fall with age.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from algos import residual_lpg
-from algos.hand_rules import EVOLVED_BY_AGE, Settings
 from algos.lpg import Hypers, RuleInputs, init_rule, make, with_rule
 from algos.ta_lpg import MIDDLE
 
@@ -19,8 +18,6 @@ __all__ = ["Config", "Hypers", "init_rule", "make", "with_rule"]
 
 class Rule(residual_lpg.Rule):
     """A hand-made rule with corrections, both of which know the agent's age."""
-
-    start: Settings = EVOLVED_BY_AGE.replace(scale_power=0.5)
 
     def extra_inputs(self, x: RuleInputs) -> tuple[jax.Array, ...]:
         """Return the fraction of life done, in [0, 1), and its length as log N - log MIDDLE."""

@@ -141,6 +141,14 @@ def age_of(state: Any) -> jax.Array:
     return jnp.minimum(state.step / state.task.horizon, 1.0)
 
 
+def is_finite(tree: Any) -> jax.Array:
+    """Whether no float of a tree is NaN or infinite: bool []; leaves of other types are ignored."""
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.inexact)]
+    return (
+        jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves])) if leaves else jnp.bool_(True)
+    )
+
+
 def advance_where(algorithm: Algorithm, condition: jax.Array, after: Any, before: Any) -> Any:
     """Return the state after an update where a condition holds, otherwise the one before it.
 

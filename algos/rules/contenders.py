@@ -123,7 +123,7 @@ HAND_MADE: Mapping[str, MakeLearner] = {
 }
 """Hand-made algorithms by name. The last five are rules inside LPG's interface: REINFORCE, and A2C
 with its value in the prediction, with usual and with evolved settings; `start` is where residual
-rules start, in four passes over each update's experience."""
+rules start, with usual settings in four passes over each update's experience."""
 
 
 def check_contender(name: str) -> None:

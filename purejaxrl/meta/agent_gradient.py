@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from optax.tree_utils import tree_where
 
-from purejaxrl.algorithm import Algorithm, Metrics, advance_where, update
+from purejaxrl.algorithm import Algorithm, Metrics, advance_where, is_finite, update
 from purejaxrl.meta import critic as critics
 from purejaxrl.meta.agents import Agent, AgentSetup, with_in_place, without_in_place
 from purejaxrl.meta.critic import CriticState
@@ -78,8 +78,7 @@ def meta_gradient(
     (loss, (after, estimates, metrics)), grads = jax.value_and_grad(
         partial(meta_loss, config, setup), has_aux=True
     )(theta, hypers, agent._replace(antagonist=()))
-    leaves = jax.tree.leaves((loss, grads, after.state.params, after.critic.params))
-    sound = jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves]))
+    sound = is_finite((loss, grads, after.state.params, after.critic.params))
     norm = optax.global_norm(grads)
     scale = jnp.minimum(1.0, hypers.max_grad_norm / jnp.maximum(norm, 1e-30))
     grads = jax.tree.map(lambda g: jnp.where(sound, scale * g, 0.0), grads)

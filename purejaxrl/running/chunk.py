@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, advance_where, update
+from purejaxrl.algorithm import Algorithm, Metrics, Task, advance_where, is_finite, update
 from purejaxrl.running import processes
 from purejaxrl.running.devices import Layout, layout
 from purejaxrl.running.evaluate import Best, Evaluator, keep_best
@@ -228,8 +228,7 @@ def member_update(algorithm: Algorithm, carry: Carry, hypers: Any) -> tuple[Carr
     The metrics gain `alive`.
     """
     state, metrics = update(algorithm, carry.state, hypers)
-    leaves = jax.tree.leaves(algorithm.vital(state, metrics))
-    alive = carry.alive & jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves]))
+    alive = carry.alive & is_finite(algorithm.vital(state, metrics))
     state = advance_where(algorithm, alive, state, carry.state)
     metrics = {name: jnp.where(alive, x, _nothing(x)) for name, x in metrics.items()}
     return carry._replace(state=state, alive=alive), metrics | {"alive": alive}

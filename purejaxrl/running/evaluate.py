@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from optax.tree_utils import tree_where
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, require_fit
+from purejaxrl.algorithm import Algorithm, Metrics, Task, is_finite, require_fit
 from purejaxrl.identity import part_name
 from purejaxrl.parts.rollout import reset
 from purejaxrl.running import checkpoint
@@ -96,7 +96,7 @@ def on_episodes(
 class Evaluation(NamedTuple):
     """Evaluation episodes, all `[num_episodes]`."""
 
-    ret: jax.Array  # sum of rewards
+    ret: jax.Array  # sum of rewards; NaN: the policy is not finite
     length: jax.Array  # int32, steps
     finished: jax.Array  # bool; False if `max_steps` cut the episode
 
@@ -113,6 +113,9 @@ def evaluate(
     max_steps: int,
 ) -> Evaluation:
     """Play one episode in each of `num_episodes` environments; jit it, and vmap it over policies.
+
+    A policy that holds NaN or infinity has no returns. Its actions would look valid: a categorical
+    distribution of NaN samples -1, which indexes the last action.
 
     Args:
         algorithm: its `act` chooses actions.
@@ -133,7 +136,8 @@ def evaluate(
         return algorithm.act(policy, memory, obs, first, key, greedy)
 
     memory = algorithm.memory(num_episodes)
-    return _play(env, key, env_params, act, memory, num_episodes, max_steps)
+    played = _play(env, key, env_params, act, memory, num_episodes, max_steps)
+    return played._replace(ret=jnp.where(is_finite(policy), played.ret, jnp.nan))
 
 
 def play_at_random(

@@ -12,7 +12,9 @@ from algos.hand_rules import ActorCritic, Unbounded
 from algos.lpg_rule import RuleInputs
 
 HAND = ActorCritic()
-STARTS = {module: module.Rule.start for module in (residual_lpg, ta_residual_lpg)}
+STARTS = {  # values at a bound are moved inside of it
+    module: Unbounded.of(module.Rule.start).settings() for module in (residual_lpg, ta_residual_lpg)
+}
 START = STARTS[residual_lpg]
 GAIN, OFFSET, SHIFT, WIDTH = range(4)
 

@@ -71,6 +71,16 @@ def test_greedy_repeats_itself_and_sampling_does_not():
     assert (greedy.ret != sampled.ret).any()
 
 
+@pytest.mark.parametrize("poison", [jnp.nan, jnp.inf])
+def test_a_policy_that_is_not_finite_has_no_returns(poison):
+    """Its actions are in range: -1, and with it the last one of an array."""
+    policy = jax.tree.map(lambda x: x + poison, PPO.policy(fresh(PPO, ENV_PARAMS, ppo.Hypers())))
+    played = evaluate(
+        PPO, ENV, jax.random.key(0), policy, ENV_PARAMS, num_episodes=3, greedy=False, max_steps=9
+    )
+    assert np.isnan(played.ret).all()
+
+
 def test_a_loaded_policy_acts_like_the_one_saved(tmp_path):
     state = fresh(PPO, ENV_PARAMS, ppo.Hypers())
     save_policy(tmp_path / "policy", PPO, state)
