@@ -1,5 +1,6 @@
 """The candidates of an evolution in one world: their lives, their fitness, scores of levels."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from purejaxrl.meta.base import Insert
 from purejaxrl.meta.lifetime import train_and_play
 from purejaxrl.meta.metrics import masked_mean
 from purejaxrl.meta.sharding import AXIS, is_sharded, num_shards, shard_index
-from purejaxrl.meta.worlds import World
+from purejaxrl.meta.worlds import World, divide
 from purejaxrl.ued.buffer import Visits
 from purejaxrl.ued.curriculum import Chosen
 from purejaxrl.ued.scores import LevelOutcome
@@ -40,6 +41,23 @@ class CandidateSetup(NamedTuple):
     def num_groups(self) -> int:
         """Groups of candidates that devices share."""
         return 2 * self.num_pairs // self.config.group
+
+
+def set_up(config: "Config", worlds: Sequence[World], insert: Insert) -> list[CandidateSetup]:
+    """Divide the pairs of candidates among worlds.
+
+    Raises:
+        ValueError: if pairs or groups cannot be divided among the worlds.
+    """
+    setups = []
+    for world, count in zip(worlds, divide("num_pairs", config.num_pairs, worlds), strict=True):
+        if 2 * count % config.group:
+            raise ValueError(
+                f"group: {config.group} is not valid; it must divide the {2 * count} candidates of "
+                f"world {world.name!r}"
+            )
+        setups.append(CandidateSetup(config, world, insert, count))
+    return setups
 
 
 def evaluate_pairs(
@@ -76,12 +94,13 @@ def evaluate_sorted(
     """Evaluate candidates that are sorted by horizon, leaves `[2 * num_pairs, ...]`.
 
     Devices take groups in turn, in the order 0, 1, 1, 0, 0, 1, …, so that all devices get short
-    lives and long ones.
+    lives and long ones. If the groups cannot be divided among them, each evaluates all groups.
     """
     config, world, num_groups = setup.config, setup.world, setup.num_groups
-    turns = np.arange(num_groups).reshape(-1, num_shards())
+    divided = is_sharded() and num_groups % num_shards() == 0
+    turns = np.arange(num_groups).reshape(-1, num_shards() if divided else 1)
     turns[1::2] = turns[1::2, ::-1]
-    mine = jnp.asarray(turns)[:, shard_index()]
+    mine = jnp.asarray(turns)[:, shard_index() if divided else 0]
     grouped = lambda x: x.reshape(num_groups, config.group, *x.shape[1:])[mine]  # noqa: E731
 
     def evaluate(group: tuple[Any, Lives]) -> tuple[jax.Array, jax.Array]:
@@ -94,7 +113,7 @@ def evaluate_sorted(
         return played.ret.mean(-1), jnp.where(played.finished, played.ret, jnp.nan)
 
     found = jax.lax.map(evaluate, jax.tree.map(grouped, (candidates, lives)))
-    if is_sharded():
+    if divided:
         found = jax.lax.all_gather(found, AXIS, axis=1, tiled=True)
 
     def restore_order(x: jax.Array) -> jax.Array:

@@ -40,12 +40,12 @@ from purejaxrl.meta.candidates import (
     evaluate_pairs,
     generation_metrics,
     score_levels,
+    set_up,
 )
 from purejaxrl.meta.metrics import masked_mean
 from purejaxrl.meta.worlds import (
     World,
     check_worlds,
-    divide,
     draw_hypers,
     hypers_in,
     join_metrics,
@@ -191,21 +191,11 @@ def make(
             update, or pairs or groups cannot be divided among the worlds.
     """
     worlds = check_worlds(worlds)
-    counts = divide("num_pairs", config.num_pairs, worlds)
-    candidates = [
-        CandidateSetup(config, world, insert, count)
-        for world, count in zip(worlds, counts, strict=True)
-    ]
+    candidates = set_up(config, worlds, insert)
     for one in candidates:
-        world, count = one.world, one.num_pairs
-        require_fit("inner", world.inner, "evolution", "act", "steps_per_update")
+        require_fit("inner", one.world.inner, "evolution", "act", "steps_per_update")
         provided = {"returns", "best_return"}
-        require_curriculum(world.curriculum, "evolution", count, provided)
-        if 2 * count % config.group:
-            raise ValueError(
-                f"group: {config.group} is not valid; it must divide the {2 * count} candidates of "
-                f"world {world.name!r}"
-            )
+        require_curriculum(one.world.curriculum, "evolution", one.num_pairs, provided)
     setup = Setup(config, candidates, init_theta, strategy, shape)
     return Algorithm(
         config,

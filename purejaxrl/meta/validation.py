@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from purejaxrl.algorithm import Algorithm, Metrics
 from purejaxrl.meta import evolution
 from purejaxrl.meta.base import Insert
-from purejaxrl.meta.candidates import CandidateSetup
+from purejaxrl.meta.candidates import CandidateSetup, set_up
 from purejaxrl.meta.evolution import live_generation, rank_unsound_last, rank_within_pair
-from purejaxrl.meta.worlds import World, check_worlds, divide, hypers_in
+from purejaxrl.meta.worlds import World, check_worlds, hypers_in
 from purejaxrl.running.evaluate import Evaluator
 
 SEED = 7
@@ -42,13 +42,12 @@ def against(
         worlds: where agents live.
         insert: puts θ into the agents' hyperparameters.
         hypers: those of the agents and of the curricula.
+
+    Raises:
+        ValueError: if lives or groups of them cannot be divided among the worlds.
     """
     worlds = check_worlds(worlds)
-    counts = divide("num_pairs", config.num_pairs, worlds)
-    setups = [
-        CandidateSetup(config, world, insert, count)
-        for world, count in zip(worlds, counts, strict=True)
-    ]
+    setups = set_up(config, worlds, insert)
 
     def play(algorithm: Algorithm, key: jax.Array, theta: Any, _: Any) -> Metrics:
         both = jax.tree.map(lambda *x: jnp.stack(x), theta, reference)

@@ -190,7 +190,8 @@ def run(
         position = _train(
             program, position, num_updates, every, means, options, population, outputs, stopping
         )
-    if position.update < num_updates:
+        stopped = processes.any_of(stopping)  # what would follow this run is not to begin
+    if stopped:
         raise Stopped(
             f"stopped at update {position.update} of {num_updates}; saved in {out}, resume to go on"
         )
@@ -240,7 +241,7 @@ def _train(
     alive = program.gather([one.alive for one in position.carry])
     frozen = set(np.flatnonzero(~alive))
     tracer = Tracer(options.folder / "profile", options.profile if processes.is_first() else 0)
-    begun, unsaved, saved_at = position.update, 0, time.monotonic()
+    unsaved, saved_at = 0, time.monotonic()
 
     def report(before: int, now: Position, metrics: dict[str, np.ndarray]) -> None:
         rows, updates = average_updates(metrics, before, options.log_every, episode_means)
@@ -265,7 +266,7 @@ def _train(
             if unsaved == options.checkpoint_every or processes.any_of(late):
                 _save(program, position, outputs.saved)
                 unsaved, saved_at = 0, time.monotonic()
-        if unsaved or position.update == begun:
+        if unsaved or position.update == 0:
             _save(program, position, outputs.saved)
     except (OSError, checkpoint.CheckpointError) as error:
         raise checkpoint.CheckpointError(

@@ -68,6 +68,25 @@ def test_a_theta_whose_agents_diverge_loses():
     assert evaluate(ZERO.at[0].set(9.0), world(sometimes_nan))["return"] == 0
 
 
+def test_lives_that_cannot_be_divided_among_devices_are_evaluated_by_each(tmp_path):
+    here, lives = world(near_the_goal), evolution.Config(num_pairs=3, group=2, num_episodes=1)
+    learner = evolution.make(CONFIG, here, init_theta=lambda key: GOAL, insert=insert)
+    hypers = evolution.Hypers(learning_rate=0.0)
+    evaluator, found = against(ZERO, lives, here, insert, hypers), []
+    for n in (1, 2):
+        options = RunOptions(str(tmp_path / str(n)), eval_every=1)
+        who, devices = populate(seeds(1), hypers, ()), jax.devices()[:n]
+        found.append(run(learner, who, 1, options, devices=devices, evaluator=evaluator))
+    assert [one.evaluations["return"].item() for one in found] == [1.0, 1.0]
+
+
+def test_lives_that_groups_cannot_hold_are_named():
+    lives = evolution.Config(num_pairs=6, group=4, num_episodes=1)
+    worlds = [world(near_the_goal, "near"), world(first_is_best, "first")]
+    with pytest.raises(ValueError, match="group: 4 is not valid; .* 6 candidates of world 'near'"):
+        against(ZERO, lives, worlds, insert, evolution.Hypers())
+
+
 @pytest.mark.slow
 def test_the_score_is_the_mean_over_worlds():
     worlds = [world(near_the_goal, "near")._replace(share=3), world(first_is_best, "first")]

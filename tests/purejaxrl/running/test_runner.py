@@ -111,6 +111,22 @@ def test_a_signal_finishes_the_chunk_and_saves(tmp_path, number):
 
 
 @pytest.mark.usefixtures("own_signals")
+def test_a_signal_in_the_last_chunk_lets_nothing_follow_the_run(tmp_path):
+    stop = lambda table, first_update: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    with pytest.raises(runner.Stopped, match="stopped at update 2 of 2"):
+        train(tmp_path / "run", 2, sinks=(stop,))
+    assert train(tmp_path / "run", 2, resume=True).alive.all()
+
+
+def test_a_finished_run_is_read_without_writing(tmp_path):
+    whole = train(tmp_path / "run", 4)
+    files = lambda: {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*/*")}  # noqa: E731
+    before = files()
+    assert_equal(train(tmp_path / "run", 4, resume=True).state, whole.state)
+    assert files() == before
+
+
+@pytest.mark.usefixtures("own_signals")
 def test_a_signal_that_the_process_ignores_stays_ignored(tmp_path):
     """As under nohup, when the terminal is closed."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
