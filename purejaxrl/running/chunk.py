@@ -92,7 +92,7 @@ class Program(NamedTuple):
         return jax.tree.map(place, carry, shardings)
 
     def evaluate(self, update: int, carry: Sequence[Carry]) -> tuple[list[Carry], Metrics]:
-        """Evaluate every member's policy, all on the same episodes, and keep the best ones.
+        """Evaluate every member's policy, and keep the best ones.
 
         Returns:
             The carry, and metrics `[num_members]` on the host.

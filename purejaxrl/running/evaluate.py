@@ -62,11 +62,27 @@ def keep_best(
         The best policy now, and the metrics.
     """
     (key, update), (state, alive) = when, member
-    policy = algorithm.policy(state)
-    metrics = evaluator.play(algorithm, key, policy, state.task.env_params)
+    policy, env_params = algorithm.policy(state), state.task.env_params
+    metrics = evaluator.play(algorithm, own_key(key, state.key), policy, env_params)
     score = metrics["return"].astype(jnp.float32)
     now = Best(policy, score, update)
     return tree_where(alive & (score > best.score), now, best), metrics | {"alive": alive}
+
+
+def own_key(key: jax.Array, of_member: jax.Array) -> jax.Array:
+    """Return the key of one member's evaluation.
+
+    Each member plays episodes of its own, so that intervals over members count what the episodes
+    add. Members of one seed, as in a sweep, play the same ones.
+
+    Args:
+        key: typed key of the evaluation.
+        of_member: the typed key in the member's state; its words are numbers here, and no random
+            number is drawn with it.
+    """
+    for word in jax.random.key_data(of_member).ravel():
+        key = jax.random.fold_in(key, word)
+    return key
 
 
 def on_episodes(
@@ -76,7 +92,7 @@ def on_episodes(
     greedy: bool = False,
     max_steps: int = 10_000,
 ) -> Evaluator:
-    """Evaluate on new episodes, the same for all members.
+    """Evaluate on new episodes.
 
     Args:
         env: gymnax environment; the level is the member's own.

@@ -39,7 +39,7 @@ class Part(NamedTuple):
 
     variance: float
     num_axes: int
-    degrees: int  # of freedom
+    degrees: float  # of freedom
 
 
 def interval(
@@ -97,27 +97,34 @@ def iqm(scores: np.ndarray, axis: int | None = None) -> np.ndarray:
     return stats.trim_mean(scores, TRIMMED, axis=axis)
 
 
-def iqm_interval(scores: np.ndarray, *, confidence: float = 0.95) -> Estimate:
+def iqm_interval(
+    scores: np.ndarray, reference: np.ndarray | None = None, *, confidence: float = 0.95
+) -> Estimate:
     """Estimate the interquartile mean over a fixed suite of environments.
 
     Args:
         scores: `[num_envs, num_agents, num_rules]`, normalised by environment; the same rules in
             all environments.
+        reference: `[num_envs, num_agents]`, the normalised scores of the contender whose mean is 1,
+            minus 1: that mean is an estimate too. None: the mean is known.
         confidence: as of `interval`.
 
     Raises:
         ValueError: if there are no scores, or one is NaN.
     """
-    influence = iqm_influence(scores)
-    return _estimate(float(iqm(scores)), influence, 1, UNBOUNDED, confidence)
+    influence, trimmed = iqm_influence(scores, reference), _kept(scores.size)
+    return _estimate(float(iqm(scores)), influence, 1, UNBOUNDED, confidence, trimmed)
 
 
-def iqm_difference(x: np.ndarray, y: np.ndarray, *, confidence: float = 0.95) -> Estimate:
+def iqm_difference(
+    x: np.ndarray, y: np.ndarray, reference: np.ndarray | None = None, *, confidence: float = 0.95
+) -> Estimate:
     """Estimate the difference of two interquartile means over the same environments.
 
     Args:
         x, y: as of `iqm_interval`, in the same environments. Agents of one index have the same
             seed (and level), so they are paired. The numbers of rules may differ.
+        reference: as of `iqm_interval`.
         confidence: as of `interval`.
 
     Raises:
@@ -127,21 +134,41 @@ def iqm_difference(x: np.ndarray, y: np.ndarray, *, confidence: float = 0.95) ->
         raise ValueError(
             f"x and y must have the same environments and agents: {x.shape[:2]} and {y.shape[:2]}"
         )
-    difference = iqm_influence(x)[..., :, None] - iqm_influence(y)[..., None, :]
-    return _estimate(float(iqm(x) - iqm(y)), difference, 2, UNBOUNDED, confidence)
+    of_x, of_y = iqm_influence(x, reference), iqm_influence(y, reference)
+    difference, trimmed = of_x[..., :, None] - of_y[..., None, :], _kept(min(x.size, y.size))
+    return _estimate(float(iqm(x) - iqm(y)), difference, 2, UNBOUNDED, confidence, trimmed)
 
 
-def iqm_influence(scores: np.ndarray) -> np.ndarray:
+def iqm_influence(scores: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
     """Compute how much each score moves the interquartile mean; their mean is 0.
 
     The interquartile mean of n scores varies as the mean of these numbers does: as the mean of the
-    scores whose outer quarters are pulled to the quartiles, but 1 / (1 - 2 · 0.25) times as much
-    (Tukey & McLaughlin 1963).
+    scores whose outer quarters are pulled to the quartiles, but n / h times as much, where h scores
+    are left in; and with h - 1 for n - 1 in the variance (Tukey & McLaughlin 1963, Sankhya A
+    25:331).
+
+    Args:
+        scores, reference: as of `iqm_interval`. If all scores of an environment are divided by a
+            mean that is a little too large, the scores that are left in shrink.
     """
     _check_scores("scores", scores)
-    cut, ordered = int(TRIMMED * scores.size), np.sort(scores, axis=None)
-    pulled = np.clip(scores, ordered[cut], ordered[scores.size - cut - 1])
-    return (pulled - pulled.mean()) / (1 - 2 * cut / scores.size)
+    size, ordered = scores.size, np.sort(scores, axis=None)
+    cut = int(TRIMMED * size)
+    left_in = size - 2 * cut
+    pulled = np.clip(scores, ordered[cut], ordered[size - cut - 1])
+    influence = (pulled - pulled.mean()) * size / left_in / np.sqrt(_kept(size) * size / left_in)
+    if reference is None:
+        return influence
+    rank = scores.argsort(axis=None).argsort().reshape(scores.shape)
+    middle = np.where((rank >= cut) & (rank < size - cut), scores, 0.0)
+    shrinkage = len(scores) * middle.sum(axis=(1, 2)) / left_in
+    return influence - (shrinkage[:, None] * reference)[..., None]
+
+
+def _kept(size: int) -> float:
+    """Return the fraction of the degrees of freedom that an interquartile mean leaves."""
+    left_in = size - 2 * int(TRIMMED * size)
+    return max(left_in - 1, 1) / max(size - 1, 1)
 
 
 def probability_of_improvement(
@@ -215,7 +242,9 @@ def final_scores(frame: pd.DataFrame, name: str = "return", fraction: float = 0.
     return scores.to_numpy()
 
 
-def variance_parts(suite: Sequence[np.ndarray], num_shared: int) -> Iterator[Part]:
+def variance_parts(
+    suite: Sequence[np.ndarray], num_shared: int, kept: float = 1.0
+) -> Iterator[Part]:
     r"""Split the variance of a mean into parts, one for every set of axes.
 
     Let $Q_T$ be the mean square of the interaction of the axes T, divided by their numbers of
@@ -226,6 +255,7 @@ def variance_parts(suite: Sequence[np.ndarray], num_shared: int) -> Iterator[Par
     Args:
         suite, num_shared: as of `suite_interval`. Agents of different environments have nothing in
             common; entries of shared axes are the same everywhere.
+        kept: fraction of the degrees of freedom of axes that are not shared.
     """
     shared_total = 0.0
     for scores in suite:
@@ -235,7 +265,8 @@ def variance_parts(suite: Sequence[np.ndarray], num_shared: int) -> Iterator[Par
         nested = scores.ndim - num_shared
         for axes in _subsets(range(scores.ndim)):
             if axes[0] < nested:
-                yield from _part(share, present, axes)
+                for part in _part(share, present, axes):
+                    yield part._replace(degrees=kept * part.degrees)
         shared_total = shared_total + share.sum(axis=tuple(range(nested)))
     for axes in _subsets(range(num_shared)):
         yield from _part(shared_total, np.ones(shared_total.shape, bool), axes)
@@ -262,13 +293,16 @@ def _estimate(
     num_shared: int,
     bounds: Bounds,
     confidence: float,
+    kept: float = 1.0,
 ) -> Estimate:
     """Make a t-interval around a value that varies as the mean of `suite` does.
+
+    `kept` is the fraction of the agents' degrees of freedom that count.
 
     The parts of the variance can sum up to less than one of them; then the largest is taken.
     Degrees of freedom are Satterthwaite's (1946, Biometrics Bulletin 2:110).
     """
-    parts = list(variance_parts(suite, num_shared))
+    parts = list(variance_parts(suite, num_shared, kept))
     variance = sum((-1) ** (part.num_axes + 1) * part.variance for part in parts)
     variance = max([variance, *(part.variance for part in parts)], default=0.0)
     spread = sum(part.variance**2 / part.degrees for part in parts)

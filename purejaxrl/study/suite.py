@@ -77,15 +77,16 @@ def random_scores(problem: Problem, num_agents: int, num_episodes: int = 64) -> 
 def normalise(scores: pd.DataFrame, reference: Sequence[str]) -> pd.DataFrame:
     """Scale scores in every environment: 0 is a random policy's mean, 1 is the reference's.
 
-    An agent without a score, because it diverged or finished no episode, gets 0: it is worth as
-    much as a random policy. To leave it out would favour contenders that diverge.
+    An agent without a score, because it diverged or finished no episode, is worth as much as
+    random actions on its level. To leave it out would favour contenders that diverge.
 
     Args:
         scores: what `compare` and `with_random` return, of several environments.
         reference: names of contenders; the first one that an environment has is its reference.
 
     Returns:
-        The same rows, `score` normalised.
+        The same rows, `score` normalised, and a column `reference`: the normalised score of the
+        reference's agent of this index, minus 1.
 
     Raises:
         ValueError: if an environment has no reference, or one that is not above a random policy.
@@ -95,25 +96,31 @@ def normalise(scores: pd.DataFrame, reference: Sequence[str]) -> pd.DataFrame:
         known = set(part["contender"])
         chosen = next((one for one in reference if one in known), None)
         random = part["random"].mean()
-        best = part.loc[part["contender"] == chosen, "score"].mean()
+        part = part.assign(score=part["score"].fillna(part["random"]))
+        theirs = part[part["contender"] == chosen].groupby("agent")["score"].mean()
+        best = theirs.mean()
         if not best > random:
             raise ValueError(
                 f"env: {name!r} is not valid; its reference, {chosen}, must have a mean score "
                 f"above a random policy's, {random:.4g}, not {best:.4g}"
             )
-        return part.assign(score=((part["score"] - random) / (best - random)).fillna(0.0))
+        above = (theirs - best) / (best - random)
+        return part.assign(
+            score=(part["score"] - random) / (best - random),
+            reference=part["agent"].map(above).fillna(0.0),
+        )
 
     return pd.concat([one(*each) for each in scores.groupby("env", sort=False)])
 
 
-def stack(scores: pd.DataFrame, contender: str) -> np.ndarray:
-    """Return a contender's scores as `[num_envs, num_agents, num_rules]`.
+def stack(scores: pd.DataFrame, contender: str, column: str = "score") -> np.ndarray:
+    """Return a contender's scores, or another column, as `[num_envs, num_agents, num_rules]`.
 
     Raises:
         ValueError: unless it has as many agents and the same rules in every environment.
     """
     found = scores[scores["contender"] == contender]
-    by_env = {name: by_agent(part) for name, part in found.groupby("env", sort=False)}
+    by_env = {name: by_agent(part, column) for name, part in found.groupby("env", sort=False)}
     absent = sorted(set(scores["env"]) - set(by_env))
     shapes = {name: each.shape for name, each in by_env.items()}
     if absent or len(set(shapes.values())) > 1 or any(map(_lacks_scores, by_env.values())):
@@ -146,7 +153,7 @@ def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Tabulate the interquartile means of all contenders, and how they compare with one of them.
 
     Args:
-        scores: normalised, as `normalise` returns them.
+        scores: what `normalise` returns.
         baseline: the contender whom the others are compared with.
 
     Returns:
@@ -154,12 +161,14 @@ def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
         interquartile mean (`iqm`), of the difference from the baseline's (`gain`), and of the
         chance to be better (`wins`).
     """
-    others, rows = stack(scores, baseline), []
+    others, above, rows = stack(scores, baseline), stack(scores, baseline, "reference")[..., 0], []
     for name in dict.fromkeys(scores["contender"]):
         found = stack(scores, name)
-        row = {"contender": name, "rules": found.shape[2]} | _fields("iqm", iqm_interval(found))
+        row = {"contender": name, "rules": found.shape[2]} | _fields(
+            "iqm", iqm_interval(found, above)
+        )
         if name != baseline:
-            row |= _fields("gain", iqm_difference(found, others))
+            row |= _fields("gain", iqm_difference(found, others, above))
             row |= _fields("wins", probability_of_improvement(scores, name, baseline))
         rows.append(row)
     return pd.DataFrame(rows).sort_values("iqm", ascending=False, ignore_index=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from purejaxrl.running.evaluate import evaluate, on_episodes
+from purejaxrl.running.evaluate import evaluate, on_episodes, own_key
 from purejaxrl.running.runner import RunOptions, run
 from tests.helpers import ENV, ENV_PARAMS, PPO, assert_equal, population, train
 
@@ -61,13 +61,15 @@ def test_the_last_line_of_progress_tells_the_last_evaluation(tmp_path, capsys):
     assert line.startswith("6/6 updates") and f"evaluation {last:.4g}" in line
 
 
-def test_the_best_policy_of_each_member_is_kept(whole):
+def test_the_best_policy_of_each_member_is_kept(tmp_path, whole):
     scores = whole.evaluations.pivot(index="member", columns="update", values="return").to_numpy()
     np.testing.assert_array_equal(whole.best.score, scores.max(1))
     np.testing.assert_array_equal(whole.best.update, np.array([3, 6])[scores.argmax(1)])
+    keys = {n: train(tmp_path / str(n), n, members=2, horizon=8).state.key for n in (3, 6)}
+    assert len(np.unique(jax.random.key_data(keys[3]), axis=0)) == 2
     for member in range(2):
         policy, score, update = jax.tree.map(lambda x, m=member: x[m], whole.best)
-        key = jax.random.fold_in(jax.random.key(0), update)
+        key = own_key(jax.random.fold_in(jax.random.key(0), update), keys[int(update)][member])
         how = {"num_episodes": 3, "greedy": False, "max_steps": 20}
         again = evaluate(PPO, ENV, key, policy, ENV_PARAMS, **how)
         finished = np.asarray(again.ret)[np.asarray(again.finished)]

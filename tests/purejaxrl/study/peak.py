@@ -23,6 +23,7 @@ class Hypers(struct.PyTreeNode):
 class State(NamedTuple):
     params: jax.Array
     task: Any
+    key: jax.Array
     step: jax.Array
 
 
@@ -30,7 +31,7 @@ def make(peak: float) -> Algorithm:
     """Make an algorithm whose return is the level's, minus the squared log of rate / peak."""
 
     def init(key, hypers, task):
-        return State(0 * jax.random.normal(key), task, jnp.int32(0))
+        return State(jnp.float32(0), task, key, jnp.int32(0))
 
     def learn(state, hypers, experience):
         distance = jnp.log(hypers.rate / peak) ** 2 + (hypers.bonus - 0.1) ** 2

@@ -150,6 +150,13 @@ def test_the_interval_of_an_iqm_covers_it_over_new_rules_and_new_agents():
     np.testing.assert_allclose(iqm_interval(many)[1:], [low, high], atol=0.1 * (high - low))
 
 
+@pytest.mark.parametrize(("envs", "agents"), [(1, 4), (1, 8), (2, 8)])
+def test_the_interval_of_an_iqm_of_few_scores_covers_it(envs, agents):
+    rng = np.random.default_rng(11)
+    found = [iqm_interval(rng.normal(size=(envs, agents, 1))) for _ in range(3000)]
+    assert 0.92 <= coverage(found, truth=0.0) <= 0.98
+
+
 def test_the_difference_of_iqms_is_paired_by_environment_and_agent():
     rng = np.random.default_rng(9)
     y = rng.normal(size=(5, 16, 1)) + 5 * rng.normal(size=(5, 1, 1))

@@ -20,6 +20,7 @@ def frame_of(own_level=False, random=0.0, **contenders):
         parts.append(pd.DataFrame({
             "env": np.array(["zoo", "ant", "bee", "cat"])[env], "contender": name, "rule": rule,
             "agent": agent, "score": scores.ravel(), "own_level": own_level, "random": random,
+            "reference": 0.0,
         }))  # fmt: skip
     return pd.concat(parts, ignore_index=True)
 
@@ -42,6 +43,26 @@ def test_an_agent_without_a_score_is_worth_as_much_as_a_random_policy():
     mine = frame[frame["contender"] == "mine"]
     assert (mine.loc[mine["agent"] == 0, "score"] == 0).all()
     assert (mine.loc[mine["agent"] > 0, "score"] > 0.9).all()
+
+
+def test_a_reference_is_worth_1_also_where_one_of_its_agents_has_no_score():
+    ppo = PPO.copy()
+    ppo[:, 0] = np.nan
+    frame = suite.normalise(frame_of(random=-100.0, PPO=ppo, A2C=PPO), ["PPO"])
+    found = frame.groupby(["contender", "env"])["score"].mean()
+    np.testing.assert_allclose(found["PPO"], 1.0)
+    assert (found["A2C"] > 1).all()
+
+
+def test_the_interval_of_an_iqm_covers_it_where_the_reference_is_estimated():
+    """Both contenders earn 1 in truth, in units that agents of the reference estimate."""
+    rng, covered = np.random.default_rng(1), 0
+    for _ in range(300):
+        ppo, mine = 1 + 0.2 * rng.normal(size=(2, 4, 8, 1))
+        table = suite.tabulate(suite.normalise(frame_of(PPO=ppo, mine=mine), ["PPO"]), "PPO")
+        row = table.set_index("contender").loc["mine"]
+        covered += row["iqm_low"] <= 1 <= row["iqm_high"]
+    assert covered >= 0.92 * 300
 
 
 def test_a_reference_that_an_environment_lacks_is_replaced_by_the_next():
