@@ -31,7 +31,7 @@ import envs
 from algos import groove, lpg, meta_lpg
 from algos.rules import LearnedRule, load_rule
 from algos.rules.contenders import Tune, baselines, of_rule
-from algos.rules.learn import learn_rules
+from algos.rules.learn import learn_rules, require_rules
 from envs import gallery
 from envs.gridworld_levels import LEVELS
 from envs.optimum import optimal_returns
@@ -76,6 +76,8 @@ class Settings:
     """Static settings of the meta-learner."""
     agent: lpg.Config = lpg.Config(num_envs=16, rule_width=64)
     """Static settings of agents and learned rules; A2C has the same sizes."""
+    hypers: gradient.Hypers = meta_lpg.gradient_hypers()
+    """The meta-learner's hyperparameters."""
     envs: tuple[str, ...] = ("gridworld-all_shortlife", "gridworld-mazes", "Breakout-MinAtar")
     """Environments to test in."""
     on_levels: Scale = Scale(num_agents=128, num_tuning=16, num_updates=250)
@@ -175,9 +177,10 @@ def learn_arm(settings: Settings, arm: str, levels: Any, chosen: pd.DataFrame) -
         world = meta_lpg.world(settings.agent, env, sample_lifetime, curriculum=curriculum)
         learner = meta_lpg.by_gradient(settings.learner, settings.agent, world)
         files += learn_rules(
-            learner, meta_lpg.gradient_hypers(), settings.agent,
+            learner, settings.hypers, settings.agent,
             num_rules=1, num_updates=settings.meta_steps, out=settings.out / arm, first_seed=number,
         )  # fmt: skip
+    require_rules(arm, files)
     return [load_rule(file) for file in files]
 
 

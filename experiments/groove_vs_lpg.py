@@ -25,7 +25,7 @@ import envs
 from algos import groove, lpg, meta_lpg
 from algos.rules import LearnedRule, load_rule
 from algos.rules.contenders import Tune, baselines, of_rule
-from algos.rules.learn import learn_rules
+from algos.rules.learn import learn_rules, require_rules
 from envs.gridworld_levels import LEVELS
 from envs.optimum import optimal_returns, solver
 from purejaxrl.algorithm import Algorithm
@@ -119,6 +119,7 @@ def main(settings: Settings) -> None:
             learner, hypers, AGENT,
             num_rules=settings.seeds, num_updates=settings.meta_steps, out=settings.out / name,
         )  # fmt: skip
+        require_rules(name, files)
         rules[name] = [load_rule(file) for file in files]
     found = []
     for problem, contenders in prepare(

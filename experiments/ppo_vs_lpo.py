@@ -1,4 +1,7 @@
-r"""PPO against DPO, LPO and TA-LPO: does a learned clip carry over to other environments?
+r"""PPO against DPO, LPO and TA-LPO at tuned step sizes: is a learned clip better than PPO's?
+
+The default environments are among the worlds of drifts (`algos/rules/drift_worlds.py`), so this is
+no test of transfer: `drift_robustness.py` is.
 
 All have the same settings except for the drift, and all anneal their step size to 0. The step size
 and the entropy bonus of each are tuned on other agents. For LPO and TA-LPO, name shipped drifts,

@@ -23,7 +23,7 @@ from typing import Any
 import envs
 from algos import lpg, meta_lpg, ta_lpg
 from algos.rules import load_rule
-from algos.rules.learn import learn_rules
+from algos.rules.learn import learn_rules, require_rules
 from envs.gridworld_levels import LEVELS
 from envs.optimum import optimal_returns
 from purejaxrl.launch import command, say
@@ -85,10 +85,12 @@ def learn(name: str, env: Any, settings: Settings) -> list[Path]:
     else:
         learner = meta_lpg.by_evolution(evolution.Config(), agent, world)
         hypers, num_updates = evolution.Hypers(agent=lpg.Hypers()), settings.generations
-    return learn_rules(
+    files = learn_rules(
         learner, hypers, agent,
         num_rules=settings.seeds, num_updates=num_updates, out=settings.out / name,
     )  # fmt: skip
+    require_rules(name, files)
+    return files
 
 
 def main(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """Learning rules as a part of a comparison."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,15 @@ def learn_rules(
         first_seed: seed of the first rule.
 
     Returns:
-        The files of the rules that did not diverge, at least one.
-
-    Raises:
-        ValueError: if all diverged.
+        The files of the rules that did not diverge.
     """
     say(f"{out.name}: learning {num_rules} rules")
     population = populate(seeds(num_rules, start=first_seed), hypers, ())
     result = compare.train(learner, population, num_updates, out / "rules")
-    rules = save_population(result, config)
-    if not rules:
-        raise ValueError(f"{out.name}: all {num_rules} rules diverged; lower the step size")
-    return rules
+    return save_population(result, config)
+
+
+def require_rules(name: str, files: Sequence[Path]) -> None:
+    """Raise a ValueError if no rule of this name is left, as all of them diverged."""
+    if not files:
+        raise ValueError(f"{name}: all rules diverged; learn them with other settings")

@@ -178,7 +178,7 @@ def compare(
 
     Returns:
         The scores, as `study/tables.py` reads them: a row for each contender, rule and agent. And
-        the metrics of all tests, with the contender's name.
+        the metrics of all tests, with the contender's name and the index of its rule.
 
     Raises:
         ValueError: if the grids are not of one size, several processes train together, and as
@@ -207,9 +207,7 @@ def compare(
             "hyperparameters": name_of(tested.choice),
             "tried": tested.num_tried,
         }))  # fmt: skip
-        frame = tested.result.metrics
-        members = frame["member"] + rule * scale.num_agents
-        metrics.append(frame.assign(contender=contender.name, member=members))
+        metrics.append(tested.result.metrics.assign(contender=contender.name, rule=rule))
     return pd.concat(scores, ignore_index=True), pd.concat(metrics, ignore_index=True)
 
 

@@ -27,25 +27,28 @@ def curves(
         num_points: along the curve; updates are binned.
 
     Returns:
-        Columns `*by`, `env_steps`, `mean`, `low`, `high` (95 %, over members), `members`.
+        Columns `*by`, `env_steps`, `mean`, `low`, `high` (95 %, over members), `members`. If the
+        frame has a column `rule`, every rule has a member of every index, and both count.
     """
     last = frame["update"].max()
     if "alive" in frame:  # the last good policy of a member that diverged is still evaluated
         frame = frame[frame["alive"]]
     edges = np.unique(np.linspace(0, last, num_points + 1).astype(int))
     frame = frame.assign(
+        rule=frame.get("rule", 0),
         bin=np.searchsorted(edges, frame["update"]),
         total=frame[metric].fillna(0) * frame["episodes"],
         count=frame["episodes"].where(frame[metric].notna(), 0),
     )
-    binned = frame.groupby([*by, "bin", "member"], as_index=False, dropna=False).agg(
+    binned = frame.groupby([*by, "bin", "member", "rule"], as_index=False, dropna=False).agg(
         env_steps=("env_steps", "max"), total=("total", "sum"), count=("count", "sum")
     )
     binned = binned[binned["count"] > 0]
     binned["score"] = binned["total"] / binned["count"]
     rows = []
     for group, part in binned.groupby([*by, "bin"], dropna=False):
-        estimate = interval(part["score"].to_numpy())
+        scores = part.pivot(index="member", columns="rule", values="score").to_numpy()
+        estimate = interval(scores, present=np.isfinite(scores))
         rows.append((*group[:-1], part["env_steps"].max(), *estimate, len(part)))
     numbers = ["env_steps", "mean", "low", "high", "members"]
     return pd.DataFrame(rows, columns=[*by, *numbers]).astype(dict.fromkeys(numbers, float))

@@ -28,17 +28,18 @@ def share_below(x: np.ndarray, y: np.ndarray, by_level: bool) -> np.ndarray:
     """Say where a contender earns less than 75 % of the baseline.
 
     Args:
-        x: the contender's scores `[num_agents, num_rules]`.
+        x: the contender's scores `[num_agents, num_rules]`; -inf where an agent diverged.
         y: the baseline's `[num_agents]`.
         by_level: agents of one index have the same level, so they are compared; otherwise, with the
             baseline's mean.
 
     Returns:
         `[num_agents, num_rules]`, 1 where it earns less and otherwise 0. NaN: a score is NaN, or
-        the baseline earned nothing on the level.
+        the baseline earned nothing on the level. Where all agents have one level, an interval of
+        these numbers leaves out the error of the baseline's mean.
     """
     y = y if by_level else np.full_like(y, np.nanmean(y))
-    known = np.isfinite(x) & (y > LEAST_OPTIMUM)[:, None]
+    known = ~np.isnan(x) & (y > LEAST_OPTIMUM)[:, None]
     return np.where(known, x < THRESHOLD * y[:, None], np.nan)
 
 
@@ -84,10 +85,11 @@ def relate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
         y = by_agent(others).mean(1)
         for name, own in part[part["contender"] != baseline].groupby("contender", sort=False):
             x = by_agent(own)
+            failed = by_agent(own.assign(score=own["score"].where(own["alive"], -np.inf)))
             agent, rule = np.indices(x.shape)
             parts.append(pd.DataFrame({
                 "env": env, "contender": name, "rule": rule.ravel(), "agent": agent.ravel(),
-                "share below": share_below(x, y, bool(own["own_level"].all())).ravel(),
+                "share below": share_below(failed, y, bool(own["own_level"].all())).ravel(),
                 "relative": ratio(x, y).ravel(),
             }))  # fmt: skip
     return pd.concat(parts, ignore_index=True)

@@ -4,6 +4,7 @@ import pytest
 from scipy import stats
 
 from purejaxrl.study.plots import curves, heat_map, learning_curves
+from purejaxrl.study.stats import interval
 
 
 def frame_of(returns, episodes, **columns):
@@ -54,6 +55,15 @@ def test_curves_leave_out_members_and_bins_without_episodes():
     np.testing.assert_array_equal(data["env_steps"], [200, 300])
     np.testing.assert_allclose(data["mean"], [2.0, 4.0])
     np.testing.assert_array_equal(data["members"], [2, 1])
+
+
+def test_rules_and_members_both_count_in_the_interval_of_a_curve():
+    scores = np.random.default_rng(0).normal([0.0, 1.0, 2.0], size=(5, 3))
+    rules = [frame_of(of_rule[:, None], np.ones((5, 1), int)).assign(rule=i)
+             for i, of_rule in enumerate(scores.T)]  # fmt: skip
+    data = curves(pd.concat(rules))
+    np.testing.assert_allclose(data[["mean", "low", "high"]].to_numpy()[0], interval(scores))
+    assert data["members"].item() == 15
 
 
 def test_curves_tell_groups_apart():

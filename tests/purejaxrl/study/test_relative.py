@@ -72,10 +72,16 @@ def test_differences_between_arms_have_intervals_for_other_rules():
 
 
 def test_scores_that_are_missing_are_left_out():
-    scores = scores_of(LPG=[np.nan, 1.0], dead=[np.nan] * 2, A2C=[1.0, 1.0])
+    scores = scores_of(LPG=[np.nan, 1.0], idle=[np.nan] * 2, A2C=[1.0, 1.0]).assign(alive=True)
     table = relative.tabulate(relative.relate(scores, "A2C"), "LPG").set_index("contender")
-    assert table.loc["LPG", "relative"] == 1
-    assert np.isnan(table.loc["dead", "relative"]) and np.isnan(table.loc["dead", "share below"])
+    assert table.loc["LPG", "relative"] == 1 and table.loc["LPG", "share below"] == 0
+    assert np.isnan(table.loc["idle", "relative"]) and np.isnan(table.loc["idle", "share below"])
+
+
+def test_an_agent_that_diverged_has_failed():
+    scores = scores_of(LPG=[np.nan, 1.0], A2C=[1.0, 1.0])
+    table = relative.tabulate(relative.relate(scores, "A2C"), "LPG").set_index("contender")
+    assert table.loc["LPG", "share below"] == 0.5 and table.loc["LPG", "relative"] == 1
 
 
 def test_an_environment_without_the_baseline_is_refused():
