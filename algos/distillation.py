@@ -27,7 +27,7 @@ from jax.sharding import PartitionSpec
 
 from algos import lpg
 from algos.lpg_rule import RuleInputs, Target
-from purejaxrl.algorithm import AgentsLayout, Algorithm, Metrics, Task
+from purejaxrl.algorithm import AgentsLayout, Algorithm, Metrics, Task, is_finite
 from purejaxrl.identity import part_name
 from purejaxrl.meta.base import InitTheta, collect_nothing
 from purejaxrl.meta.lifetime import replace_each, stagger_horizon
@@ -143,8 +143,8 @@ def make(
         init_theta: draws the student's first parameters; those of `student` by default.
 
     Raises:
-        ValueError: if the agents cannot be divided among the worlds, or a world's predictions are
-            not as many as the student's.
+        ValueError: if the agents cannot be divided among the worlds, a world's predictions are not
+            as many as the student's, or it has a curriculum by scores or a torso of its own.
     """
     worlds = check_worlds(worlds)
     setups = []
@@ -154,6 +154,11 @@ def make(
             raise ValueError(
                 f"num_predictions of world {world.name!r}: {settings.num_predictions} is not "
                 f"valid; it must be {student.num_predictions}, the student's"
+            )
+        if world.curriculum.score or world.inner.made_of != lpg.make(settings, world.env).made_of:
+            raise ValueError(
+                f"world {world.name!r} is not valid; in a distillation its levels must be new "
+                "ones, and its agents must have the torso that their config names"
             )
         nets = lpg.make_networks(settings, world.env)
         setups.append(Setup(world, rule, nets, lpg.make(settings, world.env, rule), count))
@@ -180,7 +185,8 @@ def optimizer(hypers: Hypers, task: Task) -> optax.GradientTransformation:
     """Make the student's optimizer."""
 
     def rate(step: jax.Array) -> jax.Array:
-        return hypers.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * step / task.horizon))
+        done = jnp.minimum(step / task.horizon, 1.0)
+        return hypers.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * done))
 
     return optax.chain(optax.clip_by_global_norm(hypers.max_grad_norm), optax.adam(rate))
 
@@ -292,8 +298,9 @@ def compare(rule: Either, theta: Any, hypers: Hypers, x: RuleInputs) -> Metrics:
 
 
 def replace_finished(setup: Setup, theta: Any, hypers: Hypers, agents: Agent) -> Agent:
-    """Begin new lives in place of those that are over."""
-    finished = agents.state.step >= agents.state.task.horizon
+    """Begin new lives in place of those that are over, and of agents that diverged."""
+    is_over = agents.state.step >= agents.state.task.horizon
+    finished = is_over | ~jax.vmap(is_finite)(agents.state.params)
 
     def replacement(old: Agent, index: jax.Array) -> Agent:
         return init_agent(setup, jax.random.fold_in(old.state.key, 0), theta, hypers)

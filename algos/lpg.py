@@ -29,7 +29,7 @@ from flax import struct
 
 from algos import ppo
 from algos.lpg_rule import Rule, RuleInputs, Target
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
 from purejaxrl.parts.normalize import RewardScale, advance_scale, scale_rewards
@@ -181,7 +181,7 @@ def read(nets: Networks, state: State, hypers: Hypers, seen: Transition) -> Rule
         prob=nets.policy(state.params, seen.obs).prob(seen.action),
         prediction=jnp.exp(nets.log_prediction(state.params, seen.obs)),
         next_prediction=next_prediction * (1 - terminated)[..., None],
-        age=state.step / state.task.horizon,
+        age=age_of(state),
         horizon=state.task.horizon.astype(jnp.float32),
     )
 

@@ -69,7 +69,7 @@ def replay_or_explore(
     """Flip one coin for all levels: replay `count` of the buffer, or draw as many new ones."""
     coin_key, draw_key, new_key = jax.random.split(key, 3)
     learns = decide_replay(coin_key, buffer, hypers, count) & (buffer.filled.sum() >= count)
-    chances = buffers.probabilities(buffer, hypers.temperature, hypers.staleness)
+    chances = buffers.log_chances(buffer, hypers.temperature, hypers.staleness)
     known = recall_levels(buffer, buffers.draw(draw_key, chances, count))
     new = sample_new(new_key, sample_level, count)
     return Draw(tree_where(learns, known, new), learns)

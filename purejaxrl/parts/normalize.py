@@ -4,7 +4,7 @@ Statistics stay fixed during a rollout and advance once after it. So all observa
 are scaled alike, and the first gradient step sees the policy that acted.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,13 @@ class RewardScale(NamedTuple):
     def start(cls, num_envs: int) -> "RewardScale":
         """Return a scale of 1."""
         return cls(Moments.start(), jnp.zeros(num_envs))
+
+
+def restart_returns(tree: Any) -> Any:
+    """Set the discounted returns of all reward scales of a tree to 0: their episodes were left."""
+    is_scale = lambda x: isinstance(x, RewardScale)  # noqa: E731
+    restart = lambda x: x._replace(ret=jnp.zeros_like(x.ret)) if is_scale(x) else x  # noqa: E731
+    return jax.tree.map(restart, tree, is_leaf=is_scale)
 
 
 def advance_scale(

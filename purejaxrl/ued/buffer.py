@@ -92,13 +92,14 @@ def in_proportion(score: jax.Array, eligible: jax.Array, temperature: jax.Array)
     return jnp.where(positive, jnp.log(jnp.where(positive, score, 1.0)), -jnp.inf) / temperature
 
 
-def probabilities(
+def log_chances(
     buffer: Buffer, temperature: jax.Array, staleness: jax.Array, priority: Priority = by_rank
 ) -> jax.Array:
-    """Compute each level's chance of being drawn next, `[capacity]`; 0 in use (PLR eq. 2 to 5).
+    """Compute the logarithm of each level's chance of being drawn next, `[capacity]` (PLR eq. 2-5).
 
-    It is (1 - ρ) times the normalised priority, plus ρ times the normalised time since the last
-    visit. If all priorities are 0, or all times, that part is uniform.
+    The chance is (1 - ρ) times the normalised priority, plus ρ times the normalised time since the
+    last visit. If all priorities are 0, or all times, that part is uniform. In use, it is 0. At low
+    temperatures most chances are too small for float32; their logarithms are not.
 
     Args:
         buffer: the levels.
@@ -108,26 +109,24 @@ def probabilities(
     """
     eligible = buffer.filled & ~buffer.in_use
 
-    def normalised(weight: jax.Array) -> jax.Array:
-        weight = jnp.where(eligible, weight, 0.0)
-        weight = jnp.where(weight.sum() > 0, weight, eligible.astype(weight.dtype))
-        return weight / jnp.maximum(weight.sum(), 1e-30)
+    def normalised(logits: jax.Array) -> jax.Array:
+        highest = jnp.max(logits, where=eligible, initial=-jnp.inf)
+        return jax.nn.log_softmax(jnp.where(highest > -jnp.inf, logits, 0.0), where=eligible)
 
-    logits = jnp.where(eligible, priority(buffer.score, eligible, temperature), -jnp.inf)
-    highest = jnp.max(logits)
-    by_score = jnp.exp(logits - jnp.where(jnp.isfinite(highest), highest, 0.0))
-    waited = (buffer.clock - buffer.last_visit).astype(jnp.float32)
-    return (1 - staleness) * normalised(by_score) + staleness * normalised(waited)
+    by_score = normalised(priority(buffer.score, eligible, temperature))
+    by_wait = normalised(jnp.log((buffer.clock - buffer.last_visit).astype(jnp.float32)))
+    mixed = jnp.logaddexp(jnp.log1p(-staleness) + by_score, jnp.log(staleness) + by_wait)
+    return jnp.where(eligible, mixed, -jnp.inf)
 
 
-def draw(key: jax.Array, chances: jax.Array, count: int) -> jax.Array:
+def draw(key: jax.Array, log_chance: jax.Array, count: int) -> jax.Array:
     """Draw slots one after the other without replacement: int32 `[count]`.
 
     The slots with the highest perturbed log-chances are drawn (Gumbel top-k; Kool et al. 2019), so
     the first m of them are a valid draw of m. NOT_KEPT where no level with a chance is left.
     """
-    noise = jax.random.gumbel(key, chances.shape)
-    found, slot = jax.lax.top_k(jnp.log(chances) + noise, count)
+    noise = jax.random.gumbel(key, log_chance.shape)
+    found, slot = jax.lax.top_k(log_chance + noise, count)
     return jnp.where(jnp.isfinite(found), slot, NOT_KEPT).astype(jnp.int32)
 
 

@@ -230,7 +230,7 @@ def replay(
     def sample(key: jax.Array, buffer: Buffer, hypers: Replay, wanted: jax.Array, play: Any):
         coin_key, draw_key, new_key = jax.random.split(key, 3)
         replayed = wanted & decide_replay(coin_key, buffer, hypers, wanted.size, wanted.shape)
-        chances = buffers.probabilities(buffer, hypers.temperature, hypers.staleness, priority)
+        chances = buffers.log_chances(buffer, hypers.temperature, hypers.staleness, priority)
         drawn = buffers.draw(draw_key, chances, wanted.size)
         slot = jnp.where(replayed, drawn[jnp.cumsum(replayed) - 1], NOT_KEPT)
         known = recall_levels(buffer, slot)

@@ -20,6 +20,7 @@ from flax import struct
 from purejaxrl.algorithm import Algorithm, Metrics, Task, require_fit, require_one_step_returns
 from purejaxrl.identity import part_name, part_names
 from purejaxrl.parts import rollout
+from purejaxrl.parts.normalize import restart_returns
 from purejaxrl.parts.returns import Episode
 from purejaxrl.parts.rollout import Experience, Interaction
 from purejaxrl.parts.wrappers import Wrapper
@@ -325,7 +326,8 @@ def move_to_levels(key: jax.Array, agent: Any, env: OwnLevel, levels: Any) -> An
         levels: leaves `[num_envs, ...]`.
 
     Returns:
-        The agent's state. Its memory is reset by `first`.
+        The agent's state. Its memory is reset by `first`, and the discounted returns of its reward
+        scale are those of the new episodes.
     """
     start = start_on_levels(key, env, levels, agent.interaction.memory)
-    return agent._replace(interaction=start)
+    return restart_returns(agent)._replace(interaction=start)

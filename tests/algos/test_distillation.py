@@ -7,11 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import envs
 from algos import distillation, hand_rules, lpg, meta_lpg
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from envs.random_mdp import RandomMDP
-from purejaxrl.algorithm import Task
+from purejaxrl.algorithm import Task, is_finite
+from purejaxrl.parts import networks
+from purejaxrl.ued import scores
+from purejaxrl.ued.curriculum import replay
 from tests.helpers import assert_equal, begin, init_rule
 
 GRID, MDP = GridWorld(LEVELS["small"].sample), RandomMDP(num_states=8)
@@ -101,3 +105,26 @@ def test_worlds_with_another_number_of_predictions_are_refused():
 def test_agents_that_cannot_be_divided_are_refused():
     with pytest.raises(ValueError, match=r"num_agents: 4 is not valid; .* multiple of 3"):
         make([world(share=2), world(GRID, "grid")], num_agents=4)
+
+
+def test_a_curriculum_by_scores_and_a_torso_are_refused():
+    """Distillation makes agents anew, of their config, on new levels."""
+    scored = world(curriculum=replay(MDP.sample_level, scores.random, 4))
+    env, _ = envs.make("random-mdp-features")
+    other = world(env)._replace(inner=lpg.make(AGENT, env, torso=networks.MLP((4,))))
+    for one in (scored, other):
+        with pytest.raises(ValueError, match="world 'mdp' is not valid; in a distillation"):
+            make(one)
+
+
+def test_an_agent_that_diverged_is_replaced():
+    learner = make(world())
+    state = begin(learner, HYPERS, Task((), jnp.int32(9)))
+    theirs = state.agents[0]
+    poisoned = jax.tree.map(lambda x: x.at[2].set(jnp.nan), theirs.state.opt_state)
+    state = state._replace(
+        agents=(theirs._replace(state=theirs.state._replace(opt_state=poisoned)),)
+    )
+    after, _ = jax.jit(learner.learn)(state, HYPERS, ())
+    after, metrics = jax.jit(learner.learn)(after, HYPERS, ())
+    assert after.agents[0].state.step[2] == 1 and bool(is_finite((after.params, metrics["loss"])))

@@ -12,7 +12,7 @@ import envs
 from algos import a2c, lpg, ppo
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
-from purejaxrl.algorithm import Task, make_train
+from purejaxrl.algorithm import Task, is_finite, make_train
 from tests.helpers import begin, init_rule, mostly_slow
 
 SMALL = lpg.Config(
@@ -235,10 +235,12 @@ def test_agents_with_networks_or_tables_learn_by_a_rule(name):
 
         env = FlattenObservation(env)
     hypers = lpg.Hypers(rule=init_rule(jax.random.key(0), SMALL), learning_rate=1e-3)
-    train = make_train(lpg.make(dataclasses.replace(SMALL, optimizer="adam"), env), 3)
-    state, metrics = jax.jit(train)(jax.random.key(0), hypers, env_params)
-    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(state.params))
-    assert jnp.isfinite(metrics["policy_loss"]).all()
+    algorithm = lpg.make(dataclasses.replace(SMALL, optimizer="adam"), env)
+    before = begin(algorithm, hypers, Task(env_params, jnp.int32(3)), seed=0)
+    state, metrics = jax.jit(make_train(algorithm, 3))(jax.random.key(0), hypers, env_params)
+    assert bool(is_finite((state.params, metrics["policy_loss"])))
+    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(before.params), strict=True):
+        assert (a != b).any()
 
 
 def test_continuous_actions_are_refused():

@@ -25,10 +25,14 @@ def name_of(levels, i):
     return int((levels["walls"][i] * 2 ** np.arange(3)).sum() + 8 * levels["worth"][i])
 
 
-report, mark_in_use, probabilities = map(
-    jax.jit, (buffers.report, buffers.mark_in_use, buffers.probabilities)
+report, mark_in_use, log_chances = map(
+    jax.jit, (buffers.report, buffers.mark_in_use, buffers.log_chances)
 )
 draw = jax.jit(buffers.draw, static_argnums=2)
+
+
+def chances_of(*arguments):
+    return jnp.exp(buffers.log_chances(*arguments))
 
 
 class Model:
@@ -110,7 +114,7 @@ def test_it_does_what_a_plain_python_buffer_does(rounds):
         )
         model.check(buffer)
 
-        chances = probabilities(buffer, 0.5, 0.3)
+        chances = log_chances(buffer, 0.5, 0.3)
         drawn = np.array(draw(jax.random.key(seed), chances, BATCH))
         kept = drawn[drawn != NOT_KEPT]
         assert len(set(kept)) == len(kept)
@@ -148,13 +152,13 @@ def test_chances_by_rank_are_those_of_the_paper():
     by_rank = np.array([3, 1, 4, 2]) ** (-1 / 0.3)
     waited = np.array([0, 6, 2, 0])
     expected = 0.8 * by_rank / by_rank.sum() + 0.2 * waited / waited.sum()
-    np.testing.assert_allclose(buffers.probabilities(buffer, 0.3, 0.2), expected, rtol=1e-5)
+    np.testing.assert_allclose(chances_of(buffer, 0.3, 0.2), expected, rtol=1e-5)
 
 
 def test_chances_in_proportion_are_powers_of_the_scores():
     buffer = filled([0.5, 2.0, -2.0, 0.25])
     weight = np.array([0.5, 2.0, 0.0, 0.25]) ** (1 / 0.5)
-    found = buffers.probabilities(buffer, 0.5, 0.0, buffers.in_proportion)
+    found = chances_of(buffer, 0.5, 0.0, buffers.in_proportion)
     np.testing.assert_allclose(found, weight / weight.sum(), rtol=1e-5)
 
 
@@ -162,18 +166,23 @@ def test_levels_in_use_and_empty_slots_have_no_chance():
     buffer = filled([3.0, 2.0, 1.0, 0.0], in_use=[True, False, False, False])
     buffer = buffer._replace(filled=buffer.filled.at[3].set(False))
     for priority in (buffers.by_rank, buffers.in_proportion):
-        chances = buffers.probabilities(buffer, 0.3, 0.3, priority)
+        chances = chances_of(buffer, 0.3, 0.3, priority)
         assert chances[0] == chances[3] == 0
         np.testing.assert_allclose(chances.sum(), 1.0, rtol=1e-6)
     ranks = np.array([1, 2]) ** (-1 / 0.3)  # those in use do not count
-    np.testing.assert_allclose(
-        buffers.probabilities(buffer, 0.3, 0.0)[1:3], ranks / ranks.sum(), rtol=1e-5
-    )
+    np.testing.assert_allclose(chances_of(buffer, 0.3, 0.0)[1:3], ranks / ranks.sum(), rtol=1e-5)
+
+
+def test_at_low_temperatures_the_best_levels_are_drawn_in_order():
+    """Most of their chances are 0 in float32: the chance of rank 32 is 32⁻⁵⁰."""
+    buffer = filled(-np.arange(64.0))
+    drawn = draw(jax.random.key(0), log_chances(buffer, 0.02, 0.0), 32)
+    assert NOT_KEPT not in drawn and drawn[:4].tolist() == [0, 1, 2, 3]
 
 
 def test_without_any_priority_chances_are_uniform():
     buffer = filled([-1.0, -2.0, 0.0])
-    chances = buffers.probabilities(buffer, 0.3, 0.5, buffers.in_proportion)
+    chances = chances_of(buffer, 0.3, 0.5, buffers.in_proportion)
     np.testing.assert_allclose(chances, 1 / 3, rtol=1e-6)
 
 
@@ -181,7 +190,7 @@ def test_levels_are_drawn_as_often_as_their_chances_say():
     """The first draw, and the second given the first: never a deterministic top-k."""
     chances = jnp.array([0.5, 0.3, 0.15, 0.05, 0.0])
     keys = jax.random.split(jax.random.key(0), 20_000)
-    first, second = np.array(jax.vmap(lambda key: draw(key, chances, 2))(keys)).T
+    first, second = np.array(jax.vmap(lambda key: draw(key, jnp.log(chances), 2))(keys)).T
     counts = np.bincount(first, minlength=5)
     assert counts[4] == 0
     expected = np.array([0.5, 0.3, 0.15, 0.05])
@@ -192,7 +201,7 @@ def test_levels_are_drawn_as_often_as_their_chances_say():
 
 
 def test_too_few_levels_leave_the_rest_undrawn():
-    drawn = draw(jax.random.key(0), jnp.array([0.0, 0.5, 0.5]), 3)
+    drawn = draw(jax.random.key(0), jnp.log(jnp.array([0.0, 0.5, 0.5])), 3)
     assert sorted(drawn.tolist()) == [NOT_KEPT, 1, 2]
 
 

@@ -78,6 +78,20 @@ def test_a_student_is_moved_to_other_levels():
     np.testing.assert_array_equal(trajectory.transitions.obs[0], expected)
 
 
+def test_a_student_that_is_moved_begins_its_discounted_returns_anew():
+    """Else the deviation of rewards would shrink, where rollouts are shorter than episodes."""
+    env = OwnLevel(FlattenObservation(maze.Maze()))
+    student = ppo.make(ppo.Config(num_envs=NUM_ENVS, num_steps=4, normalize_reward=True), env)
+    state = begin(student, ppo.Hypers(), Task(maze.empty(), jnp.int32(10)))
+    scale = state.normalizer.reward
+    state = state._replace(
+        normalizer=state.normalizer._replace(reward=scale._replace(ret=scale.ret + 7))
+    )
+    moved = move_to_levels(jax.random.key(1), state, env, LEVELS)
+    assert (moved.normalizer.reward.ret == 0).all()
+    assert_equal(moved.normalizer.reward.moments, scale.moments)
+
+
 def search(every, num_candidates, num_steps):
     """At every few updates, play new levels and keep the most learnable one (as SFL does)."""
 
