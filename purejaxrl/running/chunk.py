@@ -68,6 +68,7 @@ class Program(NamedTuple):
     own: list  # hyperparameters of the members that run together, as `Members.own`
     shared: list
     room: int  # most updates in a chunk
+    episode_means: tuple[str, ...]  # of the algorithm
     chunk: Any  # compiled (length, shared, carry, own) -> (carry, metrics); the carry is donated
     evaluation: Any  # jitted (when, members, best) -> (best, metrics); best is donated
 
@@ -219,7 +220,15 @@ def compile_chunk(
     quick = not optimize and plan.mesh.devices.flat[0].platform == "cpu"
     compiled = lowered.compile(QUICK_COMPILATION if quick else None)
     evaluate = functools.partial(_evaluate, algorithm, part, evaluator)
-    return Program(plan, own, shared, room, compiled, part.jit(evaluate, donate_argnums=2))
+    return Program(
+        plan,
+        own,
+        shared,
+        room,
+        tuple(algorithm.episode_means),
+        compiled,
+        part.jit(evaluate, donate_argnums=2),
+    )
 
 
 def member_update(algorithm: Algorithm, carry: Carry, hypers: Any) -> tuple[Carry, Metrics]:

@@ -186,9 +186,8 @@ def run(
         program = compile_chunk(
             algorithm, population, plan, options.chunk, position.carry, evaluator=evaluator
         )
-        means = algorithm.episode_means
         position = _train(
-            program, position, num_updates, every, means, options, population, outputs, stopping
+            program, position, num_updates, every, options, population, outputs, stopping
         )
         stopped = processes.any_of(stopping)  # what would follow this run is not to begin
     if stopped:
@@ -230,7 +229,6 @@ def _train(
     position: Position,
     num_updates: int,
     every: int,
-    episode_means: Sequence[str],
     options: RunOptions,
     population: Population,
     outputs: Outputs,
@@ -244,7 +242,7 @@ def _train(
     unsaved, saved_at = 0, time.monotonic()
 
     def report(before: int, now: Position, metrics: dict[str, np.ndarray]) -> None:
-        rows, updates = average_updates(metrics, before, options.log_every, episode_means)
+        rows, updates = average_updates(metrics, before, options.log_every, program.episode_means)
         table = tabulate(population.rows, rows, updates)
         for sink in (outputs.metrics, *outputs.sinks):
             sink(table, before)

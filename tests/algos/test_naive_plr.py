@@ -47,7 +47,7 @@ CASES = {
 def choose(key, buffer, replay):
     """Both sides of the coin: what to replay, and what is new."""
     coin_key, draw_key, new_key = jax.random.split(key, 3)
-    chances = buffers.probabilities(buffer, replay.temperature, replay.staleness)
+    chances = buffers.log_chances(buffer, replay.temperature, replay.staleness)
     slots = buffers.draw(draw_key, chances, NUM_ENVS)
     new = jax.vmap(SAMPLE)(jax.random.split(new_key, NUM_ENVS))
     return jax.random.uniform(coin_key), slots, new

@@ -24,9 +24,8 @@ from purejaxrl.running.estimate import estimate
 from purejaxrl.running.metrics import MetricsStore, read_metrics
 from purejaxrl.running.population import grid, populate, seeds
 from purejaxrl.running.runner import RunOptions, run
-from purejaxrl.running.signals import SIGNALS
 from purejaxrl.study.stats import final_scores
-from tests.helpers import CONFIG, ENV, ENV_PARAMS, PPO, assert_equal, mostly_slow, population, train
+from tests.helpers import CONFIG, ENV, ENV_PARAMS, PPO, assert_equal, population, train
 
 REPO = Path(__file__).parents[3]
 
@@ -84,69 +83,12 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
     compare_metrics(whole.metrics, resumed.metrics)
 
 
-@pytest.fixture
-def own_signals():
-    """Handlers as in a terminal: a shell's background jobs ignore SIGINT, and nohup SIGHUP."""
-    default = {number: signal.SIG_DFL for number in SIGNALS}
-    default[signal.SIGINT] = signal.default_int_handler
-    before = {number: signal.signal(number, handler) for number, handler in default.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("own_signals")
-@pytest.mark.parametrize(
-    "number", mostly_slow([signal.SIGTERM, signal.SIGINT, signal.SIGHUP], {signal.SIGTERM})
-)
-def test_a_signal_finishes_the_chunk_and_saves(tmp_path, number):
-    def interrupt(table, first_update):
-        if first_update == 2:
-            os.kill(os.getpid(), number)
-
-    with pytest.raises(runner.Stopped, match="stopped at update 4 of 10"):
-        train(tmp_path / "run", 10, sinks=(interrupt,), checkpoint_every=100)
-    resumed = train(tmp_path / "run", 10, resume=True)
-    assert_equal(train(tmp_path / "whole", 10).state, resumed.state)
-
-
-@pytest.mark.usefixtures("own_signals")
-def test_a_signal_in_the_last_chunk_lets_nothing_follow_the_run(tmp_path):
-    stop = lambda table, first_update: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
-    with pytest.raises(runner.Stopped, match="stopped at update 2 of 2"):
-        train(tmp_path / "run", 2, sinks=(stop,))
-    assert train(tmp_path / "run", 2, resume=True).alive.all()
-
-
 def test_a_finished_run_is_read_without_writing(tmp_path):
     whole = train(tmp_path / "run", 4)
     files = lambda: {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*/*")}  # noqa: E731
     before = files()
     assert_equal(train(tmp_path / "run", 4, resume=True).state, whole.state)
     assert files() == before
-
-
-@pytest.mark.usefixtures("own_signals")
-def test_a_signal_that_the_process_ignores_stays_ignored(tmp_path):
-    """As under nohup, when the terminal is closed."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    hang_up = lambda table, first_update: os.kill(os.getpid(), signal.SIGHUP)  # noqa: E731
-    assert train(tmp_path / "run", 4, sinks=(hang_up,)).alive.all()
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("own_signals")
-def test_a_second_interrupt_stops_at_once_and_loses_nothing_saved(tmp_path):
-    def interrupt_twice(table, first_update):
-        if first_update == 4:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "run", 10, sinks=(interrupt_twice,))
-    resumed = train(tmp_path / "run", 10, resume=True)
-    assert_equal(train(tmp_path / "whole", 10).state, resumed.state)
 
 
 @pytest.mark.slow
