@@ -21,6 +21,7 @@ from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from purejaxrl.algorithm import Algorithm
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say, updates_for
 from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.running.logs import console
+from purejaxrl.running.population import name_of
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.study.robustness import on_levels, solve_rates, stack_levels
 from purejaxrl.study.stats import PROBABILITY, interval
@@ -125,6 +127,8 @@ def held_out_rates(algorithm: Algorithm, state: Any) -> dict[str, np.ndarray]:
 def report(outcome: Outcome) -> pd.DataFrame:
     """Print, draw and save solve rates: OUT/held_out.csv, OUT/held_out.png.
 
+    Students of other hyperparameters are not pooled.
+
     Students that diverged have no rates (NaN), and are not in the table's means.
     """
     result = outcome.result
@@ -137,23 +141,41 @@ def report(outcome: Outcome) -> pd.DataFrame:
         say(f"{diverged} of {len(result.alive)} students diverged and are left out")
     if frame.empty:
         return frame
-    table = Table("maze", "solve rate", title=f"held-out mazes, {ATTEMPTS} attempts each")
+    combination = [
+        name_of({k: v for k, v in row.items() if k != "seed"}) or "solve rate"
+        for row, alive in zip(result.population.rows, result.alive, strict=True)
+        if alive
+    ]
+    groups = dict(list(frame.groupby(combination, sort=False)))
+    table = Table("maze", *groups, title=f"held-out mazes, {ATTEMPTS} attempts each")
     for name in frame:
-        table.add_row(name, str(interval(frame[name].to_numpy(), bounds=PROBABILITY)))
-    overall = interval(frame.mean(axis=1).to_numpy(), bounds=PROBABILITY)
-    table.add_row("mean", str(overall), style="bold")
+        table.add_row(name, *(_estimate(part[name]) for part in groups.values()))
+    overall = (_estimate(part.mean(axis=1)) for part in groups.values())
+    table.add_row("mean", *overall, style="bold")
     console.print(table)
-
-    figure = matplotlib.figure.Figure(figsize=(8, 3.5), layout="constrained")
-    axes = figure.subplots()
-    axes.bar(list(frame), frame.mean(), color="tab:blue", alpha=0.5)
-    for _, member in frame.iterrows():
-        axes.plot(list(frame), member, "k.", ms=4)
-    axes.set(ylabel="solve rate", ylim=(0, 1.05))
-    axes.tick_params(axis="x", rotation=45)
-    figure.savefig(Path(result.out) / "held_out.png", dpi=150)
+    draw(groups, Path(result.out) / "held_out.png")
     say(f"held_out.csv and held_out.png are in {result.out}")
     return frame
+
+
+def _estimate(rates: pd.Series) -> str:
+    return str(interval(rates.to_numpy(), bounds=PROBABILITY))
+
+
+def draw(groups: Mapping[str, pd.DataFrame], path: Path) -> None:
+    """Draw solve rates by maze: a bar for each combination of hyperparameters, a dot a student."""
+    figure = matplotlib.figure.Figure(figsize=(8, 3.5), layout="constrained")
+    axes, width = figure.subplots(), 0.8 / len(groups)
+    for i, (name, part) in enumerate(groups.items()):
+        at = np.arange(part.shape[1]) + (i - (len(groups) - 1) / 2) * width
+        axes.bar(at, part.mean(), 0.95 * width, alpha=0.5, label=name)
+        for _, member in part.iterrows():
+            axes.plot(at, member, "k.", ms=4)
+    axes.set(ylabel="solve rate", ylim=(0, 1.05))
+    axes.set_xticks(range(part.shape[1]), part.columns, rotation=45)
+    if len(groups) > 1:
+        axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":
