@@ -109,14 +109,29 @@ def test_the_policy_moves_once_in_a_delay(delay):
 
 
 def test_a_penalty_is_taken_off_the_targets():
-    """With critics that are zero, the targets are the rewards less the discounted penalty."""
-    dataset = recorded()
+    """With critics that are zero, the targets are the rewards minus the discounted penalty."""
+    dataset = Dataset(recorded().steps._replace(reward=jnp.ones(64)))
     hypers = rebrac.Hypers(dataset, critic_penalty=0.0, critic_rate=0.0)
-    dear = hypers.replace(critic_penalty=1e3)
     agent, state = started(rebrac, hypers)
-    _, free = update(agent, state, hypers)
-    _, charged = update(agent, state, dear)
-    assert float(charged["critic_loss"]) > 100 * float(free["critic_loss"])
+    zero = jax.tree.map(jnp.zeros_like, state.params.critic)
+    state = state._replace(params=state.params._replace(critic=zero))
+    state = state._replace(target=state.target._replace(critic=zero))
+    loss = lambda hypers: float(update(agent, state, hypers)[1]["critic_loss"])  # noqa: E731
+    assert loss(hypers) == pytest.approx(1.0, rel=1e-5)
+    assert loss(hypers.replace(critic_penalty=0.1)) < 0.98
+
+
+def test_acting_and_likelihood_read_standardised_observations():
+    steps = recorded().steps
+    steps = steps._replace(obs=5 + 3 * steps.obs, next_obs=5 + 3 * steps.next_obs)
+    agent, state = started(td3_bc, td3_bc.Hypers(Dataset(steps)))
+    action, _ = agent.act(agent.policy(state), (), steps.obs, None, None, True)
+    raw = steps._replace(obs=(steps.obs - steps.obs.mean(0)) / steps.obs.std(0))
+    assert np.abs(action).max() < 1 and np.std(action) > 0
+    same, standard = started(td3_bc, td3_bc.Hypers(Dataset(raw)))
+    standard = standard._replace(params=state.params)
+    expected, _ = same.act(same.policy(standard), (), raw.obs, None, None, True)
+    np.testing.assert_allclose(action, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,13 @@ def test_the_learning_rate_is_annealed_to_its_end():
         np.testing.assert_allclose(update["x"], -rate, rtol=1e-5)
 
 
-def test_the_first_step_of_an_epoch_has_ratio_one():
+@pytest.mark.parametrize("normalize_obs", [False, True])
+def test_the_first_step_of_an_epoch_has_ratio_one(normalize_obs):
+    """Also where the moments of observations advance between acting and learning."""
     env, params = gymnax.make("CartPole-v1")
-    config = dataclasses.replace(SMALL, num_epochs=1, num_minibatches=1)
+    config = dataclasses.replace(
+        SMALL, num_epochs=1, num_minibatches=1, normalize_obs=normalize_obs
+    )
     _, metrics = train(env, params, 3, config=config)
     np.testing.assert_allclose(metrics["approx_kl"], 0.0, atol=1e-6)
     np.testing.assert_allclose(metrics["policy_loss"], 0.0, atol=1e-5)  # mean advantage is 0

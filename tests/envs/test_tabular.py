@@ -200,7 +200,7 @@ def test_steps_follow_the_levels_probabilities():
     num = 20_000
     first, out = step_from_state_2(jax.random.split(jax.random.key(0), num))
     obs, state, reward, terminated, _ = out
-    assert stats.chisquare(np.bincount(first)).pvalue > 1e-4
+    assert stats.chisquare(np.bincount(first, minlength=3)).pvalue > 1e-4
     np.testing.assert_array_equal(obs, state.index)
     counts, probs = np.bincount(obs, minlength=3), np.asarray(params.transition[2, 1], np.float64)
     possible = probs > 0

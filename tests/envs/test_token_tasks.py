@@ -149,7 +149,10 @@ def test_the_environment_pays_what_the_verifier_says_when_the_answer_ends(name):
         _, state, reward, terminated, _ = step(jax.random.key(0), state, token, level)
         assert bool(terminated) == (token == END) == bool(reward)
         if terminated:
-            return
+            break
+    _, state = env.reset_env(jax.random.key(0), level)
+    _, _, reward, terminated, _ = step(jax.random.key(0), state, jnp.int32(END), level)
+    assert (reward, bool(terminated)) == (0, True)  # an empty answer ends too, and is wrong
 
 
 def test_padding_ends_an_answer():

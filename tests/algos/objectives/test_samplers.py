@@ -179,7 +179,8 @@ def test_scaf_grpo_strengthens_hints_that_do_not_help():
 def test_epo_remembers_the_mean_entropy_of_all_updates():
     epo, answers = OBJECTIVES["epo"], make_answers()
     state = epo.sampler.init(NUM_PROMPTS, NUM_BINS)
-    for _ in range(2):
-        state = epo.sampler.observe(Inputs(answers, state), epo.coefs)
+    for factor in (1.0, 3.0):
+        seen = answers._replace(entropy=factor * answers.entropy)
+        state = epo.sampler.observe(Inputs(seen, state), epo.coefs)
     mean = answers.entropy[answers.mask].mean()
-    np.testing.assert_allclose(state.total / state.count, mean, rtol=1e-5)
+    np.testing.assert_allclose(state.total / state.count, 2 * mean, rtol=1e-5)

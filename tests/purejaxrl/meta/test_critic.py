@@ -64,6 +64,22 @@ def test_advantages_have_about_unit_scale(rollouts):
     assert 0.5 < np.sqrt((advantages[-10:] ** 2).mean()) < 2
 
 
+def test_the_critic_moves_towards_its_targets(rollouts):
+    """In the published code its gradient was zero and its parameters never moved."""
+    seen = rollouts[0]
+    critic = critics.init(NETWORK, jax.random.key(0), seen.obs, AGENT.num_envs, 0.05)
+    critic, estimates = critics.estimate(NETWORK, critic, seen, 0.9, 0.95)
+
+    def error(critic):
+        value = critics.return_std(critic.returns) * NETWORK.apply(critic.params, seen.obs)[..., 0]
+        return float(abs(value - estimates.target).mean())
+
+    before = error(critic)
+    for _ in range(20):
+        critic, _ = critics.update(NETWORK, critic, seen, estimates.target, 0.05)
+    assert error(critic) < 0.8 * before
+
+
 def test_without_reward_the_noise_of_the_critic_is_not_amplified(rollouts):
     """Its table starts at small random values, and its step size is 0."""
     advantages, _, values = learn(rollouts, 0.0, rate=0.0, noise=1e-4)

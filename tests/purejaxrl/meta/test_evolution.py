@@ -252,7 +252,7 @@ def test_the_step_size_decays_to_its_minimum():
         moved.append(float(jnp.abs(state.params - before).max()))
         before = state.params
     np.testing.assert_allclose(moved[0], 0.1, rtol=1e-2)  # Adam's first step is its rate
-    assert max(moved[6:]) < 0.02
+    assert min(moved[6:]) > 0.005 and max(moved[6:]) < 0.02
 
 
 @pytest.mark.slow

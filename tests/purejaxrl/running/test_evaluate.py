@@ -69,6 +69,10 @@ def test_greedy_repeats_itself_and_sampling_does_not():
     assert greedy.ret.shape == (3, 6)
     np.testing.assert_array_equal(greedy.ret, again.ret)
     assert (greedy.ret != sampled.ret).any()
+    policy, obs = PPO.policy(jax.tree.map(lambda x: x[0], state)), jax.random.normal(key, (64, 4))
+    act = lambda seed, greedy: PPO.act(policy, (), obs, None, jax.random.key(seed), greedy)[0]  # noqa: E731
+    np.testing.assert_array_equal(act(0, True), act(1, True))
+    assert (act(0, False) != act(1, False)).any()
 
 
 @pytest.mark.parametrize("poison", [jnp.nan, jnp.inf])

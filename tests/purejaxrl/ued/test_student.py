@@ -14,7 +14,13 @@ from purejaxrl.algorithm import Task, update
 from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.ued import student as students
 from purejaxrl.ued.curriculum import Curriculum, Draw, Replay, new_levels, replay, uniform
-from purejaxrl.ued.scores import LevelOutcome, learnability, max_monte_carlo, true_regret
+from purejaxrl.ued.scores import (
+    LevelOutcome,
+    episode_returns,
+    learnability,
+    max_monte_carlo,
+    true_regret,
+)
 from purejaxrl.ued.student import OwnLevel, move_to_levels
 from tests.helpers import assert_equal, begin
 
@@ -202,10 +208,17 @@ def test_the_mean_score_leaves_out_levels_without_one():
     levels = experience.extras.draw.chosen.level
     assert 0 < jax.vmap(optimum)(levels).sum() < NUM_ENVS
     seen = experience.transitions
-    seen = seen._replace(terminated=seen.terminated.at[-1].set(True))
+    seen = seen._replace(
+        terminated=seen.terminated.at[-1].set(True),
+        reward=seen.reward.at[-1].set((jnp.arange(NUM_ENVS) < 3).astype(jnp.float32)),
+    )
     experience = experience._replace(transitions=seen)
     _, metrics = jax.jit(lambda *args: student.learn(*args))(state, hypers, experience)
-    assert np.isfinite(metrics["score"])
+    returns = np.asarray(episode_returns(seen.reward, seen.terminated | seen.truncated))
+    rates = np.nanmean(np.where(np.isnan(returns), np.nan, returns > 0), axis=0)
+    scored = np.asarray(jax.vmap(optimum)(levels)) > 0
+    assert rates[scored].mean() > 0
+    np.testing.assert_allclose(metrics["score"], rates[scored].mean(), rtol=1e-6)
 
 
 def test_a_level_without_a_finished_episode_has_no_best_return():
