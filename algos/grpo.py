@@ -64,9 +64,22 @@ class Config(token_policy.Network):
         require(divides, self, "num_minibatches", expected)
 
     def sizes(self, objective: Objective) -> tuple[int, int]:
-        """Return P and G for an objective."""
+        """Return P and G for an objective.
+
+        Raises:
+            ValueError: if its groups are not of a size that divides the answers of an update, or
+                its prompts cannot be divided among the gradient steps.
+        """
         num_answers = objective.num_answers or self.num_answers
-        return self.num_prompts * self.num_answers // num_answers, num_answers
+        total = self.num_prompts * self.num_answers
+        num_prompts = total // num_answers
+        if total % num_answers or num_prompts % self.num_minibatches:
+            raise ValueError(
+                f"objective: {objective.name} is not valid; it has groups of {num_answers}, so "
+                f"num_prompts * num_answers = {total} must be a multiple of num_minibatches * "
+                f"{num_answers} = {self.num_minibatches * num_answers}"
+            )
+        return num_prompts, num_answers
 
 
 class Hypers(struct.PyTreeNode):

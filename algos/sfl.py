@@ -99,7 +99,7 @@ def curriculum(
         return State(levels, jnp.full(config.num_kept, -jnp.inf, jnp.float32), jnp.int32(0))
 
     def sample(key: jax.Array, state: State, hypers: Search, wanted: jax.Array, play: Play):
-        search_key, slot_key, new_key = jax.random.split(key, 3)
+        search_key, slot_key, new_key, round_key = jax.random.split(key, 4)
         searches = state.age % config.every == 0
         levels, scores = jax.lax.cond(
             searches,
@@ -109,7 +109,8 @@ def curriculum(
         slots = jax.random.randint(slot_key, wanted.shape, 0, config.num_kept)
         found = new_levels(jax.tree.map(lambda x: x[slots], levels))
         new = sample_new(new_key, sample_level, wanted.size)
-        from_kept = jnp.arange(wanted.size) < jnp.round(hypers.share * wanted.size)
+        share = hypers.share * wanted.size + jax.random.uniform(round_key)  # rounded at random
+        from_kept = jnp.arange(wanted.size) < jnp.floor(share)
         chosen = jax.vmap(tree_where)(from_kept, found, new)
         env_steps = jnp.where(searches, config.search_steps, 0)
         return State(levels, scores, state.age + 1), Draw(chosen, env_steps=env_steps)

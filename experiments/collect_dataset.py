@@ -37,7 +37,7 @@ import envs
 from algos import dqn, sac
 from purejaxrl.algorithm import Algorithm, Task, update
 from purejaxrl.launch import command, say, updates_for
-from purejaxrl.offline.files import Card, count_pairs, describe, save_dataset
+from purejaxrl.offline.files import Card, check_steps, count_pairs, describe, save_dataset
 from purejaxrl.offline.record import cut, join, record, replayed, sampled
 from purejaxrl.parts.dataset import Dataset
 from purejaxrl.parts.networks import is_discrete
@@ -159,6 +159,10 @@ def main(settings: Settings) -> None:
     env = for_network(env, tables=True)
     algorithm, hypers = make_agent(settings, env)
     settings.out.mkdir(parents=True, exist_ok=True)
+    sizes = dict(num_steps=settings.num_steps // ENVS, num_envs=ENVS)
+    random_key, medium_key, expert_key = jax.random.split(jax.random.key(settings.seed), 3)
+    at_random = record(random_key, env, env_params, uniform(env), **sizes)
+    check_steps(at_random.steps, f"random steps of {settings.env}")  # before hours of training
     stages, state = train(settings, algorithm, hypers, env, env_params)
     curve = pd.DataFrame({"env_steps": s.env_steps, "return": s.ret} for s in stages)
     curve.to_csv(settings.out / "training.csv", index=False)
@@ -171,15 +175,13 @@ def main(settings: Settings) -> None:
     )  # fmt: skip
     least = random + MEDIUM * (expert - random)
     medium = next(stage for stage in stages if stage.ret >= least)
-    sizes = dict(num_steps=settings.num_steps // ENVS, num_envs=ENVS)
 
     @jax.jit
     def play(key: jax.Array, policy: Any) -> Dataset:
         return record(key, env, env_params, sampled(algorithm, policy), **sizes)
 
-    random_key, medium_key, expert_key = jax.random.split(jax.random.key(settings.seed), 3)
     sets = {
-        "random": record(random_key, env, env_params, uniform(env), **sizes),
+        "random": at_random,
         "medium": play(medium_key, medium.policy),
         "expert": play(expert_key, stages[-1].policy),
     }

@@ -235,7 +235,7 @@ def weigh(lab: Lab, name: str, start: Any) -> pd.DataFrame:
     all prompts.
     """
     objective = lab.objectives[name]
-    config = replace(lab.settings.agent, num_prompts=NUM_WEIGHED)
+    config = replace(lab.settings.agent, num_prompts=NUM_WEIGHED, num_minibatches=1)
     hypers = grpo.Hypers(start, objective.coefs)
 
     @functools.partial(jax.jit, compiler_options=QUICK_COMPILATION)

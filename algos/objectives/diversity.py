@@ -57,8 +57,9 @@ class LpReg(Clip):
 def lp_reg_loss(surrogate: jax.Array, x: Inputs, coefs: LpReg) -> jax.Array:
     """Hold up unlikely tokens that are punished although they are no noise."""
     log_probs, mask = x.policy.log_probs, x.answers.mask
-    kept = stop_gradient(log_probs) > jnp.log(coefs.noise)
-    proxy = jax.nn.log_softmax(jnp.where(kept, stop_gradient(log_probs), -jnp.inf))
+    old = stop_gradient(log_probs)
+    kept = (old > jnp.log(coefs.noise)) | (old == old.max(-1, keepdims=True))  # one at least
+    proxy = jax.nn.log_softmax(jnp.where(kept, old, -jnp.inf))
     apart = jnp.where(kept, jnp.exp(proxy) * (jnp.where(kept, proxy, 0.0) - log_probs), 0.0)
     token = stop_gradient(x.policy.log_prob)
     limit = jnp.nanquantile(jnp.where(mask, token, jnp.nan), coefs.rare)

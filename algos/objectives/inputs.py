@@ -59,9 +59,9 @@ class Inputs(NamedTuple):
     answers: Answers
     state: Any = ()  # the sampler's, before this update
     age: jax.Array | float = 0.0  # float32 [] in [0, 1], fraction of the updates done
-    kl: jax.Array | float = (
-        0.0  # float32 [], per token, of the last update (of this one in `observe`)
-    )
+    kl: jax.Array | float = 0.0
+    """float32 [], per token, of the last update, and of this one in `observe`: before its last
+    gradient step, so 0 if there is only one."""
     policy: Policy | None = None  # None where no gradient is taken
 
 

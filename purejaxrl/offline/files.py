@@ -91,7 +91,7 @@ def describe(dataset: Dataset, card: Card, num_reference_pairs: int | None = Non
         return_quantiles=tuple(float(q) for q in np.quantile(returns, QUANTILES)),
         quality=float((returns.mean() - card.random_return) / span),
         coverage=coverage,
-        fingerprint=fingerprint(dataset.steps),
+        fingerprint=_fingerprint(dataset.steps),
     )
 
 
@@ -155,7 +155,7 @@ def load_dataset(path: Path | str, env: str | None = None) -> tuple[Dataset, Car
         raise ValueError(f"{what}: was recorded in {card.env!r}, not in {env!r}")
     steps = _steps_of(arrays, what)
     check_steps(steps, what)
-    if fingerprint(steps) != card.fingerprint:
+    if _fingerprint(steps) != card.fingerprint:
         raise ValueError(f"{what}: its steps are not those that its card describes")
     return Dataset(_on_device(steps)), card
 
@@ -193,6 +193,12 @@ def check_steps(steps: Step, what: str) -> None:
                     f"{what}: entry {constant[0]} of the observations is {obs[0, constant[0]]} at "
                     "every step; it must vary, or be left out"
                 )
+
+
+def _fingerprint(steps: Step) -> str:
+    """Hash steps; observations of several arrays as a plain tuple, which is how they are loaded."""
+    plain = lambda x: tuple(x) if isinstance(x, tuple) else x  # noqa: E731
+    return fingerprint(Step(*map(plain, steps)))
 
 
 def _is_whole(dataset: Dataset, episodes: Episodes) -> np.ndarray:

@@ -6,7 +6,7 @@ episode after the other. Every episode ends in a termination or a truncation: wh
 stops in the middle of an episode, its last step is truncated, so that its value bootstraps.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -165,11 +165,19 @@ def weigh_by_return(dataset: Dataset, temperature: float = 0.1) -> Dataset:
 def weigh_by_advantage(dataset: Dataset, temperature: float = 0.1) -> Dataset:
     """Draw steps of episodes with high advantages more often (Hong et al. 2023).
 
-    As `weigh_by_return`, with the return less what a linear regression on the episode's first
-    observation says.
+    As `weigh_by_return`, with the return minus what a linear regression on the episode's first
+    observation says. Numbers of states, as of tables, are categories there.
     """
     episodes = Episodes.of(dataset)
-    first = np.asarray(dataset.steps.obs)[episodes.start].reshape(len(episodes.ret), -1)
-    inputs = np.column_stack([first, np.ones(len(first))])
+
+    def columns(obs: Any) -> np.ndarray:
+        first = np.asarray(obs)[episodes.start]
+        if np.issubdtype(first.dtype, np.integer) and first.ndim == 1:
+            return np.eye(first.max() + 1)[first]
+        return first.reshape(len(first), -1)
+
+    inputs = np.column_stack(
+        [*map(columns, jax.tree.leaves(dataset.steps.obs)), np.ones(len(episodes.ret))]
+    )
     fit, *_ = np.linalg.lstsq(inputs, episodes.ret, rcond=None)
     return _weigh(dataset, episodes.ret - inputs @ fit, temperature)

@@ -168,6 +168,11 @@ def check_setup(setup: Setup) -> None:
     require_one_step_returns("agent", agent, "a curriculum moves it to other levels")
     if curriculum.plays:
         require_fit("agent", agent, "a curriculum that plays levels", "act")
+    if curriculum.teaches is not None and agent.warmup_steps:
+        raise ValueError(
+            f"agent: {type(agent.config).__module__} is not valid; a teacher has no level for the "
+            f"{agent.warmup_steps} steps with which it fills its replay buffer"
+        )
     if curriculum.explores:
         require_fit("agent", agent, "a curriculum that explores", "steps_per_update")
         if agent.in_place:

@@ -142,6 +142,14 @@ def test_an_objective_with_groups_of_its_own_size_asks_more_prompts():
             lambda: grpo.make(grpo.Config(num_answers=1), ENV),
             "num_answers: 1 is not valid; grpo needs an integer >= 2",
         ),
+        (
+            lambda: grpo.make(
+                grpo.Config(num_prompts=4, num_answers=3, num_minibatches=4),
+                ENV,
+                OBJECTIVES["two_grpo"],
+            ),
+            r"two_grpo is not valid; it has groups of 2, .* = 12 must be a multiple of .* 2 = 8",
+        ),
         (lambda: sft.Config(batch_size=0), "Config.batch_size: 0 is not valid"),
     ],
 )

@@ -45,6 +45,12 @@ def test_every_objective_has_a_formula():
     assert FORMULAS.keys() == OBJECTIVES.keys()
 
 
+def test_lp_reg_has_a_gradient_where_no_token_is_likelier_than_the_noise():
+    answers, policy = make_answers(), make_policy()
+    value, gradient = loss_and_gradient("lp_reg", answers, policy, noise=0.9, rare=0.5)
+    assert np.isfinite(value) and np.isfinite(gradient.log_probs).all()
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_value_and_gradient_are_those_of_the_formula(name):
     answers, policy = make_answers(), make_policy()

@@ -1,6 +1,7 @@
 """Files of datasets: what is saved is what is loaded, and what is wrong is named."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,15 +37,19 @@ def test_a_dataset_comes_back_with_its_card(tmp_path):
     )
 
 
-def test_observations_of_several_arrays_come_back(tmp_path):
-    dataset = Dataset(
-        steps(
-            obs=(jnp.arange(4), jnp.linspace(0.0, 1.0, 4)),
-            next_obs=(jnp.arange(4), jnp.linspace(0.0, 1.0, 4)),
-        )
-    )
+class Pair(NamedTuple):
+    number: jax.Array
+    share: jax.Array
+
+
+@pytest.mark.parametrize("kind", [lambda *x: x, Pair])
+def test_observations_of_several_arrays_come_back(tmp_path, kind):
+    """As plain tuples, also those that are recorded as named ones, as in grid-worlds."""
+    obs = kind(jnp.arange(4), jnp.linspace(0.0, 1.0, 4))
+    dataset = Dataset(steps(obs=obs, next_obs=obs))
     save_dataset(tmp_path / "set.npz", dataset, describe(dataset, CARD))
-    assert_equal(load_dataset(tmp_path / "set.npz")[0], dataset)
+    plain = Dataset(steps(obs=tuple(obs), next_obs=tuple(obs)))
+    assert_equal(load_dataset(tmp_path / "set.npz")[0], plain)
 
 
 def test_a_card_says_how_good_a_dataset_is():

@@ -87,6 +87,17 @@ def test_weights_by_advantage_take_off_what_the_first_observation_explains():
     assert shares(weigh_by_advantage(lucky)).argmax() == 3
 
 
+def test_weights_by_advantage_take_numbers_of_states_as_categories():
+    """As tables have them: the first states are 4, 0 and 4; state 0 alone explains its return."""
+    steps = dataset([1, 0, 0, 7, 5, 0, 0, 0]).steps
+    obs = jnp.array([4, 1, 1, 0, 4, 2, 3, 3]), jnp.zeros(8)
+    found = shares(
+        weigh_by_advantage(Dataset(steps._replace(obs=obs))),
+    )
+    expected = shares(weigh_by_return(dataset([-2, 0, 0, 0, 2, 0, 0, 0])))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_equal_returns_leave_all_steps_alike():
     weighted = weigh_by_return(dataset(np.repeat([1 / 3, 1, 1 / 4], LENGTHS)))
     np.testing.assert_allclose(shares(weighted), 1 / 8, atol=1e-6)

@@ -177,6 +177,9 @@ def test_what_does_not_fit_a_student_is_refused():
         students.make(AGENT, ENV, replay(SAMPLE, true_regret))
     with pytest.raises(ValueError, match="reads antagonist_returns, which a student does not"):
         students.make(AGENT, ENV, replay(SAMPLE, lambda key, x: jnp.nanmean(x.antagonist_returns)))
+    filled = AGENT._replace(warmup_steps=64)
+    with pytest.raises(ValueError, match="agent: algos.ppo is not valid; a teacher has no level"):
+        students.make(filled, ENV, uniform(SAMPLE)._replace(teaches=NUM_ENVS))
     several = dqn.make(dqn.Config(num_returns=3), ENV)
     with pytest.raises(ValueError, match="agent: num_returns=3 is not valid; .* it must be 1"):
         students.make(several, ENV, uniform(SAMPLE))
