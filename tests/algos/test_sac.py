@@ -10,8 +10,10 @@ from gymnax.environments import spaces
 
 import envs
 from algos import sac
-from algos.sac_actions import Considered
+from algos.sac_actions import Considered, ContinuousActions
 from purejaxrl.algorithm import make_train
+from purejaxrl.parts import networks
+from purejaxrl.parts.normalize import normalize_obs
 from purejaxrl.parts.optimizers import adam
 from purejaxrl.parts.transitions import Batch
 from purejaxrl.parts.wrappers import for_network
@@ -128,7 +130,11 @@ def test_log_probabilities_are_those_of_the_actions_taken():
     seen = experience.transitions
     np.testing.assert_allclose(seen.action, np.tanh(seen.extras), atol=1e-5)
     log_prob, entropies = agent.log_prob(state, experience)
-    assert log_prob.shape == seen.reward.shape
+    torso = networks.build_torso("mlp", SMALL.hidden, SMALL.activation)
+    pi = ContinuousActions(torso, for_network(env)).policy(
+        state.params.actor, normalize_obs(state.moments, seen.obs)
+    )
+    np.testing.assert_allclose(log_prob, pi.log_prob(seen.extras), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(entropies["entropy"], -log_prob.mean(), rtol=1e-5)
 
 

@@ -201,7 +201,8 @@ def world(request) -> World:
 def expect_known_faults(request, world):
     reason = KNOWN.get((request.function.__name__, world.name))
     if reason:
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+        known = pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError)
+        request.applymarker(known)
 
 
 def shapes(world: World):

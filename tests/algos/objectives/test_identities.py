@@ -121,6 +121,8 @@ def test_cispos_gradient_never_vanishes_and_grpos_does():
     mixed = REWARD.std(1) > 0
     assert not pushes("grpo", policy=FAR, kl_coef=0.0).any()
     assert (np.abs(pushes("cispo", policy=FAR))[mixed] > 0).all()
+    capped, right = pushes("cispo", policy=FAR, ratio_max=1.0), REWARD > 0
+    np.testing.assert_allclose(capped[right], pushes("cispo")[right], rtol=1e-5)
 
 
 def test_topr_needs_no_ratio_for_correct_answers_and_tapers_wrong_ones():
