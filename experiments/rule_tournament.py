@@ -4,7 +4,7 @@ python experiments/rule_tournament.py
 python experiments/rule_tournament.py --contenders A2C PPO lpg results/rule_meta_train \
     --envs CartPole-v1 garnet --total-steps 1e5
 
-A contender is a hand-made algorithm (A2C, PPO, DPO, REINFORCE; hand, evolved, evolved_by_age and
+A contender is a hand-made algorithm (A2C, PPO, DPO, REINFORCE; hand, evolved, evolved_by_age, teacher and
 start are A2C and PPO inside LPG's interface), a shipped rule, a file, or a folder of `.npz` files,
 whose rules are one contender. Shipped rules are lpg, ta_lpg, lpo, ta_lpo and disco103. disco103
 costs about a hundred times as much as the others, so it is not among the defaults.

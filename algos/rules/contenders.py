@@ -120,10 +120,11 @@ HAND_MADE: Mapping[str, MakeLearner] = {
     "evolved": partial(_actor_critic, hand_rules.EVOLVED),
     "evolved_by_age": partial(_actor_critic, hand_rules.EVOLVED_BY_AGE),
     "start": partial(_actor_critic, residual_lpg.Rule.start, num_epochs=4),
+    "teacher": partial(_actor_critic, hand_rules.TEACHER, num_epochs=4),
 }
-"""Hand-made algorithms by name. The last five are rules inside LPG's interface: REINFORCE, and A2C
-with its value in the prediction, with usual and with evolved settings; `start` is where residual
-rules start, with usual settings in four passes over each update's experience."""
+"""Hand-made algorithms by name. The last six are rules inside LPG's interface: REINFORCE, and A2C
+with its value in the prediction, with usual and with evolved settings. The last two make four
+passes over each update's experience: where residual rules start, and what `lpg` was taught."""
 
 
 def check_contender(name: str) -> None:
