@@ -1,13 +1,13 @@
 r"""Rules in environments of families that general rules were not trained in, beside PPO and A2C.
 
 python experiments/rule_tournament.py
-python experiments/rule_tournament.py --contenders A2C PPO lpg results/rule_meta_train \
+python experiments/rule_tournament.py --contenders A2C PPO lpg results/evolve_rule \
     --envs CartPole-v1 garnet --total-steps 1e5
 
-A contender is a hand-made algorithm (A2C, PPO, DPO, REINFORCE; hand, evolved, evolved_by_age, teacher and
-start are A2C and PPO inside LPG's interface), a shipped rule, a file, or a folder of `.npz` files,
-whose rules are one contender. Shipped rules are lpg, ta_lpg, lpo, ta_lpo and disco103. disco103
-costs about a hundred times as much as the others, so it is not among the defaults.
+A contender is a hand-made algorithm (A2C, PPO, DPO, REINFORCE; hand, evolved, evolved_by_age, start
+and teacher are A2C and PPO inside LPG's interface), a shipped rule, a file, or a folder of `.npz`
+files, whose rules are one contender. Shipped rules are lpg, ta_lpg, lpo, ta_lpo and disco103.
+disco103 costs about a hundred times as much as the others, so it is not among the defaults.
 
 All contenders have as many environments, networks of the same widths, and as many environment
 steps; how many make one update is their own. Step size and entropy bonus of each are tuned on other
