@@ -143,10 +143,8 @@ def age_of(state: Any) -> jax.Array:
 
 def is_finite(tree: Any) -> jax.Array:
     """Whether no float of a tree is NaN or infinite: bool []; leaves of other types are ignored."""
-    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.inexact)]
-    return (
-        jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves])) if leaves else jnp.bool_(True)
-    )
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.inexact)]
+    return jnp.stack([jnp.bool_(True), *(jnp.isfinite(x).all() for x in floats)]).all()
 
 
 def advance_where(algorithm: Algorithm, condition: jax.Array, after: Any, before: Any) -> Any:
