@@ -109,8 +109,8 @@ def curriculum(
         slots = jax.random.randint(slot_key, wanted.shape, 0, config.num_kept)
         found = new_levels(jax.tree.map(lambda x: x[slots], levels))
         new = sample_new(new_key, sample_level, wanted.size)
-        share = hypers.share * wanted.size + jax.random.uniform(round_key)  # rounded at random
-        from_kept = jnp.arange(wanted.size) < jnp.floor(share)
+        count = jnp.floor(hypers.share * wanted.size + jax.random.uniform(round_key))
+        from_kept = jnp.arange(wanted.size) < count  # the share, rounded at random
         chosen = jax.vmap(tree_where)(from_kept, found, new)
         env_steps = jnp.where(searches, config.search_steps, 0)
         return State(levels, scores, state.age + 1), Draw(chosen, env_steps=env_steps)

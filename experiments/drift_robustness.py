@@ -42,8 +42,6 @@ from purejaxrl.study.tuning import check_grid, combinations
 from purejaxrl.validation import require_count, require_distinct, require_known
 
 BASELINE, REFERENCE = "PPO", "PPO at its best"
-RANDOM_EPISODES = 1024
-"""Episodes of random actions in an environment, or on each level. Some returns are very noisy."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def score_all(
             "own_level": hasattr(problem.env, "sample_level"),
         }))  # fmt: skip
         num_rules[contender.name] += 1
-    scores = suite.with_random(pd.concat(found, ignore_index=True), problem, RANDOM_EPISODES)
+    scores = suite.with_random(pd.concat(found, ignore_index=True), problem)
     return scores.assign(score=scores["score"].fillna(scores["random"]))
 
 

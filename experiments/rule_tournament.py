@@ -63,8 +63,6 @@ STEPS: Mapping[str, float] = {
 the environment steps of a life. But lpo and ta_lpo were evolved in CartPole. Two are left out, as
 PPO is no better than random actions there: MemoryChain, which needs a memory, and MountainCar
 (-199.9), whose goal it hardly ever reaches."""
-RANDOM_EPISODES = 1024
-"""Episodes of random actions in an environment, or on each level. Some returns are very noisy."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +157,7 @@ def main(settings: Settings) -> None:
     found = []
     for problem, contenders in prepare(settings.envs, partial(build, settings=settings)):
         scores, _ = compare(contenders, problem, settings.scale(problem.name), settings.out)
-        found.append(with_random(scores, problem, RANDOM_EPISODES))
+        found.append(with_random(scores, problem))
         pd.concat(found).to_csv(settings.out / "scores.csv", index=False)
         jax.clear_caches()  # the next environment needs none of what was compiled for this one
     report(pd.concat(found), [settings.reference], settings.baseline, settings.out, settings.column)

@@ -156,7 +156,7 @@ def iqm_influence(scores: np.ndarray, reference: np.ndarray | None = None) -> np
     cut = int(TRIMMED * size)
     left_in = size - 2 * cut
     pulled = np.clip(scores, ordered[cut], ordered[size - cut - 1])
-    influence = (pulled - pulled.mean()) * size / left_in / np.sqrt(_kept(size) * size / left_in)
+    influence = (pulled - pulled.mean()) * np.sqrt(size / left_in / _kept(size))
     if reference is None:
         return influence
     rank = scores.argsort(axis=None).argsort().reshape(scores.shape)

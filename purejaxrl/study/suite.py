@@ -35,9 +35,13 @@ COLUMNS: Mapping[Column, str] = {
     "greedy": "return of the final policy's most likely actions",
 }
 """What these columns are."""
+RANDOM_EPISODES = 1024
+"""Episodes of random actions in an environment, or on each level. Some returns are very noisy."""
 
 
-def with_random(scores: pd.DataFrame, problem: Problem, num_episodes: int = 64) -> pd.DataFrame:
+def with_random(
+    scores: pd.DataFrame, problem: Problem, num_episodes: int = RANDOM_EPISODES
+) -> pd.DataFrame:
     """Add the column `random`: the mean return of random actions on every agent's level.
 
     Args:
@@ -49,7 +53,9 @@ def with_random(scores: pd.DataFrame, problem: Problem, num_episodes: int = 64) 
     return scores.assign(random=random[scores["agent"]])
 
 
-def random_scores(problem: Problem, num_agents: int, num_episodes: int = 64) -> np.ndarray:
+def random_scores(
+    problem: Problem, num_agents: int, num_episodes: int = RANDOM_EPISODES
+) -> np.ndarray:
     """Return the mean return of uniformly random actions, on the level of every test agent.
 
     Args:
@@ -161,7 +167,8 @@ def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
         interquartile mean (`iqm`), of the difference from the baseline's (`gain`), and of the
         chance to be better (`wins`).
     """
-    others, above, rows = stack(scores, baseline), stack(scores, baseline, "reference")[..., 0], []
+    others, rows = stack(scores, baseline), []
+    above = stack(scores, baseline, "reference")[..., 0]  # the same for every rule
     for name in dict.fromkeys(scores["contender"]):
         found = stack(scores, name)
         row = {"contender": name, "rules": found.shape[2]} | _fields(

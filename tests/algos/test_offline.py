@@ -119,6 +119,7 @@ def test_a_penalty_is_taken_off_the_targets():
     loss = lambda hypers: float(update(agent, state, hypers)[1]["critic_loss"])  # noqa: E731
     assert loss(hypers) == pytest.approx(1.0, rel=1e-5)
     assert loss(hypers.replace(critic_penalty=0.1)) < 0.98
+    assert loss(hypers.replace(critic_penalty=1e3)) > 100
 
 
 def test_acting_and_likelihood_read_standardised_observations():

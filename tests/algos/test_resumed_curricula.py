@@ -1,5 +1,7 @@
 """Curricula that search and that learn: a run that was stopped ends where an unbroken one does."""
 
+import jax
+import numpy as np
 import pytest
 
 from algos import paired, plr, ppo, sfl
@@ -45,3 +47,10 @@ def test_resumed_equals_uninterrupted_and_members_are_as_alone(name, tmp_path):
     one = RunOptions(str(tmp_path / "one"), **settings)
     alone = run(algorithm, who.select("seed=1"), 16, one, horizon=16)
     assert_equal(alone.member(0), whole.member(1))
+
+
+def test_the_state_of_a_curriculum_does_not_grow_with_the_length_of_a_run():
+    for make in CURRICULA.values():
+        curriculum, hypers = make()
+        state = jax.eval_shape(lambda: curriculum.init(jax.random.key(0), hypers.curriculum, 4))  # noqa: B023
+        assert sum(np.prod(x.shape) for x in jax.tree.leaves(state)) < 1e5

@@ -130,6 +130,7 @@ def test_log_probabilities_are_those_of_the_actions_taken():
     seen = experience.transitions
     np.testing.assert_allclose(seen.action, np.tanh(seen.extras), atol=1e-5)
     log_prob, entropies = agent.log_prob(state, experience)
+    assert log_prob.shape == seen.reward.shape
     torso = networks.build_torso("mlp", SMALL.hidden, SMALL.activation)
     pi = ContinuousActions(torso, for_network(env)).policy(
         state.params.actor, normalize_obs(state.moments, seen.obs)

@@ -145,6 +145,19 @@ def test_a_rule_that_only_makes_unsound_agents_is_frozen_and_reported(tmp_path):
     assert result.alive.tolist() == [True, False]
 
 
+@pytest.mark.slow
+def test_the_critic_of_the_meta_objective_learns():
+    """In the published code its gradient was zero and its parameters never moved."""
+    learner = make()
+    state = start(learner)
+    step, explained = jax.jit(learner.learn), []
+    for _ in range(5):
+        before = agents_of(state).critic.params
+        state, metrics = step(state, HYPERS, ())
+        explained.append(metrics["explained_variance"])
+        assert (agents_of(state).critic.params["params"]["rows"] != before["params"]["rows"]).any()
+
+
 def test_lives_end_after_their_updates_and_first_lives_are_staggered(lives_of_seven):
     state, step = lives_of_seven
     assert agents_of(state).state.task.horizon.tolist() == [2, 4, 6, 7]
