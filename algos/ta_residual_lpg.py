@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from algos import residual_lpg
+from algos.hand_rules import Settings
 from algos.lpg import Hypers, RuleInputs, init_rule, make, with_rule
 from algos.ta_lpg import MIDDLE
 
@@ -18,6 +19,10 @@ __all__ = ["Config", "Hypers", "init_rule", "make", "with_rule"]
 
 class Rule(residual_lpg.Rule):
     """A hand-made rule with corrections, both of which know the agent's age."""
+
+    start: Settings = residual_lpg.Rule.start.replace(entropy_coef=4 / 3 * 1e-3, entropy_decay=0.5)
+    """As of the rule without knowledge of time, whose entropy bonus is the mean of this one's over
+    life. At a decay of 0, the bound, evolution could hardly change it."""
 
     def extra_inputs(self, x: RuleInputs) -> tuple[jax.Array, ...]:
         """Return the fraction of life done, in [0, 1), and its length as log N - log MIDDLE."""
