@@ -43,25 +43,27 @@ def sum_gradients(
     num_agents = jax.tree.leaves(agents)[0].shape[0]
     size = group_size(num_agents, config.group)
     num_groups = num_agents // size
-    groups = jax.tree.map(lambda x: x.reshape(num_groups, size, *x.shape[1:]), agents)
     gradients = jax.vmap(lambda agent: meta_gradient(config, setup, theta, hypers, agent))
+    flat = lambda x: x.reshape(num_agents, *x.shape[2:])  # noqa: E731
+    grouped = lambda x: x.reshape(num_groups, size, *x.shape[1:])  # noqa: E731
 
     def add(carry: tuple[Any, list], inputs: tuple[jax.Array, Agent]):
-        (total, written), (index, group) = carry, inputs
-        take = lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False)  # noqa: E731
-        put = lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, index, 0)  # noqa: E731
+        (total, written), (start, group) = carry, inputs
+        take = lambda x: jax.lax.dynamic_slice_in_dim(x, start, size)  # noqa: E731
+        put = lambda x, new: jax.lax.dynamic_update_slice_in_dim(x, new, start, 0)  # noqa: E731
         group = with_in_place(setup, group, jax.tree.map(take, written))
         grads, group, *rest = gradients(group)
         group, new = without_in_place(setup, group)
         total = jax.tree.map(lambda t, g: t + g.sum(0), total, grads)
         return (total, jax.tree.map(put, written, new)), (group, *rest)
 
-    groups, written = without_in_place(setup, groups)
-    start = jax.tree.map(jnp.zeros_like, theta), written
-    (total, written), (groups, *rest) = jax.lax.scan(add, start, (jnp.arange(num_groups), groups))
-    groups = with_in_place(setup, groups, written)
-    flat = lambda x: x.reshape(num_agents, *x.shape[2:])  # noqa: E731
-    return total, Advanced(*jax.tree.map(flat, (groups, *rest)))
+    # What is written in place is not reshaped to groups: XLA copies it then, for groups of one.
+    agents, written = without_in_place(setup, agents)
+    carry = jax.tree.map(jnp.zeros_like, theta), written
+    starts = size * jnp.arange(num_groups)
+    (total, written), results = jax.lax.scan(add, carry, (starts, jax.tree.map(grouped, agents)))
+    agents, estimates, metrics = jax.tree.map(flat, results)
+    return total, Advanced(with_in_place(setup, agents, written), estimates, metrics)
 
 
 def meta_gradient(
