@@ -19,7 +19,8 @@ from a twelfth of the steps: a contender takes 4 to 7 minutes in an environment 
 
 Killed and started again, it continues; with other contenders or environments, it uses the runs that
 are there. OUT holds `scores.csv` (every agent of the environments that are done), `suite.csv`
-(interquartile means), `environments.csv` (means by environment) and `suite.png`.
+(interquartile means), `environments.csv` (means by environment) and `suite.png`; `life.csv` and
+`life.png`, interquartile means in each fifth of life.
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -39,6 +40,7 @@ from algos.rules.contenders import Tune, check_contender, contenders_of
 from purejaxrl.launch import command
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.commandline import writable_folder
+from purejaxrl.study import life
 from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare
 from purejaxrl.study.suite import Column, report, with_random
 from purejaxrl.validation import require, require_count, require_distinct, require_known
@@ -154,13 +156,16 @@ def build(name: str, settings: Settings) -> tuple[Problem, list[Contender]]:
 
 
 def main(settings: Settings) -> None:
-    found = []
+    found, parts = [], []
     for problem, contenders in prepare(settings.envs, partial(build, settings=settings)):
-        scores, _ = compare(contenders, problem, settings.scale(problem.name), settings.out)
+        scores, metrics = compare(contenders, problem, settings.scale(problem.name), settings.out)
         found.append(with_random(scores, problem))
+        parts.append(life.by_part(metrics).assign(env=problem.name))
         pd.concat(found).to_csv(settings.out / "scores.csv", index=False)
         jax.clear_caches()  # the next environment needs none of what was compiled for this one
-    report(pd.concat(found), [settings.reference], settings.baseline, settings.out, settings.column)
+    scores, reference = pd.concat(found), [settings.reference]
+    life.report(pd.concat(parts), scores, reference, settings.out)
+    report(scores, reference, settings.baseline, settings.out, settings.column)
 
 
 if __name__ == "__main__":

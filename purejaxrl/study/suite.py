@@ -99,24 +99,45 @@ def normalise(scores: pd.DataFrame, reference: Sequence[str]) -> pd.DataFrame:
     """
 
     def one(name: str, part: pd.DataFrame) -> pd.DataFrame:
-        known = set(part["contender"])
-        chosen = next((one for one in reference if one in known), None)
-        random = part["random"].mean()
-        part = part.assign(score=part["score"].fillna(part["random"]))
-        theirs = part[part["contender"] == chosen].groupby("agent")["score"].mean()
+        random, theirs = scale(name, part, reference)
         best = theirs.mean()
-        if not best > random:
-            raise ValueError(
-                f"env: {name!r} is not valid; its reference, {chosen}, must have a mean score "
-                f"above a random policy's, {random:.4g}, not {best:.4g}"
-            )
         above = (theirs - best) / (best - random)
+        score = part["score"].fillna(part["random"])
         return part.assign(
-            score=(part["score"] - random) / (best - random),
+            score=(score - random) / (best - random),
             reference=part["agent"].map(above).fillna(0.0),
         )
 
     return pd.concat([one(*each) for each in scores.groupby("env", sort=False)])
+
+
+def scale(
+    name: str, scores: pd.DataFrame, reference: Sequence[str]
+) -> tuple[float, "pd.Series[float]"]:
+    """Return what is 0 and what is 1 in one environment.
+
+    Args:
+        name: of the environment.
+        scores, reference: as of `normalise`.
+
+    Returns:
+        A random policy's mean score; and the scores of the reference, by agent.
+
+    Raises:
+        ValueError: as `normalise`.
+    """
+    known = set(scores["contender"])
+    chosen = next((one for one in reference if one in known), None)
+    random = scores["random"].mean()
+    filled = scores.assign(score=scores["score"].fillna(scores["random"]))
+    theirs = filled[filled["contender"] == chosen].groupby("agent")["score"].mean()
+    best = theirs.mean()
+    if not best > random:
+        raise ValueError(
+            f"env: {name!r} is not valid; its reference, {chosen}, must have a mean score "
+            f"above a random policy's, {random:.4g}, not {best:.4g}"
+        )
+    return random, theirs
 
 
 def stack(scores: pd.DataFrame, contender: str, column: str = "score") -> np.ndarray:

@@ -109,7 +109,9 @@ PROMISED = {  # files besides those of a run; where there is no entry, those are
     "objective_atlas": ("rules.png", "rules.csv", "lpo.png", "ta_lpo.png"),
     "ppo": tuple(f"*/{x}" for x in RUN),  # a folder for each environment
     "ppo_vs_lpo": (*COMPARISON, "Catch-bsuite/curves.png"),
-    "rule_tournament": ("scores.csv", "suite.csv", "environments.csv", "suite.png"),
+    "rule_tournament": (
+        *("scores.csv", "suite.csv", "environments.csv", "suite.png", "life.csv", "life.png"),
+    ),
     "ta_lpg_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
     "token_lab": (
         *("scores.csv", "table.csv", "curves.csv", "curves.png", "weights.csv", "weights.png"),
