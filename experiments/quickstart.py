@@ -71,7 +71,7 @@ def main() -> None:
             print(f"evaluation, {how}: {describe(returns)} over {result.alive.sum()} agents")
         best = int(np.nanargmax(returns))
         folder = result.out / "policy"
-        save_policy(folder, job.algorithm, result.member(best))
+        save_policy(folder, job.algorithm, job.algorithm.policy(result.member(best)))
         policy = load_policy(folder, job.algorithm, settings.hypers, env_params)
         obs, _ = env.reset(jax.random.key(2), env_params)
         action, _ = policy(obs)

@@ -300,18 +300,18 @@ class TrainedPolicy:
         return action[0], memory
 
 
-def save_policy(folder: Path | str, algorithm: Algorithm, state: Any) -> None:
+def save_policy(folder: Path | str, algorithm: Algorithm, policy: Any) -> None:
     """Save one member's policy.
 
     Args:
         folder: where to; `~` is the home folder.
         algorithm: the algorithm that trained it.
-        state: one member's state, such as `result.member(0)`.
+        policy: the last one, `algorithm.policy(result.member(0))`, or `result.best_policy(0)`.
 
     Raises:
         checkpoint.CheckpointError: if the folder cannot be written.
     """
-    checkpoint.save(folder, algorithm.policy(state), {"config": repr(algorithm.config)})
+    checkpoint.save(folder, policy, {"config": repr(algorithm.config)})
 
 
 def load_policy(

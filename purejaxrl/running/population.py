@@ -156,7 +156,7 @@ class Population(NamedTuple):
                 out of range or given twice, or if no member is kept.
         """
         if isinstance(keep, str):
-            index = [self._find(keep)]
+            index = [self.find(keep)]
         elif callable(keep):
             index = [i for i, row in enumerate(self.rows) if keep(row)]
         else:
@@ -180,8 +180,12 @@ class Population(NamedTuple):
             env_params=jax.tree.map(lambda x: x[at], self.env_params),
         )
 
-    def _find(self, name: str) -> int:
-        """Return the index of the member of this name, or of the only one that has its parts."""
+    def find(self, name: str) -> int:
+        """Return the index of the member of this name, or of the only one that has its parts.
+
+        Raises:
+            ValueError: for a name that is unknown or fits several members.
+        """
         if name in self.names:
             return self.names.index(name)
         parts = set(name.split(","))

@@ -82,6 +82,16 @@ class Result(NamedTuple):
         """Return the state of one member."""
         return jax.tree.map(lambda x: x[index], self.state)
 
+    def best_policy(self, index: int) -> Any:
+        """Return the best policy of one member.
+
+        Raises:
+            ValueError: if the run had no evaluations.
+        """
+        if not self.best:
+            raise ValueError("best_policy: there is none; the run needs an `evaluator`")
+        return jax.tree.map(lambda x: x[index], self.best.policy)
+
 
 class Stopped(SystemExit):
     """A signal asked the run to stop; it has saved and can be resumed."""

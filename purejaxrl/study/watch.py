@@ -23,7 +23,7 @@ from purejaxrl.algorithm import Algorithm
 from purejaxrl.parts.rollout import reset
 from purejaxrl.running import checkpoint, commandline
 from purejaxrl.running.chunk import abstract
-from purejaxrl.validation import require_count, require_known, require_seed
+from purejaxrl.validation import require_count, require_seed
 
 WIDTH = 360
 """Smaller pictures are enlarged to about this many pixels."""
@@ -177,7 +177,8 @@ class Settings:
     out: Annotated[Path, tyro.conf.Positional]
     """Folder of a run."""
     member: str = ""
-    """Name of the agent, such as `seed=3`; the first one by default."""
+    """Name of the agent, or enough parts of it to tell it from the others, such as `seed=3`; the
+    first one by default."""
     steps: int = 200
     """Environment steps."""
     sampled: bool = False
@@ -192,19 +193,16 @@ class Settings:
         require_seed(self)
 
 
-def load_member(plan: commandline.Plan, name: str) -> Any:
+def load_member(plan: commandline.Plan, index: int) -> Any:
     """Load an agent's state from the latest checkpoint that is whole.
 
     Args:
         plan: what `rebuild` returned.
-        name: of the agent.
+        index: of the agent.
 
     Raises:
-        ValueError: for an unknown name, with a suggestion.
         checkpoint.CheckpointError: if there is no whole checkpoint.
     """
-    require_known("member", name, plan.population.names)
-    index = plan.population.names.index(name)
     return jax.tree.map(lambda x: x[index], load_members(plan)[0])
 
 
@@ -236,13 +234,14 @@ def main(settings: Settings) -> None:
         checkpoint.CheckpointError: if there is no whole checkpoint.
     """
     plan = commandline.rebuild(settings.out)
-    job, name = plan.job, settings.member or plan.population.names[0]
+    job, index = plan.job, plan.population.find(settings.member) if settings.member else 0
+    name = plan.population.names[index]
     if job.env is None:
         raise ValueError(f"out: {settings.out} holds a run without an environment to watch")
     path = watch(
         job.algorithm,
         job.env,
-        load_member(plan, name),
+        load_member(plan, index),
         job.env_params,
         plan.options.folder / f"watch-{name}",
         num_steps=settings.steps,

@@ -87,7 +87,7 @@ def test_a_policy_that_is_not_finite_has_no_returns(poison):
 
 def test_a_loaded_policy_acts_like_the_one_saved(tmp_path):
     state = fresh(PPO, ENV_PARAMS, ppo.Hypers())
-    save_policy(tmp_path / "policy", PPO, state)
+    save_policy(tmp_path / "policy", PPO, PPO.policy(state))
     policy = load_policy(tmp_path / "policy", PPO, ppo.Hypers(), ENV_PARAMS)
     for seed in range(5):
         obs = jax.random.normal(jax.random.key(seed), (4,))
@@ -98,7 +98,8 @@ def test_a_loaded_policy_acts_like_the_one_saved(tmp_path):
 def test_a_recurrent_policy_carries_its_memory(tmp_path):
     env = Probe(lambda state, action: jnp.float32(0))
     algorithm = ppo_rnn.make(ppo_rnn.Config(hidden=(8,), memory_size=4), env)
-    save_policy(tmp_path / "p", algorithm, fresh(algorithm, Params(), ppo_rnn.Hypers()))
+    state = fresh(algorithm, Params(), ppo_rnn.Hypers())
+    save_policy(tmp_path / "p", algorithm, algorithm.policy(state))
     policy = load_policy(tmp_path / "p", algorithm, ppo_rnn.Hypers(), Params())
     _, memory = policy(jnp.ones(2))
     _, later = policy(jnp.ones(2), memory, first=False)
@@ -108,7 +109,7 @@ def test_a_recurrent_policy_carries_its_memory(tmp_path):
 
 
 def test_a_policy_of_another_config_is_refused(tmp_path):
-    save_policy(tmp_path / "policy", PPO, fresh(PPO, ENV_PARAMS, ppo.Hypers()))
+    save_policy(tmp_path / "policy", PPO, PPO.policy(fresh(PPO, ENV_PARAMS, ppo.Hypers())))
     other = ppo.make(ppo.Config(hidden=(16,)), ENV)
     with pytest.raises(CheckpointError, match=r"was trained with Config\(.*hidden=\(8,\)"):
         load_policy(tmp_path / "policy", other, ppo.Hypers(), ENV_PARAMS)
@@ -124,7 +125,7 @@ def test_a_checkpoint_of_a_run_is_refused_as_a_policy(tmp_path):
 
 def test_a_policy_can_be_kept_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    save_policy("~/my [best] policy", PPO, fresh(PPO, ENV_PARAMS, ppo.Hypers()))
+    save_policy("~/my [best] policy", PPO, PPO.policy(fresh(PPO, ENV_PARAMS, ppo.Hypers())))
     assert (tmp_path / "my [best] policy").is_dir()
     load_policy("~/my [best] policy", PPO, ppo.Hypers(), ENV_PARAMS)
 

@@ -69,6 +69,7 @@ def test_the_best_policy_of_each_member_is_kept(tmp_path, whole):
     assert len(np.unique(jax.random.key_data(keys[3]), axis=0)) == 2
     for member in range(2):
         policy, score, update = jax.tree.map(lambda x, m=member: x[m], whole.best)
+        assert_equal(policy, whole.best_policy(member))
         key = own_key(jax.random.fold_in(jax.random.key(0), update), keys[int(update)][member])
         how = {"num_episodes": 3, "greedy": False, "max_steps": 20}
         again = evaluate(PPO, ENV, key, policy, ENV_PARAMS, **how)
@@ -80,6 +81,8 @@ def test_curves_and_scores_read_the_evaluations_where_there_are_any(tmp_path, wh
     pd.testing.assert_frame_equal(whole.scores, whole.evaluations)
     without = train(tmp_path, 2, members=2)
     assert without.evaluations.empty and without.best == ()
+    with pytest.raises(ValueError, match="best_policy: there is none; the run needs"):
+        without.best_policy(0)
     pd.testing.assert_frame_equal(without.scores, without.metrics)
 
 

@@ -103,12 +103,13 @@ def test_the_command_writes_a_gif_of_the_member(plan, monkeypatch):
 
 def test_a_member_is_loaded_from_the_checkpoint(plan):
     result = train(plan.options.folder, 2, members=2, resume=True)
-    assert_equal(load_member(plan, "seed=1"), result.member(1))
+    assert_equal(load_member(plan, 1), result.member(1))
 
 
-def test_an_unknown_member_is_refused_with_a_suggestion(plan):
+def test_an_unknown_member_is_refused_with_a_suggestion(plan, monkeypatch):
+    monkeypatch.setattr(commandline, "rebuild", lambda out: plan)
     with pytest.raises(ValueError, match="unknown member 'seed=7'; did you mean: seed="):
-        load_member(plan, "seed=7")
+        main(Settings(plan.options.folder, member="seed=7"))
 
 
 def test_a_run_without_an_environment_cannot_be_watched(plan, monkeypatch):
