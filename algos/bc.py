@@ -1,7 +1,8 @@
 """Behaviour cloning: the policy that makes a dataset's actions most likely (Pomerleau 1991).
 
-The policy of continuous actions is deterministic, and the loss is the squared error; of discrete
-actions it is the negative log-likelihood.
+The loss is the negative log-likelihood. The policy of continuous actions is deterministic, and its
+likelihood is that of a Gaussian around it with a deviation of 1: the squared error, up to a factor
+and a constant.
 """
 
 from dataclasses import dataclass

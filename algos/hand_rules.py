@@ -9,7 +9,7 @@ V(y) = symexp(Σ yᵢ zᵢ). A masked y(s'), which is zero, has the value 0.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,8 +57,7 @@ EVOLVED_BY_AGE = Settings(
     gae_lambda=0.979, target_width=1.26, entropy_coef=0.0081, entropy_decay=0.84,
     negative=0.50, prob_power=0.051,
 )  # fmt: skip
-"""The same with an entropy bonus that falls with age: 100 generations of
-`experiments/evolve_hand_rule.py`."""
+"""The same with an entropy bonus that falls with age."""
 
 
 TEACHER = Settings(
@@ -112,16 +111,6 @@ class Unbounded(NamedTuple):
             scale_power=logit(settings.scale_power),
             step_cost=jnp.log(jnp.maximum(settings.step_cost, 1e-6) / 0.003),
         )
-
-
-def init_unbounded(key: jax.Array) -> Unbounded:
-    """Start at the usual values: the `init_theta` of an evolution."""
-    return Unbounded(*[jnp.zeros(())] * len(Unbounded._fields))
-
-
-def with_unbounded(theta: Unbounded, hypers: Any) -> Any:
-    """Put settings into the hyperparameters of agents: the `insert` of an evolution."""
-    return hypers.replace(rule=theta.settings())
 
 
 @dataclass(frozen=True)

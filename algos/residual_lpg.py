@@ -15,6 +15,7 @@ This rule does not read the agent's age: `ta_residual_lpg.py` does.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ from algos.hand_rules import ActorCritic, Settings, Unbounded
 from algos.lpg import Hypers, RuleInputs, Target, init_rule, make, with_rule
 from purejaxrl.parts.symlog import symlog
 
-__all__ = ["Config", "Hypers", "init_rule", "make", "with_rule"]
+__all__ = ["Config", "Hypers", "init_rule", "make", "settings_of", "with_rule", "with_settings"]
 
 
 class Rule(lpg.Rule):
@@ -67,6 +68,16 @@ class Rule(lpg.Rule):
     def with_time(self, x: RuleInputs) -> RuleInputs:
         """Return what the hand-made rule reads: not the agent's age."""
         return x._replace(age=jnp.float32(0))
+
+
+def settings_of(rule: Any) -> Unbounded:
+    """Return a rule's settings of the hand-made rule, as numbers without bounds."""
+    return Unbounded(*(rule["params"][name] for name in Unbounded._fields))
+
+
+def with_settings(rule: Any, settings: Unbounded) -> Any:
+    """Return a rule with other settings of the hand-made rule, and the same corrections."""
+    return {"params": rule["params"] | settings._asdict()}
 
 
 @dataclass(frozen=True)

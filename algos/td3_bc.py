@@ -23,7 +23,7 @@ from purejaxrl.parts.dataset import no_steps, observation_moments
 from purejaxrl.parts.normalize import Moments, normalize_obs
 from purejaxrl.parts.optimizers import adam, descend
 from purejaxrl.parts.targets import track
-from purejaxrl.validation import hyper, require_count
+from purejaxrl.validation import hyper, require, require_count
 
 
 @dataclass(frozen=True)
@@ -143,14 +143,17 @@ def make(
         env: gymnax 1.x environment; its spaces are read at its default parameters.
         torso: maps observations `[..., *obs_shape]`, and observations with the action appended, to
             features `[..., width]`, under actor and critics, one each; by default the one that the
-            config names.
+            config names. The config's `critic_norm` is for that one.
         actor_loss: of the policy.
         penalty: of the critics' targets.
 
     Raises:
-        ValueError: if the torso cannot read the observations or does not return features, actions
-            are not a vector in [-1, 1], or observations are not vectors.
+        ValueError: if there are both a torso and `critic_norm`, the torso cannot read the
+            observations or does not return features, actions are not a vector in [-1, 1], or
+            observations are not vectors.
     """
+    both = torso is not None and config.critic_norm
+    require(not both, config, "critic_norm", "False where a torso is given, which has its own")
     pi = policies.Deterministic(env, torsos.torso_for(config, env, torso))
     under = torso or networks.build_torso(
         config.torso, config.hidden, config.activation, config.critic_norm

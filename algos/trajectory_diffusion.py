@@ -154,6 +154,8 @@ def make(config: Config, env: Any) -> Algorithm:
         return optimizers.adam(hypers.learning_rate * warm * fall)
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
+        if hypers.dataset.cumulative is not None:
+            raise ValueError("dataset: it is weighted, and pieces of steps are drawn alike")
         params_key, key = jax.random.split(key)
         channels = to_channels(hypers.dataset.steps)
         size = (config.length + 1) * channels.shape[-1]

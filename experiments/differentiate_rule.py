@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import envs
 from algos import lpg, meta_lpg, residual_lpg
 from algos.rules import save_population
-from algos.rules.start import Start, starting_rule
+from algos.rules.start import Start, better_than, starting_rule
 from algos.rules.worlds import TRAINING, make_worlds, named
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch
 from purejaxrl.meta import gradient
@@ -68,7 +68,8 @@ def build(settings: Settings) -> Job:
     first = start(settings)
     worlds = make_worlds(first.config, envs.make, named(settings.worlds))
     learner = meta_lpg.by_gradient(settings.learner, first.config, worlds, first.init_theta())
-    evaluator = first.validation(worlds, settings.validation_lives, settings.hypers.agent)
+    lives = settings.validation_lives
+    evaluator = better_than(first.params, worlds, lives, settings.hypers.agent)
     return Job(learner, (), settings.meta_steps, evaluator=evaluator)
 
 

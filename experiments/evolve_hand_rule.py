@@ -1,11 +1,16 @@
 """Evolve the settings of a hand-made rule, in many worlds at once.
 
 python experiments/evolve_hand_rule.py
+python experiments/evolve_hand_rule.py --rule ta_residual_lpg --out results/evolve_ta_hand_rule
 
-The rule is `hand_rules.ActorCritic`: A2C inside LPG's interface. Its few settings are compared by
-what whole lives earn, at step sizes, discounts and lengths of life drawn anew for each pair of
-candidates. OUT/settings.csv has what was found; `hand_rules.EVOLVED_BY_AGE` is what this found
-before. A network can be taught the result (`distil_rule.py`).
+The rule is `hand_rules.ActorCritic`: A2C, or in several passes PPO, inside LPG's interface. Its few
+settings are compared by what whole lives earn, at step sizes, discounts and lengths of life drawn
+anew for each pair of candidates. It is held in a residual rule without corrections, or in a
+temporally aware one, whose entropy bonus can fall with age. Every `--eval-every` generations it is
+compared with the one that it started from, on lives that are always the same.
+
+OUT/settings.csv has what was found, and OUT/rule-SEED.npz the rules. `evolve_rule.py --rule FILE`
+learns corrections of them, and `distil_rule.py` teaches a network such settings.
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -13,11 +18,18 @@ from purejaxrl.running.devices import use_cpu_cores
 use_cpu_cores()
 
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Literal
 
+import jax
 import pandas as pd
 
 import envs
-from algos import hand_rules, lpg
+from algos import lpg, residual_lpg
+from algos.hand_rules import Unbounded
+from algos.residual_lpg import settings_of, with_settings
+from algos.rules import save_rule
+from algos.rules.start import Start, better_than, starting_rule
 from algos.rules.worlds import TRAINING, make_worlds, named
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
 from purejaxrl.meta import evolution
@@ -29,21 +41,25 @@ from purejaxrl.validation import require_count
 class Settings(Experiment):
     """Settings of the evolution."""
 
+    rule: Literal["residual_lpg", "ta_residual_lpg"] = "residual_lpg"
+    """Kind of the rule that holds the hand-made one: without knowledge of time, or with it."""
     worlds: tuple[str, ...] = tuple(world.env for world in TRAINING)
     """Worlds to live in: see algos/rules/worlds.py."""
     generations: int = 100
     """Updates of the settings."""
     seeds: int = 1
     """Evolutions, one after the other; their seeds count up from `first_seed`."""
+    validation_lives: int = 192
+    """Lives in which a rule is compared with its start."""
     learner: evolution.Config = evolution.Config(num_pairs=24, max_steps=1000)
     """Static settings of the evolution."""
-    agent: lpg.Config = lpg.Config(num_envs=16, num_predictions=16, hidden=(32,))
-    """Static settings of the agents."""
+    agent: residual_lpg.Config = residual_lpg.Config(hidden=(32,))
+    """Static settings of the agents; with `num_epochs` 1 the rule is A2C, with more PPO."""
     hypers: evolution.Hypers = evolution.Hypers(
-        agent=lpg.Hypers(), learning_rate=0.1, decay=0.99, std=0.3
+        agent=lpg.Hypers(), learning_rate=0.1, decay=0.98, std=0.3
     )
     """The evolution's hyperparameters."""
-    run: RunFlags = RunOptions(out="results/evolve_hand_rule", chunk=4)
+    run: RunFlags = RunOptions(out="results/evolve_hand_rule", chunk=4, eval_every=50)
 
     @property
     def title(self) -> str:
@@ -51,31 +67,46 @@ class Settings(Experiment):
         return "A hand-made rule evolved"
 
 
+def start(settings: Settings) -> Start:
+    return starting_rule(settings.rule, settings.agent)
+
+
+def begin(rule: Any, key: jax.Array) -> Unbounded:
+    """Start at the settings of a rule: the `init_theta` of the evolution."""
+    return settings_of(rule)
+
+
+def insert(rule: Any, theta: Unbounded, hypers: lpg.Hypers) -> lpg.Hypers:
+    """Put settings into the rule of agents: the `insert` of the evolution."""
+    return hypers.replace(rule=with_settings(rule, theta))
+
+
 def build(settings: Settings) -> Job:
-    require_count(settings, "generations")
-    rule = hand_rules.ActorCritic()
-    worlds = [
-        world._replace(inner=lpg.make(settings.agent, world.env, rule))
-        for world in make_worlds(settings.agent, envs.make, named(settings.worlds))
-    ]
+    require_count(settings, "generations", "validation_lives")
+    first = start(settings)
+    worlds = make_worlds(first.config, envs.make, named(settings.worlds))
+    put = partial(insert, first.params)
     learner = evolution.make(
-        settings.learner,
-        worlds,
-        init_theta=hand_rules.init_unbounded,
-        insert=hand_rules.with_unbounded,
+        settings.learner, worlds, init_theta=partial(begin, first.params), insert=put
     )
-    return Job(learner, (), settings.generations)
+    lives, hypers = settings.validation_lives, settings.hypers.agent
+    evaluator = better_than(settings_of(first.params), worlds, lives, hypers, put)
+    return Job(learner, (), settings.generations, evaluator=evaluator)
 
 
 def write(outcome: Outcome) -> None:
     """Save what was found."""
-    result, rows = outcome.result, []
-    for i, row in enumerate(result.population.rows):
+    result, first, rows = outcome.result, start(outcome.settings), []
+    for i, (row, label) in enumerate(
+        zip(result.population.rows, result.population.labels, strict=True)
+    ):
         if not result.alive[i]:
-            say(f"{result.population.names[i]}: nothing is saved, because its evolution diverged")
+            say(f"rule-{label}: nothing is saved, because its evolution diverged")
             continue
-        found = {k: float(v) for k, v in asdict(result.member(i).params.settings()).items()}
-        rows.append(dict(row) | found)
+        theta = result.member(i).params
+        path = result.out / f"rule-{label}.npz"
+        save_rule(path, first.config, with_settings(first.params, theta))
+        rows.append(dict(row) | {k: float(v) for k, v in asdict(theta.settings()).items()})
         say(", ".join(f"{name} {value:.4g}" for name, value in rows[-1].items()))
     pd.DataFrame(rows).to_csv(result.out / "settings.csv", index=False)
 

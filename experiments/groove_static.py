@@ -2,8 +2,9 @@ r"""Do rules learned on a few levels of high regret generalise better than on a 
 
 This is GROOVE's static experiment (Jackson et al. 2023, arXiv 2310.02782). First the regret of
 many levels is measured: what A2C earns at the end of a life, minus what agents with a rule earn.
-Then rules are learned on the fixed levels of the highest regret, others on as many random levels.
-All are tested beside A2C on new levels. Killed and started again, it continues.
+Then rules are learned on fixed levels of the highest regret, others on as many random levels, each
+rule on levels of its own. All are tested beside A2C on new levels. Killed and started again, it
+continues.
 
 python experiments/groove_static.py
 python experiments/groove_static.py --num-levels 1000 --rules 3 --meta-steps 500    # a small one
@@ -95,8 +96,11 @@ class Settings:
             self, "num_levels", "num_replicates", "horizon", "num_episodes", "num_chosen", "rules",
             "meta_steps",
         )  # fmt: skip
-        fits = self.num_chosen <= self.num_levels
-        require(fits, self, "num_chosen", f"an integer <= num_levels = {self.num_levels}")
+        most = self.num_levels // self.rules
+        require(
+            self.num_chosen <= most, self, "num_chosen",
+            f"an integer <= num_levels / rules = {most}, as each rule has levels of its own",
+        )  # fmt: skip
         require_distinct(self, "envs", "names of environments")
         for name in self.envs:
             require_known("environment", name, envs.names())
@@ -111,9 +115,10 @@ def measure_regrets(settings: Settings, rule: LearnedRule) -> tuple[Any, pd.Data
         rule's number, the level's index and its mean regret.
     """
     env, _ = envs.make(f"gridworld-{settings.levels}")
-    agent = Contender("agent", *rule.agent(env, num_envs=settings.agent.num_envs))
-    antagonist = groove.make_antagonist(settings.agent, env)
-    antagonist = Contender("antagonist", antagonist, groove.hypers().antagonist)
+    hypers = groove.hypers().antagonist
+    antagonist = Contender("antagonist", groove.make_antagonist(settings.agent, env), hypers)
+    shared = {"num_envs": settings.agent.num_envs, "learning_rate": hypers.learning_rate}
+    agent = Contender("agent", *rule.agent(env, **shared))
     level_key, life_key = jax.random.split(jax.random.key(2))
     levels = jax.vmap(env.sample_level)(jax.random.split(level_key, settings.num_levels))
     # More levels, or more replicates, come after those that were measured before.
@@ -126,12 +131,14 @@ def measure_regrets(settings: Settings, rule: LearnedRule) -> tuple[Any, pd.Data
     )
     settings.out.mkdir(parents=True, exist_ok=True)
     np.savez(settings.out / "levels.npz", **vars(levels), **found._asdict())
-    rng, highest = np.random.default_rng(0), regret.highest(found.mean, settings.num_chosen)
+    count = settings.rules * settings.num_chosen
+    highest = regret.highest(found.mean, count)
+    drawn = np.random.default_rng(0).choice(settings.num_levels, count, replace=False)
     rows = []
     for number in range(settings.rules):
-        drawn = rng.choice(settings.num_levels, settings.num_chosen, replace=False)
         for arm, index in zip(ARMS, (highest, drawn), strict=True):
-            rows.append(pd.DataFrame({"arm": arm, "rule": number, "level": index}))
+            own = index[number :: settings.rules]  # levels are dealt in turn
+            rows.append(pd.DataFrame({"arm": arm, "rule": number, "level": own}))
     chosen = pd.concat(rows, ignore_index=True)
     chosen["regret"] = found.mean[chosen["level"]]
     chosen.to_csv(settings.out / "levels.csv", index=False)
@@ -147,7 +154,7 @@ def describe(found: regret.Regrets, chosen: pd.DataFrame, settings: Settings) ->
         "Spearman of two replicates": found.correlation(),
         "mean regret": np.nanmean(found.mean),
         "of the chosen": chosen.loc[chosen["arm"] == "regret", "regret"].mean(),
-        "by other replicates": found.of_chosen(settings.num_chosen),
+        "by other replicates": found.of_chosen(settings.rules * settings.num_chosen),
     }]).round(4)  # fmt: skip
     table.to_csv(settings.out / "regrets.csv", index=False)
     tables.print_table(table, title="algorithmic regret")
@@ -168,7 +175,7 @@ def draw_levels(env: Any, levels: Any, chosen: pd.DataFrame, path: Path, columns
 
 
 def learn_arm(settings: Settings, arm: str, levels: Any, chosen: pd.DataFrame) -> list[LearnedRule]:
-    """Learn the rules of an arm: all on the same levels of high regret, or each on random ones."""
+    """Learn the rules of an arm, each on levels of its own."""
     env, _ = envs.make(f"gridworld-{settings.levels}")
     sample_lifetime = LEVELS[settings.levels].sample_lifetime
     files = []

@@ -1,8 +1,9 @@
-"""GROOVE against LPG at equal budget: do rules learned on chosen levels generalise better?
+"""GROOVE against LPG at equal meta-steps: do rules learned on chosen levels generalise better?
 
 Every contender is a curriculum: `uniform` levels, the five handcrafted ones (`tabular`), or GROOVE
-with one of its scores. Each meta-trains a rule for every seed, with 1e9 environment steps by
-default. All rules are tested on new levels, beside A2C. Killed and started again, it continues.
+with one of its scores. Each meta-trains a rule for every seed, with 1e9 steps of its agents by
+default. The antagonists of regret add 83 %, and evaluations a little: neither is in `env_steps`.
+All rules are tested on new levels, beside A2C. Killed and started again, it continues.
 
 python experiments/groove_vs_lpg.py
 python experiments/groove_vs_lpg.py --curricula uniform regret --meta-steps 1000

@@ -5,9 +5,9 @@ the final policy (Jackson et al. 2024, arXiv 2402.05828, section 5.1). Name ship
 folders of `.npz` files; the rules of a folder are one contender. Killed and started again, it
 continues.
 
-python experiments/horizon_generalisation.py --rules lpg ta_lpg
-python experiments/horizon_generalisation.py \
-    --rules results/lpg_meta_train results/ta_lpg_meta_train --trained-on 10 250
+python experiments/horizon_generalisation.py --rules lpg_gridworlds ta_lpg
+python experiments/horizon_generalisation.py --trained-on 30 500 --learning-rate 0.1 \
+    --rules results/evolve_rule results/evolve_ta_rule     # alike but for their knowledge of time
 
 OUT holds `scores.csv` (every rule, horizon and level), `table.csv` and `horizons.png`. OUT/lives
 keeps the scores of each rule and horizon, in files named by the rule's content and the settings.
@@ -52,7 +52,8 @@ class Settings:
     num_episodes: int = 64
     """Evaluation episodes of an agent's final policy."""
     learning_rate: float | None = None
-    """Step size of the agents; by default that of the rules' algorithm."""
+    """Step size of the agents; by default that of the rules' algorithm. Rules that suit different
+    step sizes cannot be compared at one."""
     out: Path = Path("results/horizon_generalisation")
     """Folder."""
 

@@ -181,7 +181,7 @@ def foresee(plans: Sequence[Plan]) -> None:
             f"{population.names[-1]}) × {job.num_updates:,} updates = {need.env_steps:,} "
             f"environment steps each on {layout.mesh.size} {device} device(s), {layout.group} at a "
             f"time; {need.num_bytes / 2**20:,.0f} MiB, at most {need.seconds:,.0f} s after "
-            "compilation"
+            "compilation, without evaluations"
         )
     if len(plans) > 1:
         say(f"{len(plans)} runs, one after the other: at most {seconds:,.0f} s after compilation")

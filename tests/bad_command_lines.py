@@ -55,7 +55,11 @@ COMMANDS = [
         r"observation_space: Dict\(row, time\) is not valid",
     ),
     ("groove_static", "--num-levels 0", r"Settings.num_levels: 0 is not valid"),
-    ("groove_static", "--num-levels 8", r"num_chosen: 16 is not valid; .* <= num_levels = 8"),
+    (
+        "groove_static",
+        "--num-levels 8",
+        r"num_chosen: 16 is not valid; .* <= num_levels / rules = 1",
+    ),
     ("groove_static", "--num-replicates 0", r"Settings.num_replicates: 0 is not valid"),
     ("groove_static", "--rules 0", r"Settings.rules: 0 is not valid"),
     ("groove_static", "--agent.num-envs 0", r"Config.num_envs: 0 is not valid"),

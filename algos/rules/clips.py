@@ -1,8 +1,9 @@
 """PPO and its forks as contenders of a comparison: all are the same except for the clip."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,14 @@ from algos.rules.files import load_rules
 from purejaxrl.study.compare import Contender
 from purejaxrl.validation import require
 
-HAND_MADE = ("PPO", "unclipped", "DPO")
-"""Names of the contenders without a learned drift."""
+HAND_MADE: Mapping[str, tuple[ModuleType, Any]] = {
+    "PPO": (ppo, ppo.Hypers()),
+    "clip-0.1": (ppo, ppo.Hypers(clip_eps=0.1)),
+    "clip-0.4": (ppo, ppo.Hypers(clip_eps=0.4)),
+    "unclipped": (ppo, ppo.Hypers(clip_eps=np.inf)),
+    "DPO": (dpo, dpo.Hypers()),
+}
+"""Contenders without a learned drift. PPO's own clip is 0.2."""
 
 
 def label_of(name: str) -> str:
@@ -33,13 +40,13 @@ def check_drifts(settings: Any) -> None:
         load_rules(name)
     labels = [*HAND_MADE, *map(label_of, settings.drifts)]
     differ = len(set(labels)) == len(labels)
-    require(differ, settings, "drifts", f"files or folders of different names, not {HAND_MADE}")
+    require(differ, settings, "drifts", f"files or folders of different names, not {[*HAND_MADE]}")
 
 
 def make_contenders(
     env: Any, agent: ppo.Config, drifts: Sequence[str], tune: Tune, rates: Sequence[float]
 ) -> list[Contender]:
-    """Make PPO, PPO without a clip, DPO, and a contender for every drift of every folder.
+    """Make PPO with several clips, DPO, and a contender for every folder of drifts.
 
     Args:
         env: gymnax 1.x environment.
@@ -52,12 +59,7 @@ def make_contenders(
     tuned = {"tune": tune, "rates": rates}
     found = [
         Contender(name, algorithm.make(agent, env), hypers, grid_of(env, hypers, **tuned))
-        for name, algorithm, hypers in zip(
-            HAND_MADE,
-            (ppo, ppo, dpo),
-            (ppo.Hypers(), ppo.Hypers(clip_eps=np.inf), dpo.Hypers()),
-            strict=True,
-        )
+        for name, (algorithm, hypers) in HAND_MADE.items()
     ]
     found += [
         of_rule(drift, env, label_of(name), **tuned, **asdict(agent), learning_rate_end=0.0)

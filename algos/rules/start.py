@@ -8,7 +8,7 @@ import jax
 from algos import lpg, meta_lpg, residual_lpg, ta_lpg, ta_residual_lpg
 from algos.rules.files import load_rule
 from purejaxrl.meta import evolution
-from purejaxrl.meta.base import InitTheta
+from purejaxrl.meta.base import InitTheta, Insert
 from purejaxrl.meta.validation import against
 from purejaxrl.meta.worlds import World
 from purejaxrl.running.evaluate import Evaluator
@@ -33,19 +33,25 @@ class Start(NamedTuple):
         """Make the `init_theta` of a meta-learner."""
         return meta_lpg.start_from(self.params, self.config)
 
-    def validation(
-        self, worlds: list[World], num_lives: int, hypers: lpg.Hypers | dict[str, lpg.Hypers]
-    ) -> Evaluator:
-        """Evaluate rules by how often their agents end better than those of this one.
 
-        Args:
-            worlds: where agents live.
-            num_lives: lives in all worlds.
-            hypers: the agents'.
-        """
-        config = evolution.Config(num_pairs=num_lives, max_steps=1000)
-        lives = evolution.Hypers(agent=hypers)
-        return against(self.params, config, worlds, lpg.with_rule, lives)
+def better_than(
+    reference: Any,
+    worlds: list[World],
+    num_lives: int,
+    hypers: lpg.Hypers | dict[str, lpg.Hypers],
+    insert: Insert = lpg.with_rule,
+) -> Evaluator:
+    """Evaluate rules by how often their agents end better than those of a reference.
+
+    Args:
+        reference: a rule, or what `insert` puts into the agents' hyperparameters.
+        worlds: where agents live.
+        num_lives: lives in all worlds.
+        hypers: the agents'.
+        insert: as of `evolution.make`.
+    """
+    config = evolution.Config(num_pairs=num_lives, max_steps=1000)
+    return against(reference, config, worlds, insert, evolution.Hypers(agent=hypers))
 
 
 def starting_rule(name: str, settings: lpg.Config) -> Start:

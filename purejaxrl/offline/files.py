@@ -163,9 +163,10 @@ def load_dataset(path: Path | str, env: str | None = None) -> tuple[Dataset, Car
 def check_steps(steps: Step, what: str) -> None:
     """Raise a ValueError unless steps can be learned from.
 
-    There must be some; they must be finite; actions must be in [-1, 1] if they are continuous; the
-    last step must end an episode; and every entry of the observations must vary, because it is
-    divided by its deviation.
+    There must be some. Rewards and flags are `[num_steps]`, and flags bool; actions are integers
+    `[num_steps]`, or floats `[num_steps, size]` in [-1, 1]; `next_obs` is like `obs`. All are
+    finite. The last step must end an episode. Every entry of observations that are vectors must
+    vary, because it is divided by its deviation.
 
     Args:
         steps: leaves `[num_steps, ...]`.
@@ -173,6 +174,7 @@ def check_steps(steps: Step, what: str) -> None:
     """
     if len(steps.reward) == 0:
         raise ValueError(f"{what}: holds no steps; it must hold at least one")
+    _check_shapes(steps, what)
     for name, array in _named(steps):
         bad = ~np.isfinite(np.asarray(array, np.float64))
         if bad.any():
@@ -193,6 +195,28 @@ def check_steps(steps: Step, what: str) -> None:
                     f"{what}: entry {constant[0]} of the observations is {obs[0, constant[0]]} at "
                     "every step; it must vary, or be left out"
                 )
+
+
+def _check_shapes(steps: Step, what: str) -> None:
+    """Raise a ValueError where a shape or dtype would be broadcast to something without sense."""
+    count, action = len(steps.reward), np.asarray(steps.action)
+    size = (action.shape[-1] if action.ndim > 1 else 1,)
+    own = size if np.issubdtype(action.dtype, np.floating) else ()
+    shapes = {"reward": (), "terminated": (), "truncated": (), "action": own}
+    for name, shape in shapes.items():
+        found, valid = np.shape(getattr(steps, name)), (count, *shape)
+        if found != valid:
+            raise ValueError(f"{what}: {name} of shape {found} is not valid; it must be {valid}")
+    for name in ("terminated", "truncated"):
+        dtype = np.asarray(getattr(steps, name)).dtype
+        if dtype.kind != "b":
+            raise ValueError(f"{what}: {name} of dtype {dtype} is not valid; it must be bool")
+    obs, after = (
+        [(np.shape(x), np.asarray(x).dtype) for x in _leaves(each)]
+        for each in (steps.obs, steps.next_obs)
+    )
+    if obs != after or any(shape[:1] != (count,) for shape, _ in obs):
+        raise ValueError(f"{what}: next_obs, {after}, must be like obs, {obs}, with {count} rows")
 
 
 def _fingerprint(steps: Step) -> str:

@@ -72,7 +72,7 @@ def observation_moments(dataset: Dataset, normalize: bool) -> Moments | None:
         normalize: whether they are to be standardised.
 
     Returns:
-        The moments; None if not, or if the observations index a table.
+        The moments; None if not, or if the observations are integers or index a table.
     """
     obs = dataset.steps.obs
     if not normalize or isinstance(obs, tuple) or jnp.issubdtype(obs.dtype, jnp.integer):

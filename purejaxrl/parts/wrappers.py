@@ -249,7 +249,8 @@ def for_network(
 ) -> environment.Environment:
     """Wrap an environment as far as a network needs it.
 
-    Observations become vectors. Continuous actions with other bounds become actions in [-1, 1].
+    Observations become vectors. Continuous actions become actions in [-1, 1], and are clipped: not
+    every environment does that itself.
 
     Args:
         env: gymnax environment; its spaces are read at its default parameters.
@@ -274,4 +275,4 @@ def for_network(
             "dimension"
         )
     is_unit = bool((jnp.asarray(actions.low) == -1).all() & (jnp.asarray(actions.high) == 1).all())
-    return env if is_unit else ScaleAction(env)
+    return ClipAction(env) if is_unit else ScaleAction(env)

@@ -278,7 +278,7 @@ class TrainedPolicy:
         self,
         obs: jax.Array,
         memory: Any = None,
-        first: bool = True,
+        first: bool | None = None,
         key: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
         """Choose an action for one observation.
@@ -286,15 +286,16 @@ class TrainedPolicy:
         Args:
             obs: `[*obs_shape]`.
             memory: what the last call returned; None at the start of an episode.
-            first: whether `obs` is the first of an episode; a policy without memory ignores it.
+            first: whether `obs` is the first of an episode; by default, whether `memory` is None.
             key: samples the action; None takes the most likely one.
 
         Returns:
             The action, and the memory for the next call.
         """
+        first = memory is None if first is None else first
         memory = self._memory(1) if memory is None else memory
         greedy = key is None
-        batch = jnp.asarray(obs)[None]
+        batch = jax.tree.map(lambda x: jnp.asarray(x)[None], obs)
         key = jax.random.key(0) if greedy else key
         action, memory = self._act(self.policy, memory, batch, jnp.asarray([first]), key, greedy)
         return action[0], memory

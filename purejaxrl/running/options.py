@@ -67,11 +67,16 @@ class RunOptions:
         require(bool(self.out), self, "out", "the name of a folder")
 
     def evaluation_interval(self, num_updates: int) -> int:
-        """Return the number of updates between evaluations in a run of this length."""
+        """Return the number of updates between evaluations in a run of this length.
+
+        By default there are 20, or one at each row of metrics. A run that is too short for two of
+        them is evaluated at its end.
+        """
         if self.eval_every is not None:
             return self.eval_every
         rows = -(-num_updates // self.log_every)
-        return max(1, rows // 20) * self.log_every
+        every = max(1, rows // 20) * self.log_every
+        return every if 2 * every <= num_updates else num_updates
 
     @property
     def folder(self) -> Path:

@@ -86,10 +86,13 @@ class Result(NamedTuple):
         """Return the best policy of one member.
 
         Raises:
-            ValueError: if the run had no evaluations.
+            ValueError: if none was evaluated, or no evaluation episode finished.
         """
         if not self.best:
             raise ValueError("best_policy: there is none; the run needs an `evaluator`")
+        if np.isneginf(self.best.score[index]):
+            name = self.population.names[index]
+            raise ValueError(f"best_policy: member {name!r} has none; no evaluation of it counted")
         return jax.tree.map(lambda x: x[index], self.best.policy)
 
 

@@ -27,8 +27,9 @@ def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
     `greedy` that of the final policy's most likely actions.
 
     Where every agent has its own level, contenders are compared level by level; otherwise, any
-    agent with any other. Agents that diverged or finished no episode are left out of the means;
-    `agents` says how many are in, and `diverged` how many of the others diverged.
+    agent with any other. Agents that diverged or finished no episode are left out of the means,
+    and lose in the chances; `agents` says how many are in, and `diverged` how many of the others
+    diverged.
 
     Args:
         scores: what `compare` returns, of one or more environments.
@@ -68,11 +69,14 @@ def chance_to_win(x: np.ndarray, y: np.ndarray, by_level: bool) -> np.ndarray:
 
     Returns:
         `[num_agents, rules of x, rules of y]`, or `[agents of x, agents of y, rules of x, rules of
-        y]`; NaN: one of the scores is NaN.
+        y]`. An agent without a score, because it diverged or finished no episode, loses against
+        every score.
     """
+    x, y = (np.where(np.isnan(scores), -np.inf, scores) for scores in (x, y))
     if not by_level:
         x, y = x[:, None], y[None, :]
-    return 0.5 * (1 + np.sign(x[..., :, None] - y[..., None, :]))
+    x, y = x[..., :, None], y[..., None, :]
+    return 0.5 * (1.0 + (x > y) - (x < y))
 
 
 def describe(scores: np.ndarray, bounds: Bounds = UNBOUNDED) -> str:

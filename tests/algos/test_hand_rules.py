@@ -151,13 +151,12 @@ def test_advantages_can_be_divided_by_their_root_mean_square(experience):
 
 
 def test_settings_without_bounds_start_at_usual_values_and_stay_within_bounds():
-    start = hand_rules.init_unbounded(jax.random.key(0))
+    start = hand_rules.Unbounded(*jnp.zeros(len(hand_rules.Unbounded._fields)))
     found = start.settings()
     assert abs(found.gae_lambda - 0.95) < 0.01 and found.target_width == 0.75
     for sign in (-20.0, 20.0):
         extreme = jax.tree.map(lambda x: x + sign, start).settings()  # noqa: B023
         check_hypers(extreme)
-        assert hand_rules.with_unbounded(start, lpg.Hypers()).rule == found
 
 
 @pytest.mark.slow

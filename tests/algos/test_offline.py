@@ -12,6 +12,7 @@ from algos import bc, iql, rebrac, td3_bc
 from envs.optimum import optimal_returns
 from purejaxrl.algorithm import Task, make_train, update
 from purejaxrl.offline.record import record
+from purejaxrl.parts import networks
 from purejaxrl.parts.dataset import Dataset
 from purejaxrl.parts.policies import Fitted
 from purejaxrl.parts.rollout import uniform
@@ -264,6 +265,13 @@ def test_the_step_size_of_iqls_policy_falls_to_zero():
 def test_discrete_actions_are_refused(module):
     with pytest.raises(ValueError, match=r"action_space: Discrete\(2\) is not valid"):
         module.make(module.Config(), envs.make("CartPole-v1")[0])
+
+
+def test_layers_of_another_torso_cannot_be_normalised():
+    torso = networks.MLP((8,))
+    td3_bc.make(td3_bc.Config(), PENDULUM, torso)
+    with pytest.raises(ValueError, match="critic_norm: True is not valid; .* a torso is given"):
+        rebrac.make(rebrac.Config(), PENDULUM, torso)
 
 
 @pytest.mark.parametrize("field", ["batch_size", "policy_delay"])

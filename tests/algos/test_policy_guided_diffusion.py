@@ -162,6 +162,13 @@ def test_a_mixture_draws_the_synthetic_share():
         pgd.mixed(weigh_by_return(recorded()), made, 0.75)
 
 
+def test_a_model_is_not_learned_from_a_weighted_dataset():
+    dataset = weigh_by_return(recorded())
+    hypers = diffusion.Hypers(dataset, jnp.asarray(starts_of_pieces(dataset, 4)))
+    with pytest.raises(ValueError, match="dataset: it is weighted"):
+        make_train(diffusion.make(CONFIG, WRAPPED), 1)(jax.random.key(0), hypers, LEVEL)
+
+
 @pytest.mark.slow
 def test_an_agent_learns_from_pieces_and_its_first_ones_are_unguided(learned):
     model, _ = learned

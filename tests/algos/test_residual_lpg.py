@@ -80,6 +80,19 @@ def test_the_corrections_are_those_of_the_formula():
     np.testing.assert_allclose(after.pi, before.pi, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("module", STARTS)
+def test_other_settings_make_it_the_hand_made_rule_of_these(module):
+    rule, params = untrained(module)
+    settings = hand_rules.TEACHER.replace(entropy_decay=0.5, scale_power=0.3)
+    changed = residual_lpg.with_settings(params, Unbounded.of(settings))
+    x = inputs()
+    read = x if module is ta_residual_lpg else x._replace(age=jnp.float32(0))
+    expected = jax.jit(HAND.apply)(settings, read)
+    for a, b in zip(rule(changed, x), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert residual_lpg.settings_of(changed) == Unbounded.of(settings)
+
+
 @pytest.mark.parametrize(("module", "reads"), [(residual_lpg, False), (ta_residual_lpg, True)])
 def test_only_the_temporally_aware_rule_reads_age(module, reads):
     rule, params = untrained(module)

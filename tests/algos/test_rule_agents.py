@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import envs
-from algos import disco, lpg, lpo, ta_lpg, ta_lpo
-from algos.rules import FOLDER, load_rule
+from algos import disco, lpg, lpo, residual_lpg, ta_lpg, ta_lpo
+from algos.rules import FOLDER, load_rule, save_rule
 from purejaxrl.algorithm import make_train
 from purejaxrl.parts.wrappers import for_network
 from tests.helpers import mostly_slow
@@ -49,6 +49,16 @@ def test_an_agent_has_the_settings_of_the_rules_config_by_default():
     algorithm, hypers = load_rule("ta_lpg").agent(envs.make("gridworld-small")[0])
     assert algorithm.config == load_rule("ta_lpg").config
     assert hypers.learning_rate == lpg.Hypers().learning_rate
+
+
+def test_agents_with_a_table_make_one_pass_by_lpg_and_as_configured_by_rules_evolved_so(tmp_path):
+    env, _ = envs.make("gridworld-small")
+    config = residual_lpg.Config(num_epochs=3)
+    save_rule(tmp_path / "r.npz", config, residual_lpg.init_rule(jax.random.key(0), config))
+    assert load_rule("lpg").agent(env)[0].config.num_epochs == 1
+    assert load_rule("lpg").agent(env, num_epochs=2)[0].config.num_epochs == 2
+    assert load_rule("lpg").config.num_epochs > 1
+    assert load_rule(tmp_path / "r.npz").agent(env)[0].config.num_epochs == 3
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ COMMANDS = {
     "drift_robustness": "--drifts lpo --envs Catch-bsuite --total-steps 20480 --seeds 2 "
     "--learning-rates 1e-3 1e-2",
     "evolve_hand_rule": "--worlds random-mdp Catch-bsuite --agent.num-envs 2 --agent.hidden 4 "
-    "--learner.num-pairs 3 --learner.max-steps 50 --generations 2",
+    "--learner.num-pairs 3 --learner.max-steps 50 --validation-lives 3 --generations 2 --seeds 2 "
+    "--rule ta_residual_lpg --eval-every 1",
     "evolve_rule": "--worlds random-mdp Catch-bsuite --agent.num-envs 2 --agent.hidden 4 --seeds 2 "
     "--learner.num-pairs 3 --learner.max-steps 50 --validation-lives 3 --generations 2 "
     "--eval-every 1",
@@ -91,7 +92,7 @@ PROMISED = {  # files besides those of a run; where there is no entry, those are
     "differentiate_rule": (*RUN, "rule-0.npz", "rule-1.npz", "evaluations"),
     "distil_rule": (*RUN, "rule-0.npz", "rule-1.npz", "fit.csv"),
     "drift_robustness": ("scores.csv", "suite.csv", "suite.png", "step_sizes.png"),
-    "evolve_hand_rule": (*RUN, "settings.csv"),
+    "evolve_hand_rule": (*RUN, "settings.csv", "rule-0.npz", "rule-1.npz"),
     "evolve_rule": (*RUN, "rule-0.npz", "rule-1.npz", "evaluations"),
     "groove_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
     "groove_static": (

@@ -82,6 +82,11 @@ def test_equal_pairs_are_counted_once():
         ({"action": jnp.array([[0.0], [1.5], [0], [0]])}, r"step 1, \[1.5\], is not in \[-1, 1\]"),
         ({"truncated": jnp.zeros(4, bool)}, "its last step must be terminated or truncated"),
         ({"obs": jnp.array([[0.0, 7], [1, 7], [2, 7], [3, 7]])}, "entry 1 .* is 7.0 at every"),
+        ({"action": jnp.zeros(4)}, r"action of shape \(4,\) is not valid; it must be \(4, 1\)"),
+        ({"action": jnp.zeros((4, 1), int)}, r"action of shape \(4, 1\) .* must be \(4,\)"),
+        ({"reward": jnp.zeros((4, 1))}, r"reward of shape \(4, 1\) .* must be \(4,\)"),
+        ({"terminated": jnp.ones(4, jnp.int8)}, "terminated of dtype int8 .* must be bool"),
+        ({"next_obs": jnp.zeros((4, 3))}, r"next_obs, .*\(4, 3\).*, must be like obs, .*\(4, 2\)"),
     ],
 )
 def test_bad_steps_are_named(tmp_path, changes, message):

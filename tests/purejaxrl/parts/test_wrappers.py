@@ -270,7 +270,7 @@ def test_discrete_actions_cannot_be_scaled_or_clipped(wrapper):
     ("name", "images", "outermost", "shape"),
     [
         ("CartPole-v1", False, "CartPole", (4,)),
-        ("MountainCarContinuous-v0", False, "ContinuousMountainCar", (2,)),
+        ("MountainCarContinuous-v0", False, "ClipAction", (2,)),
         ("Pendulum-v1", False, "ScaleAction", (3,)),
         ("Breakout-MinAtar", False, "FlattenObservation", (400,)),
         ("Breakout-MinAtar", True, "MinBreakout", (10, 10, 4)),
@@ -286,6 +286,15 @@ def test_a_network_gets_vectors_or_images_and_acts_in_the_unit_box(name, images,
     assert jax.eval_shape(wrapped.reset, jax.random.key(0), params)[0].shape == shape
     if isinstance(wrapped.action_space(params), spaces.Box):
         assert (wrapped.action_space(params).low, wrapped.action_space(params).high) == (-1, 1)
+
+
+def test_a_network_cannot_act_beyond_the_bounds_of_an_environment_that_does_not_clip():
+    env, params = envs.make("Reacher-misc")
+    wrapped, (_, state) = for_network(env), env.reset(jax.random.key(0), params)
+    step = lambda env, action: env.step(jax.random.key(1), state, action, params)[1]  # noqa: E731
+    far, bound = jnp.full(2, 9.0), jnp.ones(2)
+    assert (step(env, far).angle_vels != step(env, bound).angle_vels).all()
+    np.testing.assert_array_equal(step(wrapped, far).angle_vels, step(env, bound).angle_vels)
 
 
 def test_actions_that_are_matrices_are_refused():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from algos import ppo, ppo_rnn
+import envs
+from algos import a2c, ppo, ppo_rnn
 from purejaxrl.algorithm import Task
 from purejaxrl.running import checkpoint
 from purejaxrl.running.checkpoint import CheckpointError
@@ -106,6 +107,17 @@ def test_a_recurrent_policy_carries_its_memory(tmp_path):
     _, restarted = policy(jnp.ones(2), memory, first=True)
     assert np.abs(later - memory).max() > 0
     np.testing.assert_array_equal(restarted, memory)
+    np.testing.assert_array_equal(policy(jnp.ones(2), memory)[1], later)  # no new episode begins
+
+
+def test_a_loaded_policy_can_read_a_table(tmp_path):
+    env, level = envs.make("gridworld-small")
+    algorithm = a2c.make(a2c.Config(num_envs=2), env)
+    state = fresh(algorithm, level, a2c.Hypers())
+    save_policy(tmp_path / "p", algorithm, algorithm.policy(state))
+    obs, _ = env.reset(jax.random.key(0), level)
+    action, _ = load_policy(tmp_path / "p", algorithm, a2c.Hypers(), level)(obs)
+    assert action.shape == () and jnp.issubdtype(action.dtype, jnp.integer)
 
 
 def test_a_policy_of_another_config_is_refused(tmp_path):

@@ -116,7 +116,15 @@ def test_an_algorithm_that_cannot_act_cannot_be_evaluated(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "updates", "every"),
-    [({}, 100, 5), ({}, 7, 1), ({"eval_every": 9}, 100, 9), ({"log_every": 4}, 100, 4)],
+    [
+        ({}, 100, 5),
+        ({}, 7, 1),
+        ({"eval_every": 9}, 100, 9),
+        ({"log_every": 4}, 100, 4),
+        ({"log_every": 64, "chunk": 64}, 127, 127),
+        ({"log_every": 64, "chunk": 64}, 63, 63),
+        ({"log_every": 64, "chunk": 64}, 128, 64),
+    ],
 )
 def test_the_default_is_a_twentieth_of_the_run(options, updates, every):
     assert RunOptions(**options).evaluation_interval(updates) == every

@@ -47,7 +47,9 @@ def test_agents_that_diverged_are_left_out_and_counted():
     assert table["agents"].tolist() == [1, 0, 3]
     assert table["diverged"].tolist() == [2, 3, 0]
     assert table.loc["LPG", "return"] == "5 [5, 5]"
-    assert table.loc["dead", "return"] == table.loc["dead", "P(better than A2C)"] == "none"
+    assert table.loc["dead", "return"] == "none"
+    assert table.loc["dead", "P(better than A2C)"] == "0 [0, 0]"
+    assert table.loc["LPG", "P(better than A2C)"].startswith("0.3333 [")
 
 
 def test_an_agent_that_finished_no_episode_is_not_one_that_diverged():
@@ -82,11 +84,11 @@ def test_where_only_seeds_differ_any_agent_is_compared_with_any_other():
     assert table.loc["LPG", "P(better than A2C)"] == str(found)
 
 
-def test_ties_count_half_and_missing_scores_not_at_all():
-    x, y = np.array([[1.0], [2.0], [np.nan]]), np.array([[1.0], [3.0], [0.0]])
+def test_ties_count_half_and_an_agent_without_a_score_loses():
+    x, y = np.array([[1, 1], [2, 3], [np.nan, 0], [0, np.nan], [np.nan, np.nan]]).T[..., None]
     wins = tables.chance_to_win(x, y, by_level=True)
-    np.testing.assert_array_equal(wins[:, 0, 0], [0.5, 0.0, np.nan])
-    assert tables.estimate(wins).value == 0.25
+    np.testing.assert_array_equal(wins[:, 0, 0], [0.5, 0.0, 0.0, 1.0, 0.5])
+    assert tables.estimate(wins).value == 0.4
 
 
 def test_greedy_scores_are_shown_beside_the_others_where_there_are_any():
