@@ -88,8 +88,8 @@ class Hypers(struct.PyTreeNode):
     start: Any = None
     """Parameters of the policy that training starts from. It is also the reference policy, which
     divergences are measured from. `sft.py` makes one."""
-    coefs: Any = OBJECTIVES["grpo"].coefs
-    """Coefficients of the objective, such as `objective.coefs`."""
+    coefs: Any = None
+    """Coefficients of the objective: `objective.coefs`, perhaps with some fields changed."""
     learning_rate: float = hyper(1e-4, at_least=0)
     """Adam's step size."""
     max_grad_norm: float = hyper(1.0, above=0)
@@ -182,7 +182,9 @@ def read_policy(network: TokenPolicy, params: Any, prompt: jax.Array, answers: A
 def beliefs(
     network: TokenPolicy, params: Any, levels: Any, tokens: jax.Array, pad: int
 ) -> jax.Array:
-    """Compute the probability of the reference solution's rest after each part of an answer.
+    """Compute the probability that an answer ends as the reference solution, part by part.
+
+    It is 0 from the first token on that the solution does not have.
 
     Args:
         network, params: the policy.
@@ -203,7 +205,9 @@ def beliefs(
         return jnp.where(counts, token_policy.pick(log_probs, mixed), 0.0).sum(-1)
 
     each = jax.lax.map(after, jnp.arange(tokens.shape[-1] + 1))
-    return jnp.exp(jnp.moveaxis(each, 0, -1))
+    same = jnp.cumprod(tokens == solution, axis=-1)
+    possible = jnp.concatenate([jnp.ones_like(same[..., :1]), same], axis=-1)
+    return possible * jnp.exp(jnp.moveaxis(each, 0, -1))
 
 
 def summarise(answers: Answers) -> dict[str, jax.Array]:
@@ -242,6 +246,11 @@ def make(config: Config, env: Any, objective: Objective = OBJECTIVES["grpo"]) ->
     sampler, needs = objective.sampler, objective.needs
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
+        if type(hypers.coefs) is not type(objective.coefs):
+            raise ValueError(
+                f"Hypers.coefs: {hypers.coefs!r} is not valid; objective {objective.name!r} needs "
+                f"coefficients like its own, {objective.coefs!r}"
+            )
         params = jax.tree.map(jnp.asarray, hypers.start)
         total = task.env_params.prompt.shape[0]
         return State(

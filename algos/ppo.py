@@ -1,7 +1,8 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347).
 
 The defaults are PureJaxRL's. There are two differences from it: a truncated episode bootstraps from
-its final observation, and the critic reads a rollout once, after it, instead of at every step.
+its final observation, and the values of a rollout's observations are computed once, after it,
+instead of step by step.
 """
 
 from collections.abc import Callable
@@ -67,6 +68,11 @@ class Config:
             "num_minibatches",
             f"a divisor of num_envs * num_steps = {self.batch_size}",
         )
+        # The advantage of one sample, standardised, is 0.
+        require(
+            self.batch_size > self.num_minibatches, self, "num_minibatches",
+            f"less than num_envs * num_steps = {self.batch_size}",
+        )  # fmt: skip
 
 
 class Hypers(struct.PyTreeNode):

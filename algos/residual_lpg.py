@@ -24,6 +24,7 @@ from algos import lpg
 from algos.hand_rules import ActorCritic, Settings, Unbounded
 from algos.lpg import Hypers, RuleInputs, Target, init_rule, make, with_rule
 from purejaxrl.parts.symlog import symlog
+from purejaxrl.validation import require
 
 __all__ = ["Config", "Hypers", "init_rule", "make", "settings_of", "with_rule", "with_settings"]
 
@@ -91,6 +92,11 @@ class Config(lpg.Config):
     """Width of the corrections' recurrent state."""
     rule_embedding: int = 1
     """Not used: the rule reads the value of y."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        least = "an integer >= 2, as the value of one category is always the same"
+        require(self.num_predictions >= 2, self, "num_predictions", least)
 
     def make_rule(self) -> Rule:
         """Make the rule that this describes."""

@@ -96,8 +96,9 @@ class Arithmetic:
     """Calculations from left to right modulo 10: `7*8-9=` has the value 7.
 
     The reference solution has the result of every operation: `67`. An answer is correct if its last
-    digit is right, whatever comes before it, so that answers differ in length. The difficulty is
-    the number of operations less one.
+    digit is right, whatever comes before it, so that answers differ in length. Earlier digits are
+    on the way to a correct answer where the reference has them. The difficulty is the number of
+    operations less one.
     """
 
     num_operands: int = 4
@@ -144,11 +145,12 @@ class Arithmetic:
         result = solution[(solution == END).argmax() - 1]
         well_formed = (length > 1) & jnp.where(in_answer, tokens < 10, True).all()
         last = tokens[length - 2]
+        correct = well_formed & (last == result)
         return Verdict(
-            correct=well_formed & (last == result),
+            correct=correct,
             well_formed=well_formed,
             meaning=jnp.where(well_formed, last, -1),
-            step=(tokens == solution) & (place < length),
+            step=jnp.where(place >= length - 2, correct, tokens == solution) & (place < length),
         )
 
 

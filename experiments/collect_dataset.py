@@ -46,7 +46,13 @@ from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.evaluate import evaluate, play_at_random
 from purejaxrl.running.logs import ProgressLine, console
-from purejaxrl.validation import require, require_count, require_known, require_seed
+from purejaxrl.validation import (
+    check_hypers,
+    require,
+    require_count,
+    require_known,
+    require_seed,
+)
 
 EPISODES = 64
 """Episodes of an evaluation."""
@@ -158,7 +164,11 @@ def main(settings: Settings) -> None:
     env, env_params = envs.make(settings.env, **settings.env_settings())
     env = for_network(env, tables=True)
     algorithm, hypers = make_agent(settings, env)
+    check_hypers(hypers)
     settings.out.mkdir(parents=True, exist_ok=True)
+    there = sorted(path.name for path in settings.out.glob("*.npz"))
+    none = f"a folder without datasets; it has {', '.join(there)}, which runs may depend on"
+    require(not there, settings, "out", none)
     sizes = dict(num_steps=settings.num_steps // ENVS, num_envs=ENVS)
     random_key, medium_key, expert_key = jax.random.split(jax.random.key(settings.seed), 3)
     at_random = record(random_key, env, env_params, uniform(env), **sizes)
@@ -166,6 +176,8 @@ def main(settings: Settings) -> None:
     stages, state = train(settings, algorithm, hypers, env, env_params)
     curve = pd.DataFrame({"env_steps": s.env_steps, "return": s.ret} for s in stages)
     curve.to_csv(settings.out / "training.csv", index=False)
+    finite = math.isfinite(stages[-1].ret)
+    require(finite, settings, "learning_rate", "a step size with which the expert does not diverge")
 
     played = play_at_random(env, jax.random.key(0), env_params, num_episodes=1024)
     random, expert = float(played.ret.mean()), stages[-1].ret

@@ -119,6 +119,8 @@ def main(settings: Settings) -> None:
     job, card = plan.job, load_card(plan.settings.dataset)
     real = job.shared["agent.dataset"].steps
     variance, (states, alive) = real.next_obs.var(0), load_members(plan)
+    if not alive.any():
+        raise ValueError(f"run: all policies of {settings.run} diverged")
     dynamics_error(card.env, job.env_params, jax.tree.map(lambda x: x[:1], real), variance)
     errors, likelihoods = [], []
     for kind, make in make_experience(plan, settings):

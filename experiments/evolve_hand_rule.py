@@ -9,6 +9,7 @@ anew for each pair of candidates. It is held in a residual rule without correcti
 temporally aware one, whose entropy bonus can fall with age. Every `--eval-every` generations it is
 compared with the one that it started from, on lives that are always the same.
 
+The rule at the end of the evolution is kept, so that the last comparison is an unbiased one.
 OUT/settings.csv has what was found, and OUT/rule-SEED.npz the rules. `evolve_rule.py --rule FILE`
 learns corrections of them, and `distil_rule.py` teaches a network such settings.
 """
@@ -58,7 +59,7 @@ class Settings(Experiment):
     hypers: evolution.Hypers = evolution.Hypers(
         agent=lpg.Hypers(), learning_rate=0.1, decay=0.98, std=0.3
     )
-    """The evolution's hyperparameters."""
+    """The evolution's hyperparameters; the worlds draw the step size and discount of agents."""
     run: RunFlags = RunOptions(out="results/evolve_hand_rule", chunk=4, eval_every=50)
 
     @property

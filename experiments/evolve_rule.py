@@ -49,7 +49,7 @@ class Settings(Experiment):
     hypers: evolution.Hypers = evolution.Hypers(
         agent=lpg.Hypers(), learning_rate=0.05, decay=0.998, std=0.2
     )
-    """The evolution's hyperparameters."""
+    """The evolution's hyperparameters; the worlds draw the step size and discount of agents."""
     run: RunFlags = RunOptions(out="results/evolve_rule", chunk=4, eval_every=100)
 
     @property

@@ -64,6 +64,10 @@ def play(folder: Path, settings: Settings) -> np.ndarray:
     if job.env is None:
         raise ValueError(f"runs: {folder} holds a run without an environment to act in")
     states, alive = load_members(plan)
+    require(
+        alive.sum() >= settings.policies, settings, "policies",
+        f"at most {alive.sum()}, as many as {folder} has that did not diverge",
+    )  # fmt: skip
     played = evaluate_members(
         job.algorithm, job.env, jax.random.key(settings.seed), states, job.env_params,
         num_episodes=settings.stored_episodes,

@@ -36,7 +36,7 @@ from purejaxrl.offline.files import load_card, load_dataset
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.study.normalized import save_scores
-from purejaxrl.validation import require_count, require_known
+from purejaxrl.validation import require, require_count, require_known
 
 GUIDANCE = (0.0, 0.25, 0.5, 1.0, 2.0)
 """Guidance coefficients with which pieces are drawn for the final policies."""
@@ -90,6 +90,7 @@ class Settings(Experiment):
 def build(settings: Settings) -> Job:
     require_count(settings, "draws")
     dataset, card = load_dataset(settings.dataset)
+    require(bool(settings.model), settings, "model", "the folder of a trajectory diffusion model")
     env, env_params = envs.make(card.env, **card.env_settings)
     env = for_network(env)
     config, model = diffusion.load(settings.model, card.fingerprint)

@@ -59,7 +59,8 @@ def build(settings: Settings) -> Job:
 def main() -> None:
     processes.require_single("a policy that is saved")
     argv = sys.argv[1:]
-    if not any(word.startswith("--hypers.learning-rate") for word in argv):
+    given = {word.partition("=")[0].replace("_", "-") for word in argv}
+    if "--hypers.learning-rate" not in given:
         argv += ["--hypers.learning-rate", LEARNING_RATES]
     for settings, job, result in launch(Settings, build, argv):
         env, env_params = job.env, job.env_params
@@ -69,6 +70,9 @@ def main() -> None:
             )
             returns = np.where(result.alive, played.ret.mean(axis=1), np.nan)
             print(f"evaluation, {how}: {describe(returns)} over {result.alive.sum()} agents")
+        if not result.alive.any():
+            print("all agents diverged: there is no policy to save")
+            continue
         best = int(np.nanargmax(returns))
         folder = result.out / "policy"
         save_policy(folder, job.algorithm, job.algorithm.policy(result.member(best)))

@@ -39,7 +39,8 @@ from purejaxrl.running import record
 from purejaxrl.running.chunk import QUICK_COMPILATION
 from purejaxrl.running.commandline import Plan, writable_folder
 from purejaxrl.running.population import Row, Rows, grid, populate, seeds
-from purejaxrl.running.runner import Result, RunOptions, run
+from purejaxrl.running.result import Result
+from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.study.stats import interval
 from purejaxrl.study.tables import print_table
 from purejaxrl.validation import (

@@ -42,7 +42,8 @@ from purejaxrl.running import checkpoint, record
 from purejaxrl.running.chunk import abstract
 from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.population import Population, populate, seeds
-from purejaxrl.running.runner import Result, RunOptions, run
+from purejaxrl.running.result import Result
+from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.study.plots import curves
 from purejaxrl.study.robustness import (
     conditional_value_at_risk,

@@ -75,7 +75,10 @@ def live() -> None:
     address, count, index, seconds, file, *words = sys.argv[1:]
     known = (address, int(count), int(index)) if address else ()
     use_cpu_cores()
-    jax.distributed.initialize(*known, heartbeat_timeout_seconds=int(seconds))
+    try:
+        jax.distributed.initialize(*known, heartbeat_timeout_seconds=int(seconds))
+    except ValueError as error:
+        sys.exit(f"num_processes: no cluster was found ({error}); say how many processes there are")
     console.quiet = jax.process_index() > 0
     sys.argv, sys.path[0] = [file, *words], str(Path(file).parent)
     status: int | str | None = 0

@@ -13,7 +13,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from purejaxrl.running import processes
+from purejaxrl.running import processes, record
 from purejaxrl.running.chunk import plan_for
 from purejaxrl.running.commandline import (
     Build,
@@ -29,7 +29,8 @@ from purejaxrl.running.commandline import (
 from purejaxrl.running.estimate import estimate
 from purejaxrl.running.logs import console
 from purejaxrl.running.options import updates_for
-from purejaxrl.running.runner import Result, run
+from purejaxrl.running.result import Result
+from purejaxrl.running.runner import run
 from purejaxrl.running.sinks import Sink, TensorBoardSink, WandbSink
 from purejaxrl.running.words import flatten, with_kept_words
 from purejaxrl.study import plots
@@ -82,6 +83,7 @@ def launch(
         if plans[0].options.dry_run:
             foresee(plans)
             return []
+        processes.on_first(_require_free, plans)
         outcomes, scores = [], []
         for plan in plans:
             outcome = _train(plan, _command(settings, words))
@@ -93,6 +95,13 @@ def launch(
         if len(scores) > 1:
             compare(plans, scores)
     return outcomes
+
+
+def _require_free(plans: Sequence[Plan]) -> None:
+    """Raise a ValueError, before any run of a loop begins, if one of the folders holds a run."""
+    for plan in plans:
+        if not plan.options.resume:
+            record.require_free(plan.options.folder)
 
 
 def _command(settings: type, words: Sequence[str]) -> dict[str, Any]:

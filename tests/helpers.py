@@ -12,7 +12,8 @@ import envs
 from algos import lpg, ppo
 from purejaxrl.algorithm import Algorithm, Task
 from purejaxrl.running.population import Population, populate, seeds
-from purejaxrl.running.runner import Result, RunOptions, run
+from purejaxrl.running.result import Result
+from purejaxrl.running.runner import RunOptions, run
 
 CONFIG = ppo.Config(num_envs=2, num_steps=8, num_epochs=2, num_minibatches=2, hidden=(8,))
 ENV, ENV_PARAMS = envs.make("CartPole-v1")
@@ -35,7 +36,9 @@ def population(members: int = 4, **hypers: float) -> Population:
 def train(out: Path, num_updates: int, members: int = 4, **options) -> Result:
     """Run the tiny population; options of `run` and of `RunOptions` alike."""
     of_run = {
-        k: options.pop(k) for k in ("horizon", "devices", "sinks", "evaluator") if k in options
+        k: options.pop(k)
+        for k in ("horizon", "devices", "sinks", "evaluator", "command")
+        if k in options
     }
     who = options.pop("population", None) or population(members)
     options = {"chunk": 2, "checkpoint_every": 1, "progress": False, **options}

@@ -102,6 +102,10 @@ CALLS = {
         lambda: lpo.make(lpo.Config(), GRIDWORLD),
         r"observation_space: Dict\(row, time\) is not valid; it must be a Box",
     ),
+    "ppo.Config(num_minibatches=4)": (
+        lambda: ppo.Config(num_envs=1, num_steps=4, num_minibatches=4),
+        r"Config.num_minibatches: 4 is not valid; .* less than num_envs \* num_steps = 4",
+    ),
     "ppo.Config(hidden=(4.5,))": (
         lambda: ppo.Config(hidden=(4.5,)),
         r"Config.hidden: \(4.5,\) is not valid",

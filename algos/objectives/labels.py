@@ -12,8 +12,12 @@ from purejaxrl.validation import hyper
 
 
 def share_of_same(answer: jax.Array) -> jax.Array:
-    """Return the share of the group that gives the same answer: float32 `[P, G]`."""
-    return (answer[:, :, None] == answer[:, None, :]).mean(-1)
+    """Return the share of the group that gives the same answer: float32 `[P, G]`.
+
+    Answers without a meaning (-1) agree with none but themselves.
+    """
+    same = (answer[:, :, None] == answer[:, None, :]) & (answer != -1)[:, :, None]
+    return (same | jnp.eye(answer.shape[-1], dtype=bool)).mean(-1)
 
 
 def semantic_entropy(answer: jax.Array) -> jax.Array:

@@ -22,7 +22,7 @@ class Spo(Clip):
     half_life: float = hyper(0.06, above=0)
     """D_half: KL divergence per token after which a count weighs half."""
     memory_min: float = hyper(0.875, above=0, below=1)
-    """Least ρ; a prompt starts with 1/(1 − ρ_min) counts."""
+    """Least ρ. A prompt starts with 8 counts, 1/(1 − ρ_min) at this default."""
     memory_max: float = hyper(0.96, above=0, below=1)
     """Greatest ρ."""
     novelty: float = hyper(0.5, at_least=0)

@@ -19,7 +19,7 @@ import numpy as np
 from algos.rules.rule import KINDS, Kind, LearnedRule, kind_named
 from purejaxrl.identity import module_name
 from purejaxrl.running.commandline import say
-from purejaxrl.running.runner import Result
+from purejaxrl.running.result import Result
 from purejaxrl.validation import require_known
 
 VERSION = 1

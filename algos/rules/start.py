@@ -62,10 +62,15 @@ def starting_rule(name: str, settings: lpg.Config) -> Start:
         settings: of the agents and of an untrained rule. A rule of a file has its own.
 
     Raises:
-        ValueError: for an unknown name, or as `load_rule`.
+        ValueError: for an unknown name, a file with a rule of another kind, or as `load_rule`.
     """
     if name.endswith(".npz"):
         rule = load_rule(name)
+        if type(rule.config) not in UNTRAINED.values():
+            raise ValueError(
+                f"rule: {name} is not valid; it holds a rule of {rule.kind.name}, and must hold "
+                f"one of {', '.join(UNTRAINED)}"
+            )
         return Start(rule.config, rule.params)
     require_known("rule", name, UNTRAINED)
     config = UNTRAINED[name](**asdict(settings))

@@ -29,6 +29,7 @@ from processes import write_table
 
 import envs
 from algos import grpo, token_policy
+from algos.objectives import OBJECTIVES
 from purejaxrl.algorithm import Algorithm, Task, update
 from purejaxrl.launch import command, say
 from purejaxrl.running import chunk
@@ -118,7 +119,8 @@ def main(settings: Settings) -> None:
     levels = jax.tree.map(jnp.asarray, env.levels)
     network = token_policy.make_network(settings.agent, env)
     algorithm = grpo.make(settings.agent, env)
-    hypers = grpo.Hypers(start=token_policy.init_params(jax.random.key(0), network))
+    start = token_policy.init_params(jax.random.key(0), network)
+    hypers = grpo.Hypers(start, OBJECTIVES["grpo"].coefs)
     rows = []
     for members in settings.members:
         both = [

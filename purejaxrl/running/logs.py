@@ -21,9 +21,7 @@ class ProgressLine:
     def __init__(self, total_updates: int, done: int, show: bool):
         """Start at `done` of `total_updates`; `show=False` prints nothing."""
         self.total, self.show = total_updates, show
-        self.origin: tuple[float, int, int] | None = (
-            None  # time, updates, steps after the first chunk
-        )
+        self.origin: tuple[float, int, int] | None = None  # time, updates and steps at the start
         self.printed = time.monotonic()
         self.live = None
         if show and console.is_terminal:
@@ -39,6 +37,10 @@ class ProgressLine:
             self.live.start()
             self.bar = self.live.add_task("compiling", total=total_updates, completed=done)
 
+    def begin(self, done: int, steps: int) -> None:
+        """Measure speed from here, where all is compiled; by default from the first `advance`."""
+        self.origin = time.monotonic(), done, steps
+
     def advance(self, done: int, steps: int, mean_return: float) -> None:
         """Show that `done` updates and `steps` environment steps are done."""
         if not self.show:
@@ -48,7 +50,7 @@ class ProgressLine:
         returns = {"return": mean_return, "evaluation": self.evaluation}
         shown = [f"{name} {value:.4g}" for name, value in returns.items() if math.isfinite(value)]
         eta = ""
-        if done > start:  # the first chunk is left out: most of its time was compilation
+        if done > start:
             elapsed = max(now - began, 1e-9)
             made, unit = (steps - start_steps, "steps") if steps else (done - start, "updates")
             shown.append(f"{made / elapsed:,.0f} {unit}/s")

@@ -69,11 +69,11 @@ class RunOptions:
     def evaluation_interval(self, num_updates: int) -> int:
         """Return the number of updates between evaluations in a run of this length.
 
-        By default there are 20, or one at each row of metrics. A run that is too short for two of
-        them is evaluated at its end.
+        By default there are 20, or one at each row of metrics. A run that is too short is evaluated
+        at its end.
         """
         if self.eval_every is not None:
-            return self.eval_every
+            return min(self.eval_every, num_updates)
         rows = -(-num_updates // self.log_every)
         every = max(1, rows // 20) * self.log_every
         return every if 2 * every <= num_updates else num_updates

@@ -148,12 +148,10 @@ class Population(NamedTuple):
         """Keep some of the members, with the keys that they have here.
 
         Args:
-            keep: a function that says whether to keep a row; or indices; or the name of one
-                member, or enough parts of the name to tell it from the others (`seed=3`).
+            keep: a function that says whether to keep a row; or indices; or a name, as of `find`.
 
         Raises:
-            ValueError: for a name that is unknown or fits several members, for an index that is
-                out of range or given twice, or if no member is kept.
+            ValueError: as `find`; for an index out of range or given twice; for none at all.
         """
         if isinstance(keep, str):
             index = [self.find(keep)]
@@ -181,7 +179,7 @@ class Population(NamedTuple):
         )
 
     def find(self, name: str) -> int:
-        """Return the index of the member of this name, or of the only one that has its parts.
+        """Return the index of the member of this name, or with these parts of it (`seed=3`).
 
         Raises:
             ValueError: for a name that is unknown or fits several members.
@@ -242,16 +240,14 @@ def populate(
     stacked = jax.tree.map(lambda s, x: jnp.asarray(x) if s else repeat(x), is_shared, hypers)
     for name, column in columns.items():
         stacked = with_field(stacked, name, _stack(column))
-    if levels is None:
-        levels = jax.tree.map(repeat, env_params)
+    levels = jax.tree.map(repeat, env_params) if levels is None else levels
     for path, x in jax.tree_util.tree_leaves_with_path(levels):
         if jnp.shape(x)[:1] != (size,):
             raise ValueError(
                 f"levels: {leaf_name(path)} of shape {jnp.shape(x)} is not valid; its first axis "
                 f"must have the size {size}, the number of members"
             )
-    seeds_of_rows = np.array([row.get("seed", 0) for row in rows], np.uint32)
-    keys = jax.vmap(jax.random.key)(seeds_of_rows)
+    keys = jax.vmap(jax.random.key)(np.array([row.get("seed", 0) for row in rows], np.uint32))
     return Population(tuple(rows), keys, stacked, levels, tuple(shared))
 
 

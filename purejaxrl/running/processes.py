@@ -56,7 +56,7 @@ def on_first(function: Callable, *arguments: Any) -> Any:
     if is_first():
         try:
             result = function(*arguments)
-        except Exception as raised:
+        except (Exception, SystemExit) as raised:
             error = raised
     result, error = pickle.loads(_bytes_of_first(pickle.dumps((result, error))))
     if error:

@@ -139,17 +139,13 @@ def claim(out: Path, resume: bool, identity: dict, **about: Any) -> None:
     if (out / FILE).exists():
         kept = read(out)
         if not resume:
-            raise ValueError(
-                f"out: {out} already holds a run; continue it with --resume "
-                "(RunOptions(resume=True)), or choose another folder"
-            )
+            require_free(out)
         difference = first_difference(kept["identity"], identity)
         if difference:
             raise ValueError(f"out: {out} holds another run: {difference}")
         if unnamed:
             raise ValueError(f"out: {out} cannot be resumed: {why}")
         _warn_of_group(kept.get("layout"), about.get("layout"))
-        _write(out, kept | about)
         return
     left = [name for name in ("checkpoints", "metrics") if any((out / name).glob("*"))]
     if left:
@@ -165,6 +161,24 @@ def claim(out: Path, resume: bool, identity: dict, **about: Any) -> None:
         "matmul_precision": str(jax.config.jax_default_matmul_precision),
     }
     _write(out, {"format": FORMAT, "identity": identity, "versions": versions} | about)
+
+
+def require_free(out: Path) -> None:
+    """Raise a ValueError if a folder holds a run."""
+    if (out / FILE).exists():
+        raise ValueError(
+            f"out: {out} already holds a run; continue it with --resume "
+            "(RunOptions(resume=True)), or choose another folder"
+        )
+
+
+def renew(out: Path, **about: Any) -> None:
+    """Change what the record of a run keeps for people and for `--resume`: `about` of `claim`.
+
+    Raises:
+        ValueError: if the record is damaged or cannot be written.
+    """
+    _write(out, read(out) | about)
 
 
 def _write(out: Path, kept: dict[str, Any]) -> None:

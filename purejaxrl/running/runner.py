@@ -12,12 +12,10 @@ import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import pandas as pd
 
 from purejaxrl.algorithm import Algorithm, require_fit
 from purejaxrl.running import checkpoint, processes, record
@@ -31,18 +29,13 @@ from purejaxrl.running.chunk import (
     start,
 )
 from purejaxrl.running.devices import Layout
-from purejaxrl.running.evaluate import Best, Evaluator
+from purejaxrl.running.evaluate import Evaluator
 from purejaxrl.running.logs import ProgressLine
-from purejaxrl.running.metrics import (
-    EVALUATIONS,
-    METRICS,
-    MetricsStore,
-    read_evaluations,
-    read_metrics,
-)
+from purejaxrl.running.metrics import EVALUATIONS, METRICS, MetricsStore
 from purejaxrl.running.options import RunOptions
 from purejaxrl.running.population import Population, name_of
 from purejaxrl.running.profile import Tracer
+from purejaxrl.running.result import Result
 from purejaxrl.running.signals import stop_signals
 from purejaxrl.running.sinks import DroppableSink, Sink
 from purejaxrl.running.tables import average_updates, tabulate
@@ -50,50 +43,6 @@ from purejaxrl.validation import COUNT, check_hypers, is_count
 
 SAVED = "saved.json"
 """File that names the newest checkpoint, so that a run whose checkpoints were lost says so."""
-
-
-class Result(NamedTuple):
-    """What a run leaves: arrays on the host, leaves `[num_members, ...]`."""
-
-    state: Any
-    alive: np.ndarray  # bool: whether the member's parameters and losses stayed finite
-    population: Population
-    out: Path
-    best: Best | tuple = ()
-    """The best policy of each member, where policies were evaluated."""
-
-    @property
-    def metrics(self) -> pd.DataFrame:
-        """All metrics, one row per member and update."""
-        return read_metrics(self.out)
-
-    @property
-    def evaluations(self) -> pd.DataFrame:
-        """All evaluations, one row per member and evaluation; empty where there were none."""
-        return read_evaluations(self.out)
-
-    @property
-    def scores(self) -> pd.DataFrame:
-        """What final scores and curves are made of: the evaluations, or else the metrics."""
-        found = self.evaluations
-        return self.metrics if found.empty else found
-
-    def member(self, index: int) -> Any:
-        """Return the state of one member."""
-        return jax.tree.map(lambda x: x[index], self.state)
-
-    def best_policy(self, index: int) -> Any:
-        """Return the best policy of one member.
-
-        Raises:
-            ValueError: if none was evaluated, or no evaluation episode finished.
-        """
-        if not self.best:
-            raise ValueError("best_policy: there is none; the run needs an `evaluator`")
-        if np.isneginf(self.best.score[index]):
-            name = self.population.names[index]
-            raise ValueError(f"best_policy: member {name!r} has none; no evaluation of it counted")
-        return jax.tree.map(lambda x: x[index], self.best.policy)
 
 
 class Stopped(SystemExit):
@@ -189,18 +138,17 @@ def run(
         processes.on_first(partial(record.claim, out, options.resume, identity, **about))
         outputs = Outputs.of(options, sinks)
         position = _restore(algorithm, population, plan, horizon, bool(every), outputs.saved)
-        if position.update > num_updates:
-            raise ValueError(
-                f"num_updates: {num_updates} is not valid; the run in {out} already made "
-                f"{position.update}"
-            )
+        _require_no_shorter(num_updates, position.update, out)
+        processes.on_first(partial(record.renew, out, **about))
         processes.on_first(outputs.metrics.resume_from, position.update)
         processes.on_first(outputs.evaluations.resume_from, position.evaluated)
+        progress = ProgressLine(num_updates, position.update, options.progress)
+        held.callback(progress.close)
         program = compile_chunk(
             algorithm, population, plan, options.chunk, position.carry, evaluator=evaluator
         )
         position = _train(
-            program, position, num_updates, every, options, population, outputs, stopping
+            program, position, num_updates, every, options, population, outputs, stopping, progress
         )
         stopped = processes.any_of(stopping)  # what would follow this run is not to begin
     if stopped:
@@ -209,6 +157,14 @@ def run(
         )
     host = program.gather(position.carry)
     return Result(host.state, host.alive, population, out, host.best)
+
+
+def _require_no_shorter(num_updates: int, made: int, out: Path) -> None:
+    if made > num_updates:
+        raise ValueError(
+            f"num_updates: {num_updates} is not valid; the run in {out} already made {made}, and "
+            "can be made longer, but not shorter"
+        )
 
 
 def _restore(
@@ -246,9 +202,10 @@ def _train(
     population: Population,
     outputs: Outputs,
     stopping: Sequence[int],
+    progress: ProgressLine,
 ) -> Position:
     """Run chunks until the end or a signal; save now and then, and at the end."""
-    progress = ProgressLine(num_updates, position.update, options.progress)
+    progress.begin(position.update, int(position.env_steps.sum()))
     alive = program.gather([one.alive for one in position.carry])
     frozen = set(np.flatnonzero(~alive))
     tracer = Tracer(options.folder / "profile", options.profile if processes.is_first() else 0)
@@ -286,7 +243,6 @@ def _train(
         ) from error
     finally:
         tracer.close()
-        progress.close()
         for dashboard in outputs.sinks:
             dashboard.close()
     return position

@@ -61,8 +61,10 @@ def _by_flag(words: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 def _split(value: str) -> list[str]:
+    """Split a value at its commas, unless it names a file, as of a member of a sweep."""
     parts = value.split(",")
-    return parts if all(parts) else [value]
+    whole = not all(parts) or (len(parts) > 1 and Path(value).expanduser().exists())
+    return [value] if whole else parts
 
 
 def _parse_one(settings: type, words: list[str]) -> Any:
@@ -140,7 +142,7 @@ def with_kept_words(settings: type, words: Sequence[str]) -> tuple[str, ...]:
     """
     words = tuple(words)
     options = _parse_one(settings, _combinations(words)[0]).run  # all have the same run options
-    kept = _kept_words(options.folder) if options.resume else None
+    kept = _kept_words(settings, options.folder) if options.resume else None
     if kept is None:
         return words
     given = {flag.replace("--no-", "--") for flag, _ in _by_flag(words)}
@@ -151,8 +153,13 @@ def with_kept_words(settings: type, words: Sequence[str]) -> tuple[str, ...]:
     merged += words
     before, now = (parse(settings, line) for line in (kept, merged))
     _check_same(list(map(flatten, before)), list(map(flatten, now)), options.folder)
-    holds_run = (options.folder / record.FILE).exists()
-    if holds_run and options.folder not in by_folder(now, merged):
+    holds_run, folders = (options.folder / record.FILE).exists(), by_folder(now, merged)
+    if not holds_run and not any((folder / record.FILE).exists() for folder in folders):
+        raise ValueError(
+            f"out: {options.folder} is not the folder of a run; these are: "
+            f"{', '.join(map(str, _below(options.folder)))}"
+        )
+    if holds_run and options.folder not in folders:
         flags = (f"--{k.replace('_', '-')}" for k in _looped(now, merged))
         raise ValueError(
             f"out: {options.folder} holds one of several runs that were started together; say "
@@ -161,16 +168,31 @@ def with_kept_words(settings: type, words: Sequence[str]) -> tuple[str, ...]:
     return tuple(merged)
 
 
-def _kept_words(out: Path) -> tuple[str, ...] | None:
-    """Return the command line of the run in OUT, or of the runs in its subfolders."""
-    below = sorted(path.parent for path in out.glob(f"*/{record.FILE}"))
-    folders = [out] if (out / record.FILE).exists() else below
-    commands = {tuple((record.read(f).get("command") or {}).get("words", ())) for f in folders}
-    if len(commands) > 1:
+def _below(out: Path) -> list[Path]:
+    """Return the subfolders that hold runs, the one whose record is newest first."""
+    return [
+        path.parent
+        for path in sorted(out.glob(f"*/{record.FILE}"), key=lambda x: -x.stat().st_mtime)
+    ]
+
+
+def _kept_words(settings: type, out: Path) -> tuple[str, ...] | None:
+    """Return the command line of the run in OUT, or of the runs in its subfolders.
+
+    These may have been resumed one by one, each with words of its own. Then it is the newest
+    command line that makes all of them.
+    """
+    folders = [out] if (out / record.FILE).exists() else _below(out)
+    lines = [tuple((record.read(f).get("command") or {}).get("words", ())) for f in folders]
+    if len(set(lines)) > 1:
+        for line in lines:
+            words = [*line, "--out", str(out)]
+            if {*folders} <= {*by_folder(parse(settings, words), words)}:
+                return line
         raise ValueError(
-            f"out: {out} holds runs of {len(commands)} command lines; name one of its folders"
+            f"out: {out} holds runs of {len(set(lines))} command lines; name one of its folders"
         )
-    return next(iter(commands), None)
+    return lines[0] if lines else None
 
 
 def _check_same(before: list[dict], now: list[dict], out: Path) -> None:

@@ -20,7 +20,8 @@ from purejaxrl.running import processes, record
 from purejaxrl.running.commandline import say
 from purejaxrl.running.evaluate import Evaluator, on_episodes
 from purejaxrl.running.population import Population, Rows, name_of, populate, seeds
-from purejaxrl.running.runner import Result, RunOptions, run
+from purejaxrl.running.result import Result
+from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.study import stats
 from purejaxrl.study.tuning import Choice, Grid, check_grid, combinations, tune
 from purejaxrl.validation import is_count, require, require_count

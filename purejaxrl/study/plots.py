@@ -135,10 +135,16 @@ def _plain(text: str) -> str:
 def heat_map(
     frame: pd.DataFrame, path: Path | str, *, x: str, y: str, metric: str = "return"
 ) -> pd.DataFrame:
-    """Draw the final score over two swept columns; returns the table that is drawn."""
+    """Draw the final score over two swept columns.
+
+    Returns:
+        The table that is drawn; without any score, nothing is.
+    """
     members = frame.groupby("member")[[x, y]].first()
     members["score"] = final_scores(frame, metric)
-    table = members.pivot_table(index=y, columns=x, values="score", aggfunc="mean")
+    table = members.pivot_table(index=y, columns=x, values="score", dropna=False)
+    if table.isna().all(axis=None):
+        return table
     figure = matplotlib.figure.Figure(
         figsize=(1.8 + 0.9 * table.shape[1], 1.4 + 0.5 * table.shape[0]), layout="constrained"
     )

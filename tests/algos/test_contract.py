@@ -43,6 +43,7 @@ from algos import (
     token_policy,
     trajectory_diffusion,
 )
+from algos.objectives import OBJECTIVES
 from envs import maze_levels
 from envs.maze import Maze
 from envs.maze_editor import MazeEditor
@@ -164,7 +165,7 @@ def on_tokens(module):
     network = token_policy.make_network(sizes, env)
     shapes = jax.eval_shape(lambda: token_policy.init_params(jax.random.key(0), network))
     start = jax.tree.map(lambda x: jnp.full(x.shape, 0.1, x.dtype), shapes)
-    return algorithm, grpo.Hypers(start), env.levels
+    return algorithm, grpo.Hypers(start, OBJECTIVES["grpo"].coefs), env.levels
 
 
 def distilled():

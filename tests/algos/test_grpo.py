@@ -47,7 +47,7 @@ def test_supervised_learning_makes_solutions_likely(warm):
 
 def test_reinforcement_raises_pass_at_1_above_the_warm_start(warm):
     start, _ = warm
-    hypers = grpo.Hypers(start=start, learning_rate=3e-3)
+    hypers = grpo.Hypers(start, OBJECTIVES["grpo"].coefs, learning_rate=3e-3)
     state, metrics = jax.jit(make_train(GRPO, 60))(jax.random.key(1), hypers, LEVELS)
     before, after = pass_at_1(start), pass_at_1(state.params)
     assert before < 0.7
@@ -78,7 +78,9 @@ def test_a_state_keeps_its_types_under_every_objective(name):
 def test_a_population_sweeps_coefficients_and_shares_the_warm_start(warm, tmp_path):
     start, _ = warm
     rows = seeds(1, 3) * Rows([{"coefs.kl_coef": 0.0}, {"coefs.kl_coef": 10.0}])
-    who = populate(rows, grpo.Hypers(start=start, learning_rate=1e-2), LEVELS, shared=("start",))
+    who = populate(
+        rows, grpo.Hypers(start, OBJECTIVES["grpo"].coefs, 1e-2), LEVELS, shared=("start",)
+    )
     options = RunOptions(str(tmp_path / "out"), chunk=4, progress=False, eval_every=8)
     evaluator = token_policy.on_prompts(CONFIG, ENV, LEVELS, num_answers=8, k=4)
     result = run(GRPO, who, 16, options, evaluator=evaluator)
@@ -126,6 +128,18 @@ def test_a_belief_is_the_probability_of_the_solutions_rest(warm):
     rest = jnp.cumsum(picked[..., ::-1], -1)[..., ::-1]
     np.testing.assert_allclose(found[..., :-1], jnp.exp(rest), rtol=1e-4)
     np.testing.assert_array_equal(found[..., -1], 1)
+    wrong = tokens.at[..., 1].set((tokens[..., 1] + 1) % 10)
+    left = jax.jit(lambda: grpo.beliefs(NETWORK, start, LEVELS, wrong, ENV.pad))()
+    np.testing.assert_allclose(left[..., :2], found[..., :2], rtol=1e-4)
+    np.testing.assert_array_equal(left[..., 2:], 0)
+
+
+def test_coefficients_of_another_objective_are_refused():
+    with pytest.raises(ValueError, match=r"Hypers.coefs: None .* objective 'grpo' needs .* Clip\("):
+        make_train(GRPO, 1)(jax.random.key(0), grpo.Hypers(RANDOM), LEVELS)
+    hypers = grpo.Hypers(RANDOM, OBJECTIVES["spo"].coefs)
+    with pytest.raises(ValueError, match=r"Hypers.coefs: Spo\(.* is not valid; objective 'grpo'"):
+        make_train(GRPO, 1)(jax.random.key(0), hypers, LEVELS)
 
 
 def test_an_objective_with_groups_of_its_own_size_asks_more_prompts():

@@ -48,6 +48,22 @@ def corrupted(rng: np.random.Generator, solution: np.ndarray) -> np.ndarray:
     return tokens
 
 
+def test_the_last_step_of_a_calculation_is_right_if_the_result_is():
+    """Of `7*8-9=`, with the solution `67.`: an answer may skip a step, and may not end wrongly."""
+    env = TASKS["token-arithmetic"]
+    texts = [read(prompt) for prompt in np.asarray(env.levels.prompt)]
+    which = next(i for i, text in enumerate(texts) if re.fullmatch(r"\d\D\d\D\d=", text))
+    level = jax.tree.map(lambda x: x[which], env.levels)
+    first, last = (VOCABULARY[token] for token in np.asarray(level.solution)[:2])
+    other = str((int(last) + 1) % 10)
+    answers = {f"{first}{last}.": [1, 1, 1], f"{first}{other}.": [1, 0, 0], f"{last}.": [1, 1]}
+    for answer, expected in answers.items():
+        tokens = jnp.asarray(write(answer, env.answer_length, left=False))
+        found = np.asarray(env.judge(level, tokens).step_reward)
+        assert found[: len(answer)].tolist() == expected, answer
+        assert not found[len(answer) :].any()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_verifier_agrees_with_one_in_python(name):
     env, rng = TASKS[name], np.random.default_rng(1)

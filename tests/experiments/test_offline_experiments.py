@@ -44,6 +44,13 @@ def test_datasets_are_recorded_with_their_cards(datasets):
         assert name == "medium-replay" or card.num_episodes == 20
 
 
+def test_datasets_are_not_overwritten(datasets):
+    words = ["--total-steps", "3000", "--num-steps", "4000", "--out", str(datasets)]
+    with pytest.raises(SystemExit, match="2"):
+        command(collect_dataset.main, collect_dataset.Settings, words)
+    assert load_dataset(datasets / "random.npz", "Pendulum-v1")
+
+
 @pytest.mark.parametrize("algorithm", offline.ALGORITHMS)
 def test_offline_agents_learn_and_their_scores_are_written(algorithm, datasets, tmp_path):
     words = ["--algorithm", algorithm, "--dataset", str(datasets / "medium.npz"), "--seeds", "2"]

@@ -10,7 +10,7 @@ from purejaxrl.running import logs
 
 @pytest.fixture
 def said(monkeypatch):
-    monkeypatch.setattr(logs.console, "file", io.StringIO())
+    monkeypatch.setattr(logs.console, "_file", io.StringIO())  # `file` would not be restored
     return lambda: logs.console.file.getvalue()
 
 
@@ -30,6 +30,13 @@ def test_a_return_that_does_not_exist_is_not_shown(said):
     assert said().startswith("10/10 updates · ")
     assert "nan" not in said() and "return" not in said() and "evaluation" not in said()
     assert " updates/s" in said()
+
+
+def test_speed_is_measured_from_where_training_begins(said):
+    progress = logs.ProgressLine(10, 5, show=True)
+    progress.begin(5, 500)
+    progress.advance(10, 1000, 17.5)
+    assert " steps/s · ETA 0 s" in said()
 
 
 def test_nothing_is_shown_if_nothing_is_to_be_shown(said):

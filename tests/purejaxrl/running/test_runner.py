@@ -18,7 +18,7 @@ import envs
 from algos import a2c, ppo
 from purejaxrl.algorithm import Task, update
 from purejaxrl.parts.wrappers import Wrapper
-from purejaxrl.running import runner
+from purejaxrl.running import record, runner
 from purejaxrl.running.checkpoint import CheckpointError, Series
 from purejaxrl.running.estimate import estimate
 from purejaxrl.running.metrics import MetricsStore, read_metrics
@@ -209,6 +209,14 @@ def test_a_used_folder_is_not_touched_without_resume(tmp_path):
     with pytest.raises(ValueError, match="already holds a run; continue it with --resume"):
         train(tmp_path / "run", 4)
     assert sorted(p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")) == before
+
+
+def test_a_refused_length_leaves_the_record_as_it_is(tmp_path):
+    train(tmp_path / "run", 4)
+    before = (tmp_path / "run" / record.FILE).read_text()
+    with pytest.raises(ValueError, match="already made 4, and can be made longer, but not shorter"):
+        train(tmp_path / "run", 2, resume=True, command={"words": ["--total-steps", "2"]})
+    assert (tmp_path / "run" / record.FILE).read_text() == before
 
 
 def test_another_setting_is_refused_by_name(tmp_path):

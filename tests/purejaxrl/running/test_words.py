@@ -1,3 +1,4 @@
+import os
 from dataclasses import dataclass
 
 import pytest
@@ -111,6 +112,37 @@ def test_one_run_of_a_loop_is_resumed_alone_only_if_the_words_say_which(tmp_path
     said = ["--resume", "--out", str(one), "--agent.num-envs", "4"]
     (plan,) = plan_runs(Settings, build, with_kept_words(Settings, said))
     assert plan.options.folder == one and plan.settings.agent.num_envs == 4
+
+
+def test_runs_of_a_loop_that_were_resumed_apart_are_resumed_together(tmp_path):
+    """By the newest command line that makes both, whatever its run options."""
+    whole = ["--agent.num-envs", "2,4", "--out", str(tmp_path)]
+    for label, words in (("2", [*whole, "--total-steps", "640"]), ("4", whole)):
+        keep(tmp_path, ["--agent.num-envs", label], f"num_envs={label}")
+        record.renew(tmp_path / f"num_envs={label}", command={"words": words})
+    os.utime(tmp_path / "num_envs=2" / record.FILE, (2e9, 2e9))
+    kept = with_kept_words(Settings, ["--resume", "--out", str(tmp_path)])
+    plans = plan_runs(Settings, build, kept)
+    assert [plan.options.folder.name for plan in plans] == ["num_envs=2", "num_envs=4"]
+    assert plans[0].settings.total_steps == 640
+
+    record.renew(tmp_path / "num_envs=2", command={"words": ["--agent.num-envs", "2"]})
+    os.utime(tmp_path / "num_envs=2" / record.FILE, (2e9, 2e9))  # newer, and only one of them
+    assert len(plan_runs(Settings, build, with_kept_words(Settings, ["--resume", *whole[2:]]))) == 2
+
+
+def test_a_folder_above_that_of_a_run_is_not_begun_anew(tmp_path):
+    keep(tmp_path, SWEEP, "CartPole-v1")
+    with pytest.raises(ValueError, match="is not the folder of a run; these are: .*CartPole-v1"):
+        with_kept_words(Settings, ["--resume", "--out", str(tmp_path)])
+
+
+def test_a_file_whose_name_has_commas_is_one_value(tmp_path):
+    path = tmp_path / "rule-learning_rate=0.1,seed=0.npz"
+    words = ["--env", str(path)]
+    assert [s.env for s in parse(Settings, words)] == str(path).split(",")
+    path.touch()
+    assert [s.env for s in parse(Settings, words)] == [str(path)]
 
 
 def test_resume_without_a_run_starts_one(tmp_path):

@@ -103,3 +103,17 @@ def test_heat_map_averages_the_final_scores_of_equal_settings(tmp_path):
     np.testing.assert_allclose(table.columns, [0.1, 0.2])
     np.testing.assert_allclose(table.index, [0.9, 0.99])
     np.testing.assert_array_equal(table.to_numpy(), [[3.0, 5.0], [np.nan, 7.0]])
+
+
+def test_heat_map_keeps_values_without_a_score_and_draws_none_without_any(tmp_path):
+    values = {"learning_rate": [0.1, 0.1, 9.0, 9.0], "gamma": [0.9, 0.99, 0.9, 0.99]}
+    counts = [[1, 1], [1, 1], [0, 0], [0, 0]]
+    returns = [[0.0, 2.0], [0.0, 4.0], [np.nan, np.nan], [np.nan, np.nan]]
+    half = heat_map(
+        frame_of(returns, counts, **values), tmp_path / "half.png", x="learning_rate", y="gamma"
+    )
+    np.testing.assert_array_equal(half.to_numpy(), [[2.0, np.nan], [4.0, np.nan]])
+    assert (tmp_path / "half.png").exists()
+    none = frame_of([[np.nan, np.nan]] * 4, [[0, 0]] * 4, **values)
+    assert heat_map(none, tmp_path / "none.png", x="learning_rate", y="gamma").isna().all(axis=None)
+    assert not (tmp_path / "none.png").exists()
