@@ -104,9 +104,8 @@ class Program(NamedTuple):
         return after, self.gather([metrics for _, metrics in done])
 
     def gather(self, groups: Sequence[Any]) -> Any:
-        """Copy trees to every host, leaves `[num_members, ...]`, without the padding."""
-        join = lambda *x: _concatenate(x)[: self.plan.num_members]  # noqa: E731
-        return jax.tree.map(join, *processes.fetch(list(groups)))
+        """As the function `gather`."""
+        return gather(self.plan, groups)
 
     @property
     def num_bytes(self) -> int:
@@ -114,6 +113,12 @@ class Program(NamedTuple):
         memory = self.chunk.memory_analysis()
         size = memory.argument_size_in_bytes * self.plan.groups + memory.temp_size_in_bytes
         return size * self.plan.mesh.size
+
+
+def gather(plan: Layout, groups: Sequence[Any]) -> Any:
+    """Copy trees to every host, leaves `[num_members, ...]`, without the padding."""
+    join = lambda *x: _concatenate(x)[: plan.num_members]  # noqa: E731
+    return jax.tree.map(join, *processes.fetch(list(groups)))
 
 
 def _concatenate(parts: Sequence[Any]) -> Any:

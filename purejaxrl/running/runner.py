@@ -25,6 +25,7 @@ from purejaxrl.running.chunk import (
     Program,
     abstract,
     compile_chunk,
+    gather,
     place,
     plan_for,
     start,
@@ -77,6 +78,16 @@ class Outputs(NamedTuple):
             tuple(map(DroppableSink, sinks)),
             checkpoint.Series(out / "checkpoints", options.keep_last),
         )
+
+    def resume_from(self, position: Position) -> None:
+        """Forget the rows that are newer than the checkpoint."""
+        self.metrics.resume_from(position.update)
+        self.evaluations.resume_from(position.evaluated)
+
+    def close(self) -> None:
+        """Close the dashboards."""
+        for dashboard in self.sinks:
+            dashboard.close()
 
 
 def run(
@@ -141,22 +152,22 @@ def run(
         position = _restore(algorithm, population, plan, horizon, bool(every), outputs.saved)
         _require_no_shorter(num_updates, position.update, out)
         processes.on_first(partial(record.renew, out, **about))
-        processes.on_first(outputs.metrics.resume_from, position.update)
-        processes.on_first(outputs.evaluations.resume_from, position.evaluated)
-        progress = ProgressLine(num_updates, position.update, options.progress)
-        held.callback(progress.close)
-        program = compile_chunk(
-            algorithm, population, plan, options.chunk, position.carry, evaluator=evaluator
-        )
-        position = _train(
-            program, position, num_updates, every, options, population, outputs, stopping, progress
-        )
+        processes.on_first(outputs.resume_from, position)
+        held.callback(outputs.close)
+        if position.update < num_updates:  # there is nothing to compile for a run that is finished
+            progress = ProgressLine(num_updates, position.update, options.progress)
+            held.callback(progress.close)
+            program = compile_chunk(
+                algorithm, population, plan, options.chunk, position.carry, evaluator=evaluator
+            )
+            done = outputs, stopping, progress
+            position = _train(program, position, num_updates, every, options, population, *done)
         stopped = processes.any_of(stopping)  # what would follow this run is not to begin
     if stopped:
         raise Stopped(
             f"stopped at update {position.update} of {num_updates}; saved in {out}, resume to go on"
         )
-    host = program.gather(position.carry)
+    host = gather(plan, position.carry)
     return Result(host.state, host.alive, population, out, host.best)
 
 
@@ -244,8 +255,6 @@ def _train(
         ) from error
     finally:
         tracer.close()
-        for dashboard in outputs.sinks:
-            dashboard.close()
     return position
 
 

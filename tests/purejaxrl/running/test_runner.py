@@ -219,6 +219,14 @@ def test_a_refused_length_leaves_the_record_as_it_is(tmp_path):
     assert (tmp_path / "run" / record.FILE).read_text() == before
 
 
+def test_a_finished_run_is_read_without_compiling(tmp_path, monkeypatch):
+    done = train(tmp_path / "run", 4)
+    monkeypatch.setattr(runner, "compile_chunk", None)
+    again = train(tmp_path / "run", 4, resume=True)
+    assert_equal((done.state, done.best), (again.state, again.best))
+    pd.testing.assert_frame_equal(done.metrics, again.metrics)
+
+
 def test_another_setting_is_refused_by_name(tmp_path):
     train(tmp_path / "run", 2)
     with pytest.raises(ValueError, match=r"hypers\.gamma\[0\] was 0\.99.*, now 0\.5"):
