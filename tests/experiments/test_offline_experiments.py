@@ -89,7 +89,8 @@ def test_another_dataset_is_refused_where_a_run_is_resumed(datasets, tmp_path):
     launch(offline.Settings, offline.build, words("medium", "128"), save=offline.write)
 
 
-def test_guided_agents_learn_from_a_model(datasets, tmp_path):
+def test_guided_agents_learn_from_a_model(datasets, tmp_path, monkeypatch):
+    monkeypatch.setenv("PUREJAXRL_CPU_DEVICES", str(jax.config.jax_num_cpu_devices))
     words = ["--dataset", str(datasets / "medium.npz"), "--updates", "64", "--model.width", "16"]
     model, guided = tmp_path / "model", tmp_path / "guided"
     launch(
@@ -111,6 +112,6 @@ def test_guided_agents_learn_from_a_model(datasets, tmp_path):
     words = ["--run", str(guided), "--num-pieces", "16", "--updates", "64", "--out", str(out)]
     command(dynamics_error.main, dynamics_error.Settings, [*words, "--model.hidden", "8"])
     errors = pd.read_csv(out / "errors.csv")
-    assert len(errors) == 3 * 2 * 15  # kinds, policies, steps
+    assert len(errors) == 3 * 2 * 16  # kinds, policies, steps of a piece
     assert (errors["error"] > 0).all()
     assert (out / "errors.png").exists()
