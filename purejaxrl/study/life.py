@@ -11,7 +11,7 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 
-from purejaxrl.study.stats import iqm_interval
+from purejaxrl.study.stats import iqm_interval, mean_over_episodes
 from purejaxrl.study.suite import scale, stack
 
 NUM_PARTS = 5
@@ -32,10 +32,7 @@ def by_part(metrics: pd.DataFrame, num_parts: int = NUM_PARTS) -> pd.DataFrame:
     agent = ["contender", "rule", "member"]
     last = metrics.groupby("contender")["update"].transform("max")
     part = -(-metrics["update"] * num_parts // last)  # rounded up
-    counts = metrics["episodes"].where(metrics["return"].notna(), 0)
-    totals = metrics.assign(part=part, total=metrics["return"].fillna(0) * counts, count=counts)
-    sums = totals.groupby([*agent, "part"], sort=False)[["total", "count"]].sum()
-    means = (sums["total"] / sums["count"].where(sums["count"] > 0)).unstack("part")
+    means = mean_over_episodes(metrics.assign(part=part), [*agent, "part"]).unstack("part")
     alive = metrics.groupby(agent, sort=False)["alive"].last()
     means = means.where(alive, axis=0).reindex(columns=range(1, num_parts + 1))
     rows = means.rename_axis(columns="part").stack(future_stack=True).rename("score").reset_index()

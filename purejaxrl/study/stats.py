@@ -232,14 +232,28 @@ def final_scores(frame: pd.DataFrame, name: str = "return", fraction: float = 0.
     """
     last = frame["update"].max()
     tail = frame[frame["update"] > last * (1 - fraction)]
-    counts = tail["episodes"].where(tail[name].notna(), 0)
-    tail = tail.assign(total=tail[name].fillna(0) * counts, episodes=counts)
-    by_member = tail.groupby("member")
-    sums = by_member[["total", "episodes"]].sum()
-    scores = sums["total"] / sums["episodes"].where(sums["episodes"] > 0)
+    scores = mean_over_episodes(tail, ["member"], name).sort_index()
     if "alive" in frame:
-        scores = scores.where(by_member["alive"].last())
+        scores = scores.where(tail.groupby("member")["alive"].last())
     return scores.to_numpy()
+
+
+def mean_over_episodes(
+    frame: pd.DataFrame, by: Sequence[str], name: str = "return"
+) -> "pd.Series[float]":
+    """Average a metric over the finished episodes of every group of rows.
+
+    Args:
+        frame, name: as of `final_scores`.
+        by: columns that tell the groups apart.
+
+    Returns:
+        Means, indexed by `by`; NaN: no episode finished.
+    """
+    counts = frame["episodes"].where(frame[name].notna(), 0)
+    found = frame.assign(total=frame[name].fillna(0) * counts, count=counts)
+    sums = found.groupby(list(by), sort=False)[["total", "count"]].sum()
+    return sums["total"] / sums["count"].where(sums["count"] > 0)
 
 
 def variance_parts(
