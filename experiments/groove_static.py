@@ -1,18 +1,18 @@
 r"""Do rules learned on a few levels of high regret generalise better than on a few random ones?
 
-This is GROOVE's static experiment (Jackson et al. 2023, arXiv 2310.02782). First the regret of
-many levels is measured: what A2C earns at the end of a life, minus what agents with a rule earn.
-Then rules are learned on fixed levels of the highest regret, others on as many random levels, each
-rule on levels of its own. All are tested beside A2C on new levels. Killed and started again, it
-continues.
+This asks a question of GROOVE (Jackson et al. 2023, arXiv 2310.02782) on fixed levels. First the
+regret of many levels is measured: what A2C earns at the end of a life, minus what agents with a
+rule earn. Then rules are learned on fixed levels of the highest regret, others on as many random
+levels, each rule on levels of its own. All are tested beside A2C on new levels. Killed and started
+again, it continues.
 
 python experiments/groove_static.py
 python experiments/groove_static.py --num-levels 1000 --rules 3 --meta-steps 500    # a small one
 
 OUT holds `levels.npz` (all levels, and the final returns on them), `regrets.csv` (how well
-replicates agree), `levels.png` and `levels.csv` (the levels that rules learn on), `scores.csv`
-(every rule on every test level), `table.csv`, `scores.png`, and `relative.csv` and `relative.png`
-(scores in units of A2C's).
+replicates agree), `levels.png` and `levels.csv` (the levels that rules learn on), folders `regret`
+and `random` (the rules, `rules-*/rule-N.npz`), `scores.csv` (every rule on every test level),
+`table.csv`, `scores.png`, and `relative.csv` and `relative.png` (scores in units of A2C's).
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -57,8 +57,9 @@ class Settings:
 
     levels: str = "all_shortlife"
     """Distribution of levels and of lifetimes: see envs/gridworld_levels.py."""
-    rule: str = "lpg"
-    """The rule by which agents learn whose regret is measured: a shipped one, or a file."""
+    rule: str = "lpg_gridworlds"
+    """Regret is measured against agents that learn by this rule: a shipped one, or a file. The
+    default was learned as the rules of this experiment are, on random levels."""
     num_levels: int = 10_000
     """Levels whose regret is measured."""
     num_replicates: int = 2
@@ -111,53 +112,77 @@ def measure_regrets(settings: Settings, rule: LearnedRule) -> tuple[Any, pd.Data
     """Measure the regret of many levels, and choose those that rules are learned on.
 
     Returns:
-        The levels, leaves `[num_levels, ...]`; and a row for each level of each rule: its arm, the
-        rule's number, the level's index and its mean regret.
+        The levels, leaves `[num_levels, ...]`; and a row for each level of each rule: `arm`, `rule`
+        (its number), `level` (the index), `regret` (the mean by which levels are ranked), `again`
+        (the mean of as many other lives, which chose nothing), `agent` and `antagonist` (final
+        returns in those other lives) and `optimum` (the best return).
     """
     env, _ = envs.make(f"gridworld-{settings.levels}")
     hypers = groove.hypers().antagonist
     antagonist = Contender("antagonist", groove.make_antagonist(settings.agent, env), hypers)
-    shared = {"num_envs": settings.agent.num_envs, "learning_rate": hypers.learning_rate}
+    shared = {name: getattr(settings.agent, name) for name in ("num_envs", "num_steps")}
+    shared["learning_rate"] = hypers.learning_rate
     agent = Contender("agent", *rule.agent(env, **shared))
     level_key, life_key = jax.random.split(jax.random.key(2))
     levels = jax.vmap(env.sample_level)(jax.random.split(level_key, settings.num_levels))
+    lives = KeptLives(env, settings.num_episodes, settings.out / "lives")
+    measure = partial(regret.measure, agent, antagonist, lives=lives, horizon=settings.horizon)
     # More levels, or more replicates, come after those that were measured before.
     keys = jax.vmap(partial(jax.random.split, num=settings.num_levels))(
         jax.random.split(life_key, settings.num_replicates)
     )
-    lives = KeptLives(env, settings.num_episodes, settings.out / "lives")
-    found = regret.measure(
-        agent, antagonist, levels, keys, lives, horizon=settings.horizon, chunk=CHUNK
+    found = measure(levels=levels, keys=keys, chunk=CHUNK)
+    chosen = choose(found.mean, settings.rules, settings.num_chosen)
+    ours = regret.at(levels, chosen["level"].to_numpy())
+    other_key = jax.random.fold_in(life_key, settings.num_replicates)
+    keys = jax.random.split(other_key, (settings.num_replicates, len(chosen)))
+    again = measure(levels=ours, keys=keys, chunk=len(chosen))
+    chosen = chosen.assign(
+        regret=found.mean[chosen["level"]],
+        again=again.mean,
+        agent=again.agent.mean(0),
+        antagonist=again.antagonist.mean(0),
+        optimum=optimal_returns(env, ours),
     )
     settings.out.mkdir(parents=True, exist_ok=True)
     np.savez(settings.out / "levels.npz", **vars(levels), **found._asdict())
-    count = settings.rules * settings.num_chosen
-    highest = regret.highest(found.mean, count)
-    drawn = np.random.default_rng(0).choice(settings.num_levels, count, replace=False)
-    rows = []
-    for number in range(settings.rules):
-        for arm, index in zip(ARMS, (highest, drawn), strict=True):
-            own = index[number :: settings.rules]  # levels are dealt in turn
-            rows.append(pd.DataFrame({"arm": arm, "rule": number, "level": own}))
-    chosen = pd.concat(rows, ignore_index=True)
-    chosen["regret"] = found.mean[chosen["level"]]
     chosen.to_csv(settings.out / "levels.csv", index=False)
-    describe(found, chosen, settings)
+    describe(found, chosen, settings.out)
     draw_levels(env, levels, chosen[chosen["rule"] == 0], settings.out / "levels.png")
     return levels, chosen
 
 
-def describe(found: regret.Regrets, chosen: pd.DataFrame, settings: Settings) -> None:
-    """Write `regrets.csv`, and print it: how well replicates agree, and mean regrets."""
-    table = pd.DataFrame([{
-        "levels": settings.num_levels,
-        "Spearman of two replicates": found.correlation(),
-        "mean regret": np.nanmean(found.mean),
-        "of the chosen": chosen.loc[chosen["arm"] == "regret", "regret"].mean(),
-        "by other replicates": found.of_chosen(settings.rules * settings.num_chosen),
-    }]).round(4)  # fmt: skip
-    table.to_csv(settings.out / "regrets.csv", index=False)
-    tables.print_table(table, title="algorithmic regret")
+def choose(mean_regret: np.ndarray, num_rules: int, num_chosen: int) -> pd.DataFrame:
+    """Choose the levels of every rule: those of the highest regret, and random ones.
+
+    The highest are dealt to the rules in turn. Levels are drawn independently, so that the first
+    ones are random ones; more levels leave them as they are.
+
+    Args:
+        mean_regret: of all levels `[num_levels]`.
+        num_rules: rules of each arm.
+        num_chosen: levels of each rule.
+
+    Returns:
+        A row for each level of each rule: `arm`, `rule` and `level`.
+    """
+    count = num_rules * num_chosen
+    number = np.arange(count)
+    highest = {"rule": number % num_rules, "level": regret.highest(mean_regret, count)}
+    first = {"rule": number // num_chosen, "level": number}
+    arms = zip(ARMS, (highest, first), strict=True)
+    return pd.concat([pd.DataFrame({"arm": arm} | own) for arm, own in arms], ignore_index=True)
+
+
+def describe(found: regret.Regrets, chosen: pd.DataFrame, out: Path) -> None:
+    """Write `regrets.csv`, and print it: how well replicates agree, and means by arm."""
+    columns = ["regret", "again", "agent", "antagonist", "optimum"]
+    table = chosen.groupby("arm", sort=False)[columns].mean().loc[list(ARMS)].reset_index()
+    table = table.assign(**{
+        "all levels": np.nanmean(found.mean), "Spearman of two replicates": found.correlation(),
+    }).round(4)  # fmt: skip
+    table.to_csv(out / "regrets.csv", index=False)
+    tables.print_table(table, title="algorithmic regret of the chosen levels, and of all levels")
 
 
 def draw_levels(env: Any, levels: Any, chosen: pd.DataFrame, path: Path, columns: int = 4) -> None:

@@ -42,31 +42,14 @@ class Regrets(NamedTuple):
         ]
         return float(np.mean(pairs)) if pairs else float("nan")
 
-    def of_chosen(self, count: int) -> float:
-        """Return the mean regret of the highest levels, without the bias of their selection.
-
-        Each replicate measures the levels that the others rank highest.
-
-        Args:
-            count: how many levels are chosen.
-
-        Returns:
-            The mean over replicates; NaN: there is one.
-        """
-        if len(self.each) == 1:
-            return float("nan")
-        others = [np.delete(self.each, i, axis=0).mean(0) for i in range(len(self.each))]
-        scores = [own[highest(x, count)] for own, x in zip(self.each, others, strict=True)]
-        return float(np.nanmean(scores))
-
 
 def measure(
     agent: Contender,
     antagonist: Contender,
+    *,
     levels: Any,
     keys: jax.Array,
     lives: KeptLives,
-    *,
     horizon: int,
     chunk: int,
 ) -> Regrets:
