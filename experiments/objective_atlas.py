@@ -36,7 +36,7 @@ from purejaxrl.launch import command, say
 from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.devices import layout
 from purejaxrl.running.logs import console
-from purejaxrl.study.stats import interval
+from purejaxrl.study.tables import estimate
 from purejaxrl.validation import require, require_count, require_counts, require_known
 
 AGES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -73,7 +73,10 @@ class Settings:
         expected = f"a name of a file for each objective, all different, not {labels}"
         require(files, self, "labels", expected)
         for name in self.objectives:
-            load_rule(name)
+            rule = load_rule(name)
+            drawn = rule.kind.field == "drift" or isinstance(rule.config, lpg.Config)
+            told = f"drifts and rules of LPG; {name} is a rule of {rule.kind.name}"
+            require(drawn, self, "objectives", told)
         object.__setattr__(self, "out", writable_folder(self.out))
 
     def names(self) -> tuple[str, ...]:
@@ -143,7 +146,7 @@ def lives(rule: LearnedRule, horizon: int, settings: Settings) -> dict[str, np.n
     """
     env, _ = envs.make(f"gridworld-{settings.levels}")
     agent, hypers = rule.agent(env)
-    told = lpg.make(rule.config, env, RuleToldAge(rule.network))
+    told = lpg.make(agent.config, env, RuleToldAge(rule.network))
 
     def entropy(state: lpg.State, experience: Any) -> jax.Array:
         return agent.log_prob(state, experience)[1]["entropy"]
@@ -177,7 +180,10 @@ def lives(rule: LearnedRule, horizon: int, settings: Settings) -> dict[str, np.n
 
 
 def tabulate_rules(rules: dict[str, LearnedRule], settings: Settings) -> pd.DataFrame:
-    """Tabulate entropy over life and the effects of age, with intervals over agents."""
+    """Tabulate entropy over life and the effects of age, with intervals over agents.
+
+    Agents that diverged are left out.
+    """
     rows = []
     for name, rule in track(rules.items(), "rules", console=console):
         for horizon in settings.horizons:
@@ -186,7 +192,8 @@ def tabulate_rules(rules: dict[str, LearnedRule], settings: Settings) -> pd.Data
             for what, values in found.items():
                 for age, value in zip(ages[what], values.T, strict=True):
                     about = {"rule": name, "horizon": horizon, "what": what, "age": age}
-                    rows.append(about | interval(value)._asdict())
+                    mean = estimate(value)
+                    rows.append(about | (mean._asdict() if mean else {}))
     return pd.DataFrame(rows)
 
 

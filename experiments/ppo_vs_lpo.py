@@ -61,7 +61,8 @@ class Settings:
     greedy_episodes: int = 16
     """Episodes that each final policy plays by its most likely actions; 0 for none."""
     agent: ppo.Config = ppo.Config(num_envs=16, num_steps=64, activation="tanh")
-    """Static settings of the agents; drifts keep their own."""
+    """Static settings of all agents, those that learn by a drift too. The network of a drift is as
+    it was evolved."""
     out: Path = Path("results/ppo_vs_lpo")
     """Folder."""
 

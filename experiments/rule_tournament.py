@@ -32,7 +32,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import jax
 import pandas as pd
 
 import envs
@@ -163,7 +162,6 @@ def main(settings: Settings) -> None:
         found.append(with_random(scores, problem))
         parts.append(life.by_part(metrics).assign(env=problem.name))
         pd.concat(found).to_csv(settings.out / "scores.csv", index=False)
-        jax.clear_caches()  # the next environment needs none of what was compiled for this one
     scores, reference = pd.concat(found), [settings.reference]
     life.report(pd.concat(parts), scores, reference, settings.out)
     report(scores, reference, settings.baseline, settings.out, settings.column)

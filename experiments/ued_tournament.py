@@ -113,8 +113,10 @@ class Settings:
         require(among, self, "baseline", f"one of {', '.join(self.contenders)}")
         require(self.first_seed >= 0, self, "first_seed", "an integer >= 0")
         require(self.num_levels % BLOCKS == 0, self, "num_levels", f"a multiple of {BLOCKS}")
-        valid = bool(self.shares) and all(0 < share <= 1 for share in self.shares)
-        require(valid, self, "shares", "numbers above 0 and at most 1")
+        least = BLOCKS / self.num_levels
+        valid = bool(self.shares) and all(least <= share <= 1 for share in self.shares)
+        expected = f"numbers of at least {BLOCKS} / num_levels = {least:g} and at most 1"
+        require(valid, self, "shares", expected)
         require(0 < self.rate <= 1, self, "rate", "a number above 0 and at most 1")
         object.__setattr__(self, "out", writable_folder(self.out))
 

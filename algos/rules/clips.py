@@ -37,7 +37,9 @@ def check_drifts(settings: Any) -> None:
     """
     require(bool(settings.drifts), settings, "drifts", "one or more drifts")
     for name in settings.drifts:
-        load_rules(name)
+        for rule in load_rules(name):
+            told = f"drifts, such as lpo; {name} holds a rule of {rule.kind.name}"
+            require(rule.kind.field == "drift", settings, "drifts", told)
     labels = [*HAND_MADE, *map(label_of, settings.drifts)]
     differ = len(set(labels)) == len(labels)
     require(differ, settings, "drifts", f"files or folders of different names, not {[*HAND_MADE]}")
@@ -50,8 +52,8 @@ def make_contenders(
 
     Args:
         env: gymnax 1.x environment.
-        agent: static settings of the agents; drifts keep their own networks. All agents anneal
-            their step size to 0.
+        agent: static settings of all agents, those that learn by a drift too. The network of a
+            drift is as it was evolved. All agents anneal their step size to 0.
         drifts: names of shipped drifts, files, or folders of files. The drifts of a folder are one
             contender.
         tune, rates: what is tuned, and step sizes to try, as of `grid_of`.

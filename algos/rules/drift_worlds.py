@@ -77,8 +77,8 @@ def make_worlds(
         lives: what differs from life to life.
 
     Raises:
-        ValueError: if there is no world, there is none of an environment's name, or a number of
-            epochs or the length of a life is not valid.
+        ValueError: if there is no environment of a name, or a number of epochs or the length of a
+            life is not valid.
     """
     if not epochs or not all(map(is_count, epochs)):
         raise ValueError(f"epochs: {epochs} is not valid; it must be one or more integers >= 1")

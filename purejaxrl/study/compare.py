@@ -144,6 +144,16 @@ def require_equal_budgets(contenders: Sequence[Contender]) -> None:
         )
 
 
+def _require_equal_updates(contenders: Sequence[Contender]) -> None:
+    steps = {one.name: one.algorithm.steps_per_update for one in contenders}
+    if len(set(steps.values())) > 1:
+        told = ", ".join(f"{name}: {number}" for name, number in steps.items())
+        raise ValueError(
+            f"num_updates: a number of updates is not valid for contenders whose updates take "
+            f"these numbers of environment steps: {told}; give total_steps instead"
+        )
+
+
 def prepare(
     names: Sequence[str], make: Callable[[str], tuple[Problem, list[Contender]]]
 ) -> list[tuple[Problem, list[Contender]]]:
@@ -182,19 +192,24 @@ def compare(
         the metrics of all tests, with the contender's name and the index of its rule.
 
     Raises:
-        ValueError: if the grids are not of one size, several processes train together, and as
-            `Scale.updates_of` and `run`.
+        ValueError: if the grids are not of one size, several processes train together, updates are
+            not of as many environment steps where their number is given, and as `Scale.updates_of`
+            and `run`.
     """
     require_equal_budgets(contenders)
     processes.require_single("a comparison")
     for contender in contenders:
         scale.updates_of(contender.algorithm)
+    if scale.total_steps is None:
+        _require_equal_updates(contenders)
     names = [contender.name for contender in contenders]
     best, scores, metrics = None, [], []
     for i, contender in enumerate(contenders):
         tested = tune_and_test(contender, problem, scale, out / problem.name / contender.name)
         best = problem.optimum(tested.result.population.env_params) if i == 0 else best
         rule = names[:i].count(contender.name)
+        # A process that holds the programs of forty trainings runs out of memory maps.
+        jax.clear_caches()
         scores.append(pd.DataFrame({
             "env": problem.name,
             "contender": contender.name,

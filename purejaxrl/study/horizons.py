@@ -139,7 +139,8 @@ def tabulate(scores: pd.DataFrame) -> pd.DataFrame:
     """Tabulate mean scores by contender and horizon, and the gain over the first contender.
 
     Scores are fractions of the optimum where that is known. Intervals are for other rules and
-    other levels (`stats.interval`).
+    other levels (`stats.interval`). Agents that diverged or finished no episode are counted
+    (`failed`), and left out of the means.
     """
     if scores["optimum"].notna().all():
         scores = scores[scores["optimum"] > tables.LEAST_OPTIMUM]
@@ -152,7 +153,7 @@ def tabulate(scores: pd.DataFrame) -> pd.DataFrame:
     for (name, horizon), found in by_name.items():
         others = by_name[first, horizon]
         gain = found - found if name == first else found[:, :, None] - others[:, None, :]
-        row = {"contender": name, "horizon": horizon}
+        row = {"contender": name, "horizon": horizon, "failed": np.isnan(found).sum()}
         for prefix, values in (("", found), ("gain_", gain)):
             estimate = tables.estimate(values)
             fields = estimate._asdict() if estimate else dict.fromkeys(("value", "low", "high"))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from purejaxrl.study.stats import iqm_interval, mean_over_episodes
-from purejaxrl.study.suite import scale, stack
+from purejaxrl.study.suite import comparable, scale, stack
 
 NUM_PARTS = 5
 """Parts of a life. The returns in the last fifth are also an agent's score."""
@@ -30,7 +30,7 @@ def by_part(metrics: pd.DataFrame, num_parts: int = NUM_PARTS) -> pd.DataFrame:
         finished episodes. NaN: none was finished, or the agent diverged at some time.
     """
     agent = ["contender", "rule", "member"]
-    last = metrics.groupby("contender")["update"].transform("max")
+    last = metrics.groupby(["contender", "rule"])["update"].transform("max")
     part = -(-metrics["update"] * num_parts // last)  # rounded up
     means = mean_over_episodes(metrics.assign(part=part), [*agent, "part"]).unstack("part")
     alive = metrics.groupby(agent, sort=False)["alive"].last()
@@ -51,9 +51,11 @@ def normalise(parts: pd.DataFrame, scores: pd.DataFrame, reference: Sequence[str
     """
 
     def one(name: str, part: pd.DataFrame) -> pd.DataFrame:
-        random, theirs = scale(name, scores[scores["env"] == name], reference)
-        score = (part["score"] - random) / (theirs.mean() - random)
-        return part.assign(score=score.fillna(0.0))  # no score is worth as much as random actions
+        own = scores[scores["env"] == name]
+        random, theirs = scale(name, own, reference)
+        at_random = part["agent"].map(own.groupby("agent")["random"].first())
+        score = part["score"].fillna(at_random)  # no score is worth as much as random actions
+        return part.assign(score=(score - random) / (theirs.mean() - random))
 
     return pd.concat([one(*each) for each in parts.groupby("env", sort=False)])
 
@@ -108,14 +110,16 @@ def report(
     """Write `life.csv` and `life.png` to OUT.
 
     Args:
-        parts, scores, reference: as of `normalise`.
+        parts, scores, reference: as of `normalise`. Environments where the reference is not above
+            a random policy are left out.
         out: the folder.
 
     Returns:
         The table.
     """
     out.mkdir(parents=True, exist_ok=True)
-    table = tabulate(normalise(parts, scores, reference))
+    scores = comparable(scores, reference)
+    table = tabulate(normalise(parts[parts["env"].isin(scores["env"])], scores, reference))
     table.to_csv(out / "life.csv", index=False, float_format="%.5g")
     draw(table, out / "life.png")
     return table

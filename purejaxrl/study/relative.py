@@ -48,7 +48,7 @@ def ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
     With $r = \bar x / \bar y$, they are $r + (x - r y) / \bar y$. They vary to first order as the
     ratio does, so that an interval of their mean is one of the ratio (Cochran 1977, "Sampling
-    Techniques", section 6.4).
+    Techniques", section 6.4). Agents that diverged are left out.
 
     Args:
         x, y: as of `share_below`; agents of one index have the same seed (and level).
@@ -69,7 +69,7 @@ def relate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
         baseline: the contender in whose units the others' scores are, in every environment.
 
     Returns:
-        Columns `env`, `contender`, `rule`, `agent`, `share below` and `relative`.
+        Columns `env`, `contender`, `rule`, `agent`, `failed`, `share below` and `relative`.
 
     Raises:
         ValueError: if an environment has no scores of the baseline.
@@ -89,6 +89,7 @@ def relate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
             agent, rule = np.indices(x.shape)
             parts.append(pd.DataFrame({
                 "env": env, "contender": name, "rule": rule.ravel(), "agent": agent.ravel(),
+                "failed": np.isnan(x).ravel(),
                 "share below": share_below(failed, y, bool(own["own_level"].all())).ravel(),
                 "relative": ratio(x, y).ravel(),
             }))  # fmt: skip
@@ -103,13 +104,14 @@ def tabulate(related: pd.DataFrame, reference: str) -> pd.DataFrame:
         reference: a contender; the others are compared with it.
 
     Returns:
-        Columns `env`, `contender`, `rules`, and of each figure `FIGURE`, `FIGURE low`, `FIGURE
-        high`, `FIGURE gain`, `FIGURE gain low` and `FIGURE gain high`; a gain is the contender's
-        minus the reference's.
+        Columns `env`, `contender`, `rules`, `failed` (how many agents diverged or finished no
+        episode), and of each figure `FIGURE`, `FIGURE low`, `FIGURE high`, `FIGURE gain`, `FIGURE
+        gain low` and `FIGURE gain high`; a gain is the contender's minus the reference's.
     """
     rows = []
     for (env, name), part in related.groupby(["env", "contender"], sort=False):
         row = {"env": env, "contender": name, "rules": part["rule"].nunique()}
+        row["failed"] = part["failed"].sum()
         other = related[(related["env"] == env) & (related["contender"] == reference)]
         for figure, bounds in FIGURES.items():
             x, z = by_agent(part, figure), by_agent(other, figure)

@@ -140,6 +140,28 @@ def scale(
     return random, theirs
 
 
+def comparable(scores: pd.DataFrame, reference: Sequence[str]) -> pd.DataFrame:
+    """Leave out the environments where `normalise` has no unit, and say which they are.
+
+    Args:
+        scores, reference: as of `normalise`.
+
+    Raises:
+        ValueError: as `normalise`, if no environment is left.
+    """
+    errors = {}
+    for name, part in scores.groupby("env", sort=False):
+        try:
+            scale(name, part, reference)
+        except ValueError as error:
+            errors[name] = error
+    if len(errors) == scores["env"].nunique():
+        raise next(iter(errors.values()))
+    for name, error in errors.items():
+        say(f"{name} is left out: {error}")
+    return scores[~scores["env"].isin(errors)]
+
+
 def stack(scores: pd.DataFrame, contender: str, column: str = "score") -> np.ndarray:
     """Return a contender's scores, or another column, as `[num_envs, num_agents, num_rules]`.
 
@@ -249,7 +271,9 @@ def report(
     out: Path,
     column: Column = "score",
 ) -> None:
-    """Write `suite.csv`, `environments.csv` and `suite.png` to OUT, and print the table.
+    """Normalise scores, and report them as `write` does.
+
+    Environments where the reference is not above a random policy are left out.
 
     Args:
         scores, reference: as of `normalise`.
@@ -257,8 +281,19 @@ def report(
         out: the folder.
         column: the scores to report.
     """
+    scores = comparable(scores.assign(score=scores[column]), reference)
+    write(normalise(scores, reference), baseline, out, COLUMNS[column])
+
+
+def write(scores: pd.DataFrame, baseline: str, out: Path, title: str) -> None:
+    """Write `suite.csv`, `environments.csv` and `suite.png` to OUT, and print the table.
+
+    Args:
+        scores, baseline: as of `tabulate`.
+        out: the folder.
+        title: what the scores are.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    scores = normalise(scores.assign(score=scores[column]), reference)
     table, means = tabulate(scores, baseline), by_environment(scores)
     table.to_csv(out / "suite.csv", index=False, float_format="%.5g")
     means.to_csv(out / "environments.csv", float_format="%.5g")
@@ -269,5 +304,5 @@ def report(
         columns = [name, f"{name}_low", f"{name}_high"]  # one contender alone has no differences
         numbers = table.reindex(columns=columns).itertuples(index=False)
         shown[heading] = ["" if np.isnan(x[0]) else str(Estimate(*x)) for x in numbers]
-    print_table(shown, title=f"{means.shape[1]} environments: {COLUMNS[column]}")
+    print_table(shown, title=f"{means.shape[1]} environments: {title}")
     say(f"table and picture are in {out}")

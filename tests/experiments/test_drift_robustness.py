@@ -1,26 +1,10 @@
 """The scores of `drift_robustness.py`: normalised by PPO at its best, averaged over step sizes."""
 
-import importlib
-import sys
-from pathlib import Path
-
-import jax
 import numpy as np
 import pandas as pd
-import pytest
 
 from algos.rules.drift_worlds import HELD_OUT
 from purejaxrl.study import suite
-
-FOLDER = Path(__file__).parents[2] / "experiments"
-
-
-@pytest.fixture
-def experiment(monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
-    monkeypatch.setenv("PUREJAXRL_CPU_DEVICES", str(jax.config.jax_num_cpu_devices))
-    yield importlib.import_module("drift_robustness")
-    sys.modules.pop("drift_robustness")  # other tests run the file anew
 
 
 def test_no_drift_is_trained_where_it_is_tested(experiment):
@@ -39,7 +23,7 @@ RANDOM = {"a": 1.0, "b": -40.0}
 def test_scores_are_normalised_by_ppo_at_the_best_step_size_of_each_environment(experiment):
     scores = pd.DataFrame([
         {"env": env, "contender": name, "rule": 0, "agent": agent, "learning_rate": rate,
-         "score": score, "random": RANDOM[env], "own_level": False}
+         "score": score, "random": RANDOM[env], "own_level": False, "failed": False}
         for (env, name), by_rate in SCORES.items()
         for rate, of_agents in zip((1e-3, 1e-2), by_rate, strict=True)
         for agent, score in enumerate(of_agents)
@@ -52,3 +36,28 @@ def test_scores_are_normalised_by_ppo_at_the_best_step_size_of_each_environment(
     found = experiment.by_step_size(normalised).set_index(["contender", "learning_rate"])["value"]
     np.testing.assert_allclose(found["PPO"], [(1 + 0.5) / 2, (0.25 + 1) / 2])
     np.testing.assert_allclose(found["lpo"], [(0.5 + 0) / 2, (1 + 1.5) / 2])
+
+
+def test_the_report_counts_failures_and_leaves_out_what_has_no_unit(experiment, tmp_path, capsys):
+    """Freeway's PPO is no better than random actions; of lpo, two of four agents fail on `a`."""
+    rates, rng = (1e-3, 1e-2), np.random.default_rng(0)
+    scores = pd.DataFrame([
+        {"env": env, "contender": name, "rule": 0, "agent": agent, "learning_rate": rate,
+         "score": rng.uniform(1, 2), "random": {"a": 0.0, "b": 0.0, "Freeway": 9.0}[env],
+         "own_level": False}
+        for env in ("a", "b", "Freeway") for name in ("PPO", "lpo") for rate in rates
+        for agent in range(4)
+    ])  # fmt: skip
+    failed = (scores["env"] == "a") & (scores["contender"] == "lpo") & (scores["agent"] < 2)
+    scores.loc[failed & (scores["learning_rate"] == 1e-2), "score"] = np.nan
+    experiment.report(scores, tmp_path)
+    curves = pd.read_csv(tmp_path / "step_sizes.csv").set_index(["contender", "learning_rate"])
+    assert curves["failed"].to_dict() == {
+        ("PPO", 1e-3): 0, ("PPO", 1e-2): 0, ("lpo", 1e-3): 0, ("lpo", 1e-2): 2,
+    }  # fmt: skip
+    means = pd.read_csv(tmp_path / "environments.csv", index_col="contender")
+    assert means.columns.tolist() == ["a", "b"] and set(means.index) == {"PPO", "lpo"}
+    assert means.loc["PPO"].max() <= 1  # PPO at its best is 1
+    assert set(pd.read_csv(tmp_path / "suite.csv")["contender"]) == {"PPO", "lpo"}
+    assert (tmp_path / "step_sizes.png").stat().st_size > 1000
+    assert "Freeway is left out" in capsys.readouterr().err

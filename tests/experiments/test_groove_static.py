@@ -2,21 +2,19 @@
 
 import numpy as np
 
-from experiments import groove_static as experiment
-
 
 def levels_of(chosen, arm, rule):
     return chosen.loc[(chosen["arm"] == arm) & (chosen["rule"] == rule), "level"].tolist()
 
 
-def test_the_highest_levels_are_dealt_in_turn_and_the_first_ones_in_blocks():
+def test_the_highest_levels_are_dealt_in_turn_and_the_first_ones_in_blocks(experiment):
     scores = np.array([0.0, 5.0, 1.0, 4.0, 2.0, 3.0])
     chosen = experiment.choose(scores, num_rules=2, num_chosen=2)
     assert levels_of(chosen, "regret", 0) == [1, 5] and levels_of(chosen, "regret", 1) == [3, 4]
     assert levels_of(chosen, "random", 0) == [0, 1] and levels_of(chosen, "random", 1) == [2, 3]
 
 
-def test_more_levels_or_rules_leave_the_random_levels_of_a_rule_as_they_are():
+def test_more_levels_or_rules_leave_the_random_levels_of_a_rule_as_they_are(experiment):
     scores = np.random.default_rng(0).normal(size=50)
     few = experiment.choose(scores[:30], num_rules=2, num_chosen=4)
     many = experiment.choose(scores, num_rules=3, num_chosen=4)

@@ -173,6 +173,13 @@ def test_contenders_whose_updates_differ_in_size_live_equally_many_environment_s
     }
 
 
+def test_a_number_of_updates_is_refused_where_updates_differ_in_size(tmp_path):
+    scale = Scale(num_agents=2, num_tuning=1, num_updates=3)
+    with pytest.raises(ValueError, match="2 steps: 2, 5 steps: 5; give total_steps instead"):
+        compare.compare([taking(2), taking(5)], ONE_LEVEL, scale, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("steps", "message"),
     [

@@ -59,6 +59,32 @@ def test_contenders_whose_updates_are_longer_have_as_many_parts():
     assert (found[found["contender"] == "PPO"]["score"] == 2).all()
 
 
+def test_rules_whose_updates_are_longer_have_as_many_parts():
+    long, short = metrics_of(50, 2, lpg=1.0), metrics_of(10, 2, lpg=2.0).assign(rule=1)
+    found = life.by_part(pd.concat([long, short]))
+    assert found.groupby("rule").size().to_dict() == {0: 10, 1: 10}
+    assert (found[found["rule"] == 1]["score"] == 2).all()
+
+
+def test_an_agent_without_a_score_is_worth_as_much_as_random_actions_on_its_level():
+    metrics = metrics_of(PPO=1.0, A2C=1.0)
+    metrics.loc[metrics["contender"] == "A2C", "return"] = np.nan
+    scores = scores_of(metrics)
+    scores["random"] = scores["agent"] * 0.1  # a mean of 0.15, so that 1 is 0.85 above it
+    found = life.normalise(life.by_part(metrics).assign(env="ant"), scores, ["PPO"])
+    means = found[found["contender"] == "A2C"].groupby("agent")["score"].mean()
+    np.testing.assert_allclose(means, (np.arange(4) * 0.1 - 0.15) / 0.85)
+
+
+def test_an_environment_whose_reference_is_not_above_a_random_policy_is_left_out(tmp_path):
+    metrics = metrics_of(PPO=1 + 0.1 * RNG.normal(size=(50, 4)))
+    parts = pd.concat([life.by_part(metrics).assign(env=name) for name in ("ant", "bee")])
+    scores = pd.concat([scores_of(metrics, "ant"), scores_of(metrics, "bee", random=2.0)])
+    table = life.report(parts, scores, ["PPO"], tmp_path)
+    alone = life.tabulate(life.normalise(parts[parts["env"] == "ant"], scores, ["PPO"]))
+    pd.testing.assert_frame_equal(table, alone)
+
+
 def test_an_agent_that_diverged_or_finished_nothing_is_worth_as_much_as_random_actions():
     metrics = metrics_of(PPO=1.0, A2C=1.0)
     second, last = metrics["member"] == 1, metrics["update"] == 50

@@ -79,6 +79,14 @@ def test_a_reference_below_a_random_policy_is_refused():
         suite.normalise(frame_of(PPO=PPO), ["PPO"])
 
 
+def test_an_environment_whose_reference_is_not_above_a_random_policy_is_left_out(capsys):
+    found = suite.comparable(frame_of(PPO=PPO, A2C=PPO), ["PPO"])  # ant's is negative
+    assert found["env"].unique().tolist() == ["zoo", "bee", "cat"] and len(found) == 2 * 3 * 8
+    assert "ant is left out: env: 'ant' is not valid; its reference" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="env: 'ant' .* reference, PPO, must have a mean score"):
+        suite.comparable(frame_of(PPO=PPO[1:2]).assign(env="ant"), ["PPO"])
+
+
 def test_the_table_has_interquartile_means_and_differences_from_the_baseline():
     x, y = 0.5 + RNG.normal(size=(4, 6, 3)), RNG.normal(size=(4, 6, 1))
     table = suite.tabulate(frame_of(A2C=y, mine=x), "A2C").set_index("contender")
