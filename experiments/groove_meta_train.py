@@ -3,7 +3,7 @@ r"""GROOVE: meta-train a rule of LPG on the levels of highest regret (Jackson et
 python experiments/groove_meta_train.py                  # sizes for two CPU cores
 python experiments/groove_meta_train.py --score random   # or true_regret, pvl, l1, maxmc, …
 python experiments/groove_meta_train.py --learner.num-agents 512 --learner.capacity 4000 \
-    --agent.num-envs 64 --agent.rule-width 256 --meta-steps 5000    # the paper's
+    --agent.num-envs 64 --agent.rule-width 256 --meta-steps 5000    # the paper's sizes
 
 The rules are written to OUT/rule-SEED.npz (`lpg_meta_test.py --rule FILE` tests one), and pictures
 of the levels in the buffer to OUT/levels-SEED.png, from the least to the most recently visited.

@@ -2,7 +2,7 @@
 
 Every contender is a curriculum: `uniform` levels, the five handcrafted ones (`tabular`), or GROOVE
 with one of its scores. Each meta-trains a rule for every seed, with 1e9 steps of its agents by
-default. The antagonists of regret add 83 %, and evaluations a little: neither is in `env_steps`.
+default. The antagonists of regret add 83 %, and evaluations up to 27 %; neither is in `env_steps`.
 All rules are tested on new levels, beside A2C. Killed and started again, it continues.
 
 python experiments/groove_vs_lpg.py
