@@ -19,7 +19,7 @@ def _pendulum(env_params: Any, obs: jax.Array) -> Any:
 
 
 STATE_OF: Mapping[str, Callable[[Any, jax.Array], Any]] = {"Pendulum-v1": _pendulum}
-"""`(env_params, obs) -> state`, by the name of an environment whose observations say all."""
+"""`(env_params, obs) -> state`, by the name of an environment whose observation determines it."""
 
 
 def dynamics_error(name: str, env_params: Any, steps: Step, variance: jax.Array) -> jax.Array:

@@ -282,7 +282,7 @@ class GridWorld(Restarting):
 
 
 class MovingGridWorld(GridWorld):
-    """The grid-world (`rand_*`) with objects that come back in another free cell."""
+    """The grid-world (`rand_*`) with objects that come back in a random free cell."""
 
     draws_per_object = 2  # whether and where it comes back
 

@@ -26,7 +26,7 @@ class Levels(NamedTuple):
     extent: Extent
     sample: SampleLevel
     lifetime: tuple[int, int]  # least and most agent updates in a life, log-uniform
-    moving: bool = False  # whether objects come back in another cell (`MovingGridWorld`)
+    moving: bool = False  # whether objects come back in random cells (`MovingGridWorld`)
 
     def sample_lifetime(self, key: jax.Array) -> jax.Array:
         """Draw the length of an agent's life on such a level: int32, in updates."""
@@ -67,6 +67,12 @@ def from_text(
         raise ValueError(
             f"text: {str(letters[i, j])!r} in cell ({i}, {j}) is not one of '#.A' or digit"
         )
+    by_type = {"reward": reward, "terminate_prob": terminate_prob, "respawn_prob": respawn_prob}
+    for field, values in by_type.items():
+        if len(values) > extent.num_types:
+            raise ValueError(
+                f"{field}: {values} is not valid; the extent has {extent.num_types} types"
+            )
     starts = np.flatnonzero(letters == "A")
     cells = np.flatnonzero(np.char.isdigit(letters))
     if len(starts) != 1:
@@ -214,7 +220,7 @@ MOVING = {
     "rand_sparse": Handcrafted(_open_grid(7), (0, 1, 1), (1, -1), (1, 1), (1, 1), 50),
     "rand_very_dense": Handcrafted(_open_grid(11), (0,), (1,), (0,), (1,), 2000),
 }
-"""The handcrafted levels whose objects come back in another cell."""
+"""The handcrafted levels whose objects come back in random cells."""
 
 
 def _tabular(key: jax.Array) -> Level:

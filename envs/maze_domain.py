@@ -8,6 +8,7 @@ from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.ued.builder import Builder
 from purejaxrl.ued.levels import Levels
 from purejaxrl.ued.student import OwnLevel
+from purejaxrl.validation import is_count
 
 
 def mazes(
@@ -22,8 +23,13 @@ def mazes(
         num_edits: walls that a teacher toggles, and most walls of a maze in tokens.
 
     Raises:
-        ValueError: if the walls leave no room.
+        ValueError: if the walls or the edits leave no room, or the time limit is not valid.
     """
+    room = size**2 - 2
+    if not is_count(num_edits) or num_edits > room:
+        raise ValueError(
+            f"num_edits: {num_edits} is not valid; it must be an integer from 1 to {room}"
+        )
     sample = maze_levels.uniform(max_walls, size, max_steps)
     return Levels(
         OwnLevel(FlattenObservation(Maze(sample))),

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.maze import DIRECTIONS, MAX_STEPS, SIZE, Level, at
+from purejaxrl.validation import COUNT, is_count
 
 Sampler = Callable[[jax.Array], Level]
 
@@ -26,13 +27,15 @@ def uniform(max_walls: int, size: int = SIZE, max_steps: int = MAX_STEPS) -> Sam
         max_steps: time limit.
 
     Raises:
-        ValueError: if so many walls leave no room for the agent and the goal.
+        ValueError: if so many walls leave no room for the agent and the goal, or the time limit is
+            not valid.
     """
     room = size**2 - 2
     if not isinstance(max_walls, int) or not 0 <= max_walls <= room:
         raise ValueError(
             f"max_walls: {max_walls} is not valid; it must be an integer from 0 to {room}"
         )
+    _require_limit(max_steps)
 
     def sample(key: jax.Array) -> Level:
         cells_key, counts_key = jax.random.split(key)
@@ -61,10 +64,11 @@ def perfect(size: int = SIZE, max_steps: int = MAX_STEPS) -> Sampler:
         max_steps: time limit.
 
     Raises:
-        ValueError: if the grid is too small for two free cells.
+        ValueError: if the grid is too small for two free cells, or the time limit is not valid.
     """
     if not isinstance(size, int) or size < 3:
         raise ValueError(f"size: {size} is not valid; it must be an integer >= 3")
+    _require_limit(max_steps)
     num_rooms = (size + 1) // 2  # in a row
 
     def sample(key: jax.Array) -> Level:
@@ -83,6 +87,11 @@ def perfect(size: int = SIZE, max_steps: int = MAX_STEPS) -> Sampler:
         )
 
     return sample
+
+
+def _require_limit(max_steps: int) -> None:
+    if not is_count(max_steps):
+        raise ValueError(f"max_steps: {max_steps} is not valid; it must be {COUNT}")
 
 
 def _cell(index: jax.Array, size: int) -> jax.Array:

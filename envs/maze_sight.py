@@ -2,8 +2,8 @@
 
 The optimum of `maze_solution.py` knows the maze from the start. A student sees a few cells ahead,
 so it has to search, and no student can reach the optimum on every level. The explorer here has a
-student's sight and a perfect map. Its regret estimates from above what sight makes unattainable:
-the best student with the same sight loses no more on average.
+student's sight and a perfect map. Its mean regret is an upper bound on what limited sight costs the
+best student: with the same sight, that student loses no more on average.
 """
 
 import jax
@@ -19,8 +19,8 @@ VIEW_SIZE = 5
 def explorer_length(level: Level, view_size: int = VIEW_SIZE) -> jax.Array:
     """Count the explorer's actions to the goal, int32; `UNREACHABLE` if its time ends before.
 
-    It takes cells that it has not seen for free. While it has not seen the goal, it goes to the
-    nearest place from which it would see a new cell; then it goes to the goal.
+    It assumes that cells it has not seen have no walls. While it has not seen the goal, it goes to
+    the nearest place from which it would see a new cell; then it goes to the goal.
     """
     size, directions = level.walls.shape[-1], jnp.asarray(DIRECTIONS)
 

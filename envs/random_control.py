@@ -220,7 +220,7 @@ class Reach(RandomControl):
 
     def observe(self, state: ReachState, params: ReachLevel) -> jax.Array:
         """Return sine and cosine of the angle, the speed, and the motor: float32 `[4]`."""
-        speed = state.speed / (2 * params.frequency)  # at most 1, as 2ω reaches the top
+        speed = state.speed / (2 * params.frequency)  # about 1 at most: 2ω reaches the top
         parts = jnp.sin(state.angle), jnp.cos(state.angle), speed, state.motor
         return params.obs_scale * jnp.stack(parts)
 

@@ -88,7 +88,11 @@ def dense(draws: Draws) -> Problem:
 
 
 def sparse_goal(draws: Draws) -> Problem:
-    """A line, walked from one end to the goal at the other, which pays 1 and ends the episode."""
+    """A line, walked from one end to the goal at the other, which pays 1 and ends the episode.
+
+    Where the time limit is shorter than the line, nothing can be earned: in 3 % of levels with up
+    to 32 states, and in a third of those with up to 100.
+    """
     goal = _at(draws.size - 1, draws)
     return Problem(_line(draws), goal, goal, jnp.int32(1))
 

@@ -192,7 +192,7 @@ DRAWN: dict[str, type] = {
     "Freeway-MinAtar": drawn(
         freeway.MinFreeway,
         draw_planes,
-        planes("chicken", "car", "slowest", "slow", "medium", "fast", "fastest"),
+        planes("chicken", "car", "fastest", "fast", "medium", "slow", "slowest"),
     ),
     "Seaquest-MinAtar": drawn(
         seaquest.MinSeaquest,

@@ -96,9 +96,9 @@ class Arithmetic:
     """Calculations from left to right modulo 10: `7*8-9=` has the value 7.
 
     The reference solution has the result of every operation: `67`. An answer is correct if its last
-    digit is right, whatever comes before it, so that answers differ in length. Earlier digits are
-    on the way to a correct answer where the reference has them. The difficulty is the number of
-    operations less one.
+    digit is right, whatever comes before it, so that answers differ in length. An earlier digit is
+    a right step if the reference solution has the same digit in that place. The difficulty is the
+    number of operations less one.
     """
 
     num_operands: int = 4
@@ -145,7 +145,7 @@ class Arithmetic:
         result = solution[(solution == END).argmax() - 1]
         well_formed = (length > 1) & jnp.where(in_answer, tokens < 10, True).all()
         last = tokens[length - 2]
-        correct = well_formed & (last == result)
+        correct = well_formed & (last == result) & (tokens[length - 1] == END)
         return Verdict(
             correct=correct,
             well_formed=well_formed,
@@ -174,7 +174,7 @@ class Rearrange:
         require_count(self, "min_digits", "max_digits", "num_prompts")
         require(self.order in ORDERS, self, "order", f"one of {', '.join(ORDERS)}")
         valid = self.min_digits <= self.max_digits
-        require(valid, self, "min_digits", f"at most max_digits = {self.max_digits}")
+        require(valid, self, "max_digits", f"at least min_digits = {self.min_digits}")
 
     @property
     def num_difficulties(self) -> int:

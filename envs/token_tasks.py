@@ -30,7 +30,7 @@ from envs.token_prompts import (
     Rearrange,
     write,
 )
-from purejaxrl.validation import is_count, require
+from purejaxrl.validation import is_count
 
 SEED = 0
 """Seed of the lists of prompts, which are the same for everybody."""
@@ -87,8 +87,11 @@ class TokenTask(environment.Environment):
         super().__init__()
         self.kind, self.num_held_out = kind, held_out
         most = len(_listed(kind)) - 1
-        valid = is_count(held_out) and held_out <= most
-        require(valid, self, "num_held_out", f"an integer from 1 to {most}")
+        if not (is_count(held_out) and held_out <= most):
+            raise ValueError(
+                f"held_out: {held_out} is not valid; it must be an integer from 1 to {most}, "
+                f"as {kind} has {most + 1} prompts"
+            )
 
     @functools.cached_property
     def levels(self) -> Level:

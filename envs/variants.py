@@ -39,7 +39,11 @@ class CartPoleVariants(DRAWN["CartPole-v1"]):
 
 
 class AcrobotVariants(DRAWN["Acrobot-v1"]):
-    """Acrobot with lengths, masses, moment of inertia and torque times 1/√2 … √2."""
+    """Acrobot with lengths, masses, moment of inertia and torque times 1/√2 … √2.
+
+    The episode ends at the angles at which links of length 1 reach the goal, whatever the lengths.
+    Pictures show links of length 1, too.
+    """
 
     @property
     def default_params(self) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from gymnax.environments import environment, spaces
 
 from purejaxrl.parts.networks import num_rows
@@ -226,9 +227,15 @@ class ScaleAction(Wrapper):
         """Wrap `env`.
 
         Raises:
-            ValueError: if its actions are not continuous.
+            ValueError: if its actions are not continuous, or have no finite bounds.
         """
         _require_box(env)
+        space = env.action_space(env.default_params)
+        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+            raise ValueError(
+                f"action_space: {type(space).__name__}({space.low}, {space.high}) is not valid; "
+                "its bounds must be finite"
+            )
         super().__init__(env)
 
     def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any):

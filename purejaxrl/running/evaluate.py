@@ -96,7 +96,8 @@ def on_episodes(
 
     Args:
         env: gymnax environment; the level is the member's own.
-        num_episodes, greedy, max_steps: see `evaluate`.
+        num_episodes, greedy, max_steps: see `evaluate`. Episodes that `max_steps` cuts short are
+            left out of the mean, so it must be at least the level's time limit.
     """
     how = {"num_episodes": num_episodes, "greedy": greedy, "max_steps": max_steps}
 
@@ -217,7 +218,9 @@ def _play(
         counts = ~result.finished  # an environment resets itself; only its first episode counts
         done = terminated | truncated
         result = Evaluation(
-            result.ret + reward * counts, result.length + counts, result.finished | done
+            result.ret + jnp.where(counts, reward, 0.0),
+            result.length + counts,
+            result.finished | done,
         )
         return Play(key, env_state, obs, done, memory, play.step + 1, result)
 

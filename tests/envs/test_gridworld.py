@@ -308,6 +308,12 @@ def test_bad_texts_are_refused(text, message):
         level(text)
 
 
+@pytest.mark.parametrize("field", ["reward", "terminate_prob", "respawn_prob"])
+def test_more_types_than_an_extent_has_are_refused(field):
+    with pytest.raises(ValueError, match=rf"{field}: \(0, 0, 0\) is not valid; .* has 2 types"):
+        level("A.. ... ...", **{field: (0, 0, 0)})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.maze import ARROWS, Maze, check, from_text, held_out, to_text
+from envs.maze_domain import mazes
 from envs.maze_levels import mutate, perfect, uniform
 from envs.maze_solution import (
     UNREACHABLE,
@@ -131,6 +132,9 @@ def test_perfect_mazes_are_all_that_a_depth_first_search_can_carve():
         (lambda: uniform(168), "max_walls: 168 is not valid; it must be an integer from 0 to 167"),
         (lambda: uniform(-1), "max_walls: -1 is not valid"),
         (lambda: perfect(2), "size: 2 is not valid; it must be an integer >= 3"),
+        (lambda: uniform(25, max_steps=0), "max_steps: 0 is not valid; it must be an integer >= 1"),
+        (lambda: perfect(7, max_steps=1.5), "max_steps: 1.5 is not valid"),
+        (lambda: mazes(5, size=7), "num_edits: 60 is not valid; .* integer from 1 to 47"),
     ],
 )
 def test_impossible_mazes_are_refused(make, message):

@@ -1,6 +1,7 @@
 """Pictures: what environments draw, the galleries of levels, and `python -m envs`."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,6 +54,21 @@ def test_the_agent_points_where_it_looks():
 
 def colours(picture):
     return {tuple(pixel) for pixel in picture.reshape(-1, 3).tolist()}
+
+
+def test_the_legend_of_freeway_calls_the_cars_that_move_most_often_the_fastest():
+    """A car of speed v moves every |v| + 1 steps, and its trail is plane 1 + |v|."""
+    env, params = envs.make("Freeway-MinAtar")
+    _, state = env.reset(jax.random.key(0), params)
+    cars = jnp.zeros((8, 4), jnp.int32).at[:, 1].set(jnp.arange(1, 9)).at[:, 3].set(1)
+    state = state.replace(cars=cars.at[0, 3].set(5))
+    moves = np.zeros(8, int)
+    for i in range(12):
+        before = np.asarray(state.cars[:, 0])
+        _, state, *_ = env.step_env(jax.random.key(i), state, 0, params)
+        moves += before != np.asarray(state.cars[:, 0])
+    names = list(env.legend)
+    assert moves[0] < moves[1] and names[2] == "fastest" and names[6] == "slowest"
 
 
 def test_the_legend_has_the_colours_of_the_picture():

@@ -266,6 +266,15 @@ def test_discrete_actions_cannot_be_scaled_or_clipped(wrapper):
         wrapper(gymnax.make("CartPole-v1")[0])
 
 
+def test_actions_without_finite_bounds_cannot_be_scaled():
+    class Unbounded(type(gymnax.make("Pendulum-v1")[0])):
+        def action_space(self, params):
+            return spaces.Box(-jnp.inf, jnp.inf, (1,))
+
+    with pytest.raises(ValueError, match=r"action_space: Box\(-inf, inf\) .* must be finite"):
+        ScaleAction(Unbounded())
+
+
 @pytest.mark.parametrize(
     ("name", "images", "outermost", "shape"),
     [
