@@ -1,8 +1,8 @@
 """Advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783), synchronous.
 
 The hand-made baseline of the learned algorithms, and GROOVE's antagonist. It makes one gradient
-step per rollout, with generalised advantages. Where observations index a table, policy and value
-are tables.
+step per rollout, with generalised advantages (Schulman et al. 2016, arXiv 1506.02438) and Adam,
+where the paper has RMSProp. Where observations index a table, policy and value are tables.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
 from purejaxrl.parts.returns import ValueEstimates
@@ -102,7 +102,10 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     actor = networks.readout(space, features, num_actions, 0.01)
     critic = networks.readout(space, features, 1)
 
-    def optimize(hypers: Hypers) -> optax.GradientTransformation:
+    def value_of(params: Params, obs: Any) -> jax.Array:
+        return critic.apply(params.critic, obs)[..., 0]
+
+    def optimizer(hypers: Hypers) -> optax.GradientTransformation:
         return optax.chain(
             optimizers.clip_by_global_norm(hypers.max_grad_norm),
             optimizers.optimizer(config.optimizer, hypers.learning_rate),
@@ -115,7 +118,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         params = Params(actor.init(actor_key, obs), critic.init(critic_key, obs))
         return State(
             params=params,
-            opt_state=optimize(hypers).init(params),
+            opt_state=optimizer(hypers).init(params),
             interaction=interaction,
             task=task,
             key=key,
@@ -128,7 +131,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
             return memory, pi.sample(seed=key), ()
 
         def final_value(memory, obs):
-            return critic.apply(state.params.critic, obs)[..., 0]
+            return value_of(state.params, obs)
 
         key, rollout_key = jax.random.split(state.key)
         interaction, experience = collect(
@@ -137,12 +140,14 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         )  # fmt: skip
         return state._replace(interaction=interaction, key=key), experience
 
-    def loss(params: Params, seen: Transition, found: ValueEstimates, hypers: Hypers):
-        pi = networks.categorical(actor.apply(params.actor, seen.obs))
-        value = critic.apply(params.critic, seen.obs)[..., 0]
+    def loss(
+        params: Params, transitions: Transition, estimates: ValueEstimates, hypers: Hypers
+    ) -> tuple[jax.Array, Metrics]:
+        pi = networks.categorical(actor.apply(params.actor, transitions.obs))
+        value = value_of(params, transitions.obs)
         metrics = {
-            "policy_loss": -(pi.log_prob(seen.action) * found.advantage).mean(),
-            "value_loss": 0.5 * ((value - found.target) ** 2).mean(),
+            "policy_loss": -(pi.log_prob(transitions.action) * estimates.advantage).mean(),
+            "value_loss": 0.5 * ((value - estimates.target) ** 2).mean(),
             "entropy": pi.entropy().mean(),
         }
         total = (
@@ -152,32 +157,36 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         )
         return total, metrics
 
+    def estimate(state: State, hypers: Hypers, experience: Experience) -> ValueEstimates:
+        value = value_of(state.params, experience.transitions.obs)
+        last_value = value_of(state.params, state.interaction.obs)
+        return estimate_values(
+            experience.transitions, value, last_value, hypers.gamma, hypers.gae_lambda
+        )
+
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
-        seen = experience.transitions
-        value = critic.apply(state.params.critic, seen.obs)[..., 0]
-        last_value = critic.apply(state.params.critic, state.interaction.obs)[..., 0]
-        found = estimate_values(seen, value, last_value, hypers.gamma, hypers.gae_lambda)
-        grads, metrics = jax.grad(loss, has_aux=True)(state.params, seen, found, hypers)
-        updates, opt_state = optimize(hypers).update(grads, state.opt_state, state.params)
+        estimates = estimate(state, hypers, experience)
+        grads, metrics = jax.grad(loss, has_aux=True)(
+            state.params, experience.transitions, estimates, hypers
+        )
+        updates, opt_state = optimizer(hypers).update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
         env_steps = {"env_steps": jnp.int32(config.batch_size)}
         return state, env_steps | experience.episodes | metrics
 
     def log_prob(state: State, experience: Experience) -> tuple[jax.Array, Metrics]:
-        seen = experience.transitions
-        pi = networks.categorical(actor.apply(state.params.actor, seen.obs))
-        return pi.log_prob(seen.action), {"entropy": pi.entropy().mean()}
+        transitions = experience.transitions
+        pi = networks.categorical(actor.apply(state.params.actor, transitions.obs))
+        return pi.log_prob(transitions.action), {"entropy": pi.entropy().mean()}
 
     def act(policy: Any, memory, obs, first, key, greedy: bool):
         pi = networks.categorical(actor.apply(policy, obs))
         return (pi.mode() if greedy else pi.sample(seed=key)), memory
 
-    def vital(state: State, metrics: Metrics):
-        return state.params, metrics["policy_loss"], metrics["value_loss"]
-
     return Algorithm(
         config, init, collect_experience, learn, lambda state: state.params.actor, act,
-        vital=vital, log_prob=log_prob, num_envs=config.num_envs,
-        steps_per_update=config.batch_size, made_of=part_names(env, torso),
+        vital=vital_losses("policy_loss", "value_loss"), log_prob=log_prob, estimate=estimate,
+        num_envs=config.num_envs, steps_per_update=config.batch_size,
+        made_of=part_names(env, torso),
     )  # fmt: skip

@@ -31,7 +31,7 @@ from algos.disco_agent import (
     two_hot,
 )
 from algos.disco_rule import LSTMState, Rule, RuleInputs, Targets, of_action
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, torsos
 from purejaxrl.parts.replay import Replay
@@ -238,7 +238,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     )
     rule = config.make_rule()
 
-    def optimize(hypers: Hypers) -> optax.GradientTransformation:
+    def optimizer(hypers: Hypers) -> optax.GradientTransformation:
         return optax.chain(
             optax.scale_by_adam(),
             optax.clip(1.0),
@@ -253,7 +253,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         state = State(
             params=params,
             target_params=params,
-            opt_state=optimize(hypers).init(params),
+            opt_state=optimizer(hypers).init(params),
             memory=LSTMState.start(config.lifetime_width),
             scale=Scale.start(),
             replay=None,
@@ -302,7 +302,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
             return weigh(found, hypers), found
 
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
-        updates, opt_state = optimize(hypers).update(grads, state.opt_state, state.params)
+        updates, opt_state = optimizer(hypers).update(grads, state.opt_state, state.params)
         state = state._replace(
             params=optax.apply_updates(state.params, updates),
             target_params=optax.incremental_update(
@@ -320,11 +320,9 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         pi = networks.categorical(agent.apply(policy, obs).pi)
         return (pi.mode() if greedy else pi.sample(seed=key)), memory
 
-    def vital(state: State, metrics: Metrics):
-        return state.params, metrics["policy_loss"], metrics["value_loss"]
-
     return Algorithm(
-        config, init, collect_experience, learn, lambda state: state.params, act, vital=vital,
+        config, init, collect_experience, learn, lambda state: state.params, act,
+        vital=vital_losses("policy_loss", "value_loss"),
         num_envs=config.num_envs, steps_per_update=config.batch_size, in_place=("replay",),
         made_of=part_names(env, torso),
     )  # fmt: skip

@@ -29,7 +29,7 @@ from flax import struct
 
 from algos import ppo
 from algos.lpg_rule import Rule, RuleInputs, Target
-from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
 from purejaxrl.parts.normalize import RewardScale, advance_scale, scale_rewards
@@ -245,10 +245,10 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
         return state, experience
 
     def loss(
-        params: Params, target: Target, acting: jax.Array, seen: Transition, hypers: Hypers
+        params: Params, target: Target, old_log_prob: jax.Array, seen: Transition, hypers: Hypers
     ) -> tuple[jax.Array, Metrics]:
         pi, log_y = nets.policy(params, seen.obs), nets.log_prediction(params, seen.obs)
-        log_ratio = pi.log_prob(seen.action) - acting
+        log_ratio = pi.log_prob(seen.action) - old_log_prob
         inputs = ppo.LossInputs(log_ratio, target.pi, age=0.0)  # the clip does not read the age
         metrics = {
             "policy_loss": ppo.policy_loss(inputs, hypers).mean(),
@@ -264,12 +264,14 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
         seen = experience.transitions
         target = rule.apply(hypers.rule, read(nets, state, hypers, seen))
-        acting = nets.policy(state.params, seen.obs).log_prob(seen.action)
+        old_log_prob = nets.policy(state.params, seen.obs).log_prob(seen.action)
         descent = optimizer(config.optimizer, hypers.learning_rate)
 
         def one_pass(carry: tuple[Params, Any], _: None) -> tuple[tuple[Params, Any], Metrics]:
             params, opt_state = carry
-            grads, metrics = jax.grad(loss, has_aux=True)(params, target, acting, seen, hypers)
+            grads, metrics = jax.grad(loss, has_aux=True)(
+                params, target, old_log_prob, seen, hypers
+            )
             updates, opt_state = descent.update(grads, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), metrics
 
@@ -297,12 +299,10 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
         pi = networks.categorical(nets.actor.apply(policy, obs))
         return (pi.mode() if greedy else pi.sample(seed=key)), memory
 
-    def vital(state: State, metrics: Metrics):
-        return state.params, metrics["policy_loss"], metrics["prediction_loss"]
-
     return Algorithm(
         config, init, collect_experience, learn, lambda state: state.params.actor, act,
-        vital=vital, log_prob=log_prob, num_envs=config.num_envs,
+        vital=vital_losses("policy_loss", "prediction_loss"), log_prob=log_prob,
+        num_envs=config.num_envs,
         steps_per_update=config.batch_size, made_of=part_names(env, rule, torso),
     )  # fmt: skip
 

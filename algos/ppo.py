@@ -1,8 +1,7 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347).
 
-The defaults are PureJaxRL's. There are two differences from it: a truncated episode bootstraps from
-its final observation, and the values of a rollout's observations are computed once, after it,
-instead of step by step.
+The defaults are PureJaxRL's; docs/ppo.md lists what differs. The main difference: an episode that a
+time limit cuts bootstraps from its final observation.
 """
 
 from collections.abc import Callable
@@ -15,15 +14,15 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
 from purejaxrl.parts.minibatches import minibatch_epochs
 from purejaxrl.parts.normalize import (
     Moments,
     Normalizer,
-    advance_normalizer,
     normalize_obs,
+    normalize_rollout,
     scale_rewards,
 )
 from purejaxrl.parts.returns import ValueEstimates
@@ -94,8 +93,8 @@ class Hypers(struct.PyTreeNode):
     """Weight of the value loss."""
     entropy_coef: float = hyper(0.01, at_least=0)
     """Weight of the entropy bonus."""
-    max_grad_norm: float = hyper(0.5, above=0)
-    """Global norm to which gradients are clipped."""
+    max_grad_norm: float = hyper(0.5, above=0, infinite=True)
+    """Global norm to which gradients are clipped; inf for no clipping."""
 
 
 class Params(NamedTuple):  # noqa: D101
@@ -157,7 +156,10 @@ def policy_loss(x: LossInputs, hypers: Hypers) -> jax.Array:
 def value_loss(
     value: jax.Array, old_value: jax.Array, target: jax.Array, eps: jax.Array
 ) -> jax.Array:
-    """Compute half the squared error of the value or the clipped value, whichever is larger."""
+    """Compute half the squared error of the value or the clipped value, whichever is larger.
+
+    It is not in the paper: Engstrom et al. 2020 (arXiv 2005.12729), code-level optimisation 1.
+    """
     clipped = old_value + jnp.clip(value - old_value, -eps, eps)
     return 0.5 * jnp.maximum((value - target) ** 2, (clipped - target) ** 2)
 
@@ -170,7 +172,10 @@ def total_loss(
     age: jax.Array,
     policy_loss: PolicyLoss,
 ) -> tuple[jax.Array, Metrics]:
-    """Add up policy loss, value loss and entropy bonus.
+    """Add up policy loss, value loss and entropy bonus (eq. 9, negated).
+
+    Advantages are standardised over the minibatch. `approx_kl` estimates the divergence of the old
+    policy from the new one without bias (Schulman 2020, "Approximating KL divergence", k3).
 
     Args:
         pi: distribution over actions under the parameters being trained.
@@ -213,7 +218,7 @@ def optimize(
     age = age_of(state)
     adam = optimizer(hypers, age)
 
-    def descend(carry, minibatch):
+    def gradient_step(carry, minibatch):
         params, opt_state = carry
         grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, hypers, age)
         updates, opt_state = adam.update(grads, opt_state, params)
@@ -221,16 +226,14 @@ def optimize(
 
     key, shuffle_key = jax.random.split(state.key)
     (params, opt_state), metrics = minibatch_epochs(
-        shuffle_key, descend, (state.params, state.opt_state), batch,
+        shuffle_key, gradient_step, (state.params, state.opt_state), batch,
         config.num_epochs, config.num_minibatches,
     )  # fmt: skip
     state = state._replace(params=params, opt_state=opt_state, key=key, step=state.step + 1)
     return state, jax.tree.map(jnp.mean, metrics)
 
 
-def vital(state: Any, metrics: Metrics) -> tuple:
-    """Return what is finite as long as the agent has not diverged."""
-    return state.params, metrics["policy_loss"], metrics["value_loss"]
+vital = vital_losses("policy_loss", "value_loss")
 
 
 def make(
@@ -279,7 +282,8 @@ def make(
     def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
         """Collect normalised observations, and rewards as they are.
 
-        `extras` is the observation after the last step.
+        `extras` of the experience is the observation after the last step; `extras` of a transition
+        is the action's log-probability.
         """
 
         def explore(memory, obs, first, key):
@@ -292,19 +296,14 @@ def make(
             return jax.lax.stop_gradient(value)
 
         key, rollout_key = jax.random.split(state.key)
-        interaction, (seen, episodes, _) = collect(
+        interaction, (transitions, episodes, _) = collect(
             rollout_key, env, state.task.env_params, state.interaction, explore,
             config.num_steps, hypers.gamma, final_value=final_value,
         )  # fmt: skip
-        done = seen.terminated | seen.truncated
-        normalizer = advance_normalizer(state.normalizer, seen.obs, seen.reward, done, hypers.gamma)
-        seen = seen._replace(
-            obs=normalize_obs(state.normalizer.obs, seen.obs),
-            final_obs=normalize_obs(state.normalizer.obs, seen.final_obs),
-        )
+        normalizer, transitions = normalize_rollout(state.normalizer, transitions, hypers.gamma)
         last_obs = normalize_obs(state.normalizer.obs, interaction.obs)
         state = state._replace(interaction=interaction, key=key, normalizer=normalizer)
-        return state, Experience(seen, episodes, last_obs)
+        return state, Experience(transitions, episodes, last_obs)
 
     def loss(
         params: Params, batch: Minibatch, hypers: Hypers, age: jax.Array
@@ -314,16 +313,23 @@ def make(
         return total_loss(pi, value, batch, hypers, age, policy_loss)
 
     def estimate(state: State, hypers: Hypers, experience: Experience) -> ValueEstimates:
-        seen = experience.transitions
-        seen = seen._replace(reward=scale_rewards(state.normalizer.reward, seen.reward))
-        value = critic.apply(state.params.critic, seen.obs)
-        last_value = critic.apply(state.params.critic, experience.extras)
-        return estimate_values(seen, value, last_value, hypers.gamma, hypers.gae_lambda)
+        transitions, last_obs = experience.transitions, experience.extras
+        reward = scale_rewards(state.normalizer.reward, transitions.reward)
+        value = critic.apply(state.params.critic, transitions.obs)
+        last_value = critic.apply(state.params.critic, last_obs)
+        return estimate_values(
+            transitions._replace(reward=reward), value, last_value, hypers.gamma, hypers.gae_lambda
+        )
 
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
-        seen, found = experience.transitions, estimate(state, hypers, experience)
+        transitions, estimates = experience.transitions, estimate(state, hypers, experience)
         batch = Minibatch(
-            seen.obs, seen.action, seen.extras, found.value, found.advantage, found.target
+            obs=transitions.obs,
+            action=transitions.action,
+            log_prob=transitions.extras,
+            value=estimates.value,
+            advantage=estimates.advantage,
+            target=estimates.target,
         )
         batch = jax.tree.map(lambda x: x.reshape(config.batch_size, *x.shape[2:]), batch)
         state, metrics = optimize(loss, state, hypers, batch, config)
@@ -338,9 +344,9 @@ def make(
         return (pi.mode() if greedy else pi.sample(seed=key)), memory
 
     def log_prob(state: State, experience: Experience) -> tuple[jax.Array, Metrics]:
-        seen = experience.transitions
-        pi = actor.apply(state.params.actor, seen.obs)
-        return pi.log_prob(seen.action), {"entropy": pi.entropy().mean()}
+        transitions = experience.transitions
+        pi = actor.apply(state.params.actor, transitions.obs)
+        return pi.log_prob(transitions.action), {"entropy": pi.entropy().mean()}
 
     return Algorithm(
         config, init, collect_experience, learn, policy, act,

@@ -1,9 +1,9 @@
 """Recurrent PPO: a GRU (Cho et al. 2014) gives the networks a memory, for partial observability.
 
-A fork of `ppo.py`. The differences are the network, the memory that is carried through collection,
-and minibatches of whole sequences, over environments instead of steps. Any other network with a
-memory can be given as the `torso`. The memory is cleared *before* an episode's first observation
-(`first`: the done of the step before); the advantage is cut *after* its last one.
+A fork of `ppo.py`. Actor and critic share one torso and GRU, the memory is carried through
+collection, and minibatches are whole sequences, over environments instead of steps. Any other
+network with a memory can be given as the `torso`. The memory is cleared *before* an episode's first
+observation (`first`: the done of the step before); the advantage is cut *after* its last one.
 """
 
 from collections.abc import Callable
@@ -30,8 +30,8 @@ from purejaxrl.parts import networks, torsos
 from purejaxrl.parts.normalize import (
     Moments,
     Normalizer,
-    advance_normalizer,
     normalize_obs,
+    normalize_rollout,
     scale_rewards,
 )
 from purejaxrl.parts.recurrent import GRU, Recurrent
@@ -46,6 +46,8 @@ __all__ = ["Config", "Hypers", "make"]
 class Config(ppo.Config):
     """PPO's settings; `num_minibatches` divides num_envs, as whole sequences are shuffled."""
 
+    torso: networks.TorsoKind = "mlp"
+    """Kind of network under the GRU, which actor and critic share."""
     memory_size: int = 64
     """Width of the GRU."""
 
@@ -193,19 +195,15 @@ def make(
             return value_of(memory, obs, jnp.zeros(config.num_envs, bool))
 
         key, rollout_key = jax.random.split(state.key)
-        interaction, (seen, episodes, _) = collect(
+        interaction, (transitions, episodes, _) = collect(
             rollout_key, env, state.task.env_params, state.interaction, explore,
             config.num_steps, hypers.gamma, final_value=final_value,
         )  # fmt: skip
-        done = seen.terminated | seen.truncated
-        normalizer = advance_normalizer(state.normalizer, seen.obs, seen.reward, done, hypers.gamma)
-        seen = seen._replace(
-            obs=normalize_obs(moments, seen.obs), final_obs=normalize_obs(moments, seen.final_obs)
-        )
+        normalizer, transitions = normalize_rollout(state.normalizer, transitions, hypers.gamma)
         last_value = value_of(interaction.memory, interaction.obs, interaction.first)
         extras = Extras(state.interaction.memory, last_value)
         state = state._replace(interaction=interaction, key=key, normalizer=normalizer)
-        return state, Experience(seen, episodes, extras)
+        return state, Experience(transitions, episodes, extras)
 
     def loss(
         params: Any, batch: Sequences, hypers: Hypers, age: jax.Array
@@ -215,19 +213,25 @@ def make(
         return total_loss(pi, value, steps, hypers, age, policy_loss)
 
     def estimate(state: State, hypers: Hypers, experience: Experience) -> ValueEstimates:
-        seen = experience.transitions
-        seen = seen._replace(reward=scale_rewards(state.normalizer.reward, seen.reward))
-        _, value = seen.extras
-        last_value = experience.extras.last_value
-        return estimate_values(seen, value, last_value, hypers.gamma, hypers.gae_lambda)
+        transitions, last_value = experience.transitions, experience.extras.last_value
+        reward = scale_rewards(state.normalizer.reward, transitions.reward)
+        _, value = transitions.extras
+        return estimate_values(
+            transitions._replace(reward=reward), value, last_value, hypers.gamma, hypers.gae_lambda
+        )
 
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
-        seen, found = experience.transitions, estimate(state, hypers, experience)
-        log_prob, _ = seen.extras
+        transitions, estimates = experience.transitions, estimate(state, hypers, experience)
+        log_prob, _ = transitions.extras
         steps = Minibatch(
-            seen.obs, seen.action, log_prob, found.value, found.advantage, found.target
+            obs=transitions.obs,
+            action=transitions.action,
+            log_prob=log_prob,
+            value=estimates.value,
+            advantage=estimates.advantage,
+            target=estimates.target,
         )
-        steps, first = jax.tree.map(lambda x: x.swapaxes(0, 1), (steps, seen.first))
+        steps, first = jax.tree.map(lambda x: x.swapaxes(0, 1), (steps, transitions.first))
         sequences = Sequences(experience.extras.memory, first, steps)
         state, metrics = optimize(loss, state, hypers, sequences, config)
         env_steps = {"env_steps": jnp.int32(config.batch_size)}
@@ -241,7 +245,7 @@ def make(
     return Algorithm(
         config, init, collect_experience, learn,
         lambda state: Policy(state.params, state.normalizer.obs), act,
-        network.recurrent.initial_memory, ppo.vital, estimate=estimate, num_envs=config.num_envs,
-        steps_per_update=config.batch_size,
+        memory=network.recurrent.initial_memory, vital=ppo.vital, estimate=estimate,
+        num_envs=config.num_envs, steps_per_update=config.batch_size,
         made_of=part_names(env, policy_loss, torso),
     )  # fmt: skip

@@ -55,8 +55,9 @@ class Algorithm(NamedTuple):
     init: Callable
     """(key, hypers, task) -> State"""
     collect: Callable
-    """(state, hypers) -> (State, experience). Actions are detached here, nothing later. If the
-    algorithm acts, the experience is a `parts.rollout.Experience`."""
+    """(state, hypers) -> (State, experience). No gradient flows through the actions that it draws;
+    `learn` can be differentiated in `params` and `hypers`. If the algorithm acts, the experience is
+    a `parts.rollout.Experience`."""
     learn: Callable
     """(state, hypers, experience) -> (State, Metrics). Metrics are scalars of one update; they
     include `env_steps` (int32), `episodes` (finished ones) and `return` (their mean, or NaN)."""
@@ -64,7 +65,9 @@ class Algorithm(NamedTuple):
     """(state) -> policy: what acting needs, parameters and frozen normaliser statistics."""
     act: Callable | None = None
     """(policy, memory, obs, first, key, greedy) -> (action, memory), over any leading batch
-    axis. `first` marks an episode's first observation; `greedy` is static. None: cannot act."""
+    axis. `first` marks an episode's first observation. `greedy` (static) asks for the most likely
+    action, otherwise for a sample; deterministic policies have one action for both. None: it cannot
+    act."""
     memory: Callable = _no_memory
     """(num_envs) -> the memory with which an episode starts; () where there is none."""
     vital: Callable = lambda state, metrics: state.params
@@ -128,6 +131,11 @@ def require_one_step_returns(name: str, algorithm: Algorithm, use: str) -> None:
             f"{name}: num_returns={steps} is not valid; {use}, so rows of its buffer that follow "
             "each other are not always one episode: it must be 1"
         )
+
+
+def vital_losses(*names: str) -> Callable:
+    """Make an algorithm's `vital`: its parameters, and these metrics."""
+    return lambda state, metrics: (state.params, *(metrics[name] for name in names))
 
 
 def update(algorithm: Algorithm, state: Any, hypers: Any) -> tuple[Any, Metrics]:

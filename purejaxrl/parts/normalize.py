@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from purejaxrl.parts.rollout import Transition
+
 
 class Moments(NamedTuple):
     """Mean and variance (float32 `[...]`) of the data so far, and its amount (float32 [])."""
@@ -139,3 +141,19 @@ def advance_normalizer(
         None if moments is None else advance(moments, obs),
         None if scale is None else advance_scale(scale, reward, done, gamma),
     )
+
+
+def normalize_rollout(
+    normalizer: Normalizer, transitions: Transition, gamma: jax.Array
+) -> tuple[Normalizer, Transition]:
+    """Standardise the observations of a rollout, and then advance the statistics over it.
+
+    Rewards stay as they are.
+    """
+    x, moments = transitions, normalizer.obs
+    done = x.terminated | x.truncated
+    after = advance_normalizer(normalizer, x.obs, x.reward, done, gamma)
+    normalized = x._replace(
+        obs=normalize_obs(moments, x.obs), final_obs=normalize_obs(moments, x.final_obs)
+    )
+    return after, normalized

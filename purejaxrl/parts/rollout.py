@@ -18,8 +18,6 @@ Act = Callable[[Any, Any, jax.Array, jax.Array], tuple[Any, jax.Array, Any]]
 """`(memory, obs, first, key) -> (memory, action, extras)`, over `[num_envs]`."""
 FinalValue = Callable[[Any, Any], Any]
 """`(memory, final_obs) -> value [num_envs]`, with the memory after the last action."""
-Keep = Callable[[dict[str, Any]], Any]
-"""`(info) -> pytree`: what to keep of the environment's `info`."""
 
 
 class Interaction(NamedTuple):
@@ -61,7 +59,6 @@ class Transition(NamedTuple):
     final_obs: Any  # the true next observation; XLA drops it where nothing reads it
     final_value: Any  # its value; meaningful where truncated
     extras: Any  # what `act` returned besides, such as log-probabilities
-    info: Any = ()  # what `keep` kept of the environment's info
 
 
 class Experience(NamedTuple):
@@ -79,12 +76,7 @@ def reset(key: jax.Array, env: Any, env_params: Any, num_envs: int) -> tuple[Any
 
 
 def no_value(memory: Any, final_obs: Any) -> tuple:
-    """Be the `FinalValue` of an algorithm that needs none."""
-    return ()
-
-
-def keep_nothing(info: dict[str, Any]) -> tuple:
-    """Be the `Keep` of an algorithm that reads nothing of `info`."""
+    """Return no value: the `final_value` of an algorithm that does not bootstrap from it."""
     return ()
 
 
@@ -109,13 +101,11 @@ def collect(
     gamma: jax.Array,
     *,
     final_value: FinalValue = no_value,
-    keep: Keep = keep_nothing,
 ) -> tuple[Interaction, Experience]:
     """Act for `num_steps` in auto-resetting environments.
 
-    `final_value` and `keep` are computed inside the step. To read `final_obs` or `info` afterwards
-    instead keeps them for the whole rollout, which can take a hundred times the memory of
-    everything else.
+    `final_value` is computed inside the step. To read `final_obs` afterwards instead keeps it for
+    the whole rollout, which can take a hundred times the memory of everything else.
 
     Args:
         key: typed key.
@@ -126,7 +116,6 @@ def collect(
         num_steps: steps in each environment.
         gamma: the agent's discount, for the episodes' discounted returns.
         final_value: values the last observations of episodes.
-        keep: chooses what to keep of the environment's `info`.
 
     Returns:
         Where the agent stands now, and its experience.
@@ -144,7 +133,7 @@ def collect(
         final_obs = info["final_observation"]
         transition = Transition(
             obs, action, reward, terminated, truncated, first, final_obs,
-            final_value(memory, final_obs), extras, keep(info),
+            final_value(memory, final_obs), extras,
         )  # fmt: skip
         return (env_state, next_obs, terminated | truncated, memory), transition
 

@@ -63,8 +63,7 @@ def go(params: Any, actions, num_steps=T, key=0):
     memory = jnp.zeros(len(actions))
     start = Interaction.start(reset_key, env, params, len(actions), memory)
     after, (transitions, episodes, _) = collect(
-        key, env, params, start, act, num_steps, 0.5, final_value=final_value,
-        keep=lambda info: info["final_observation"][:, 0],
+        key, env, params, start, act, num_steps, 0.5, final_value=final_value
     )  # fmt: skip
     return after, episodes, transitions
 
@@ -120,8 +119,10 @@ def test_actions_and_extras_are_recorded(played):
     np.testing.assert_array_equal(played[-1].extras["before"], np.stack([np.arange(7)] * 2, axis=1))
 
 
-def test_what_is_kept_of_info_is_recorded(played):
-    np.testing.assert_array_equal(played[-1].info, played[-1].final_obs[..., 0])
+def test_the_next_observation_is_the_one_before_the_reset(played):
+    np.testing.assert_array_equal(
+        played[-1].final_obs[..., 0], np.transpose([[1, 2, 3, 1, 2, 3, 1], [2, 4, 2, 4, 2, 4, 2]])
+    )
 
 
 def test_episodes_are_accounted_for(played):
