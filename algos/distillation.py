@@ -10,6 +10,8 @@ Ross et al. 2011, arXiv 1011.0686). In every step
     every agent learns by the rule that it follows
     agents whose life is over are replaced, on new levels
 
+All worlds have the same weight in the loss, whatever their share of the agents.
+
 A distilled rule is where a meta-gradient or an evolution can start (`meta_lpg.start_from`).
 """
 
@@ -40,11 +42,11 @@ from purejaxrl.meta.worlds import (
     hypers_in,
     join_metrics,
 )
-from purejaxrl.validation import hyper, require_count
+from purejaxrl.validation import hyper, require, require_count
 
 LEAST_VARIANCE = 0.01
-"""Added to the variance of an agent's π̂, by which its squared error is divided: errors of targets
-that hardly vary are not to outweigh the others."""
+"""Added to the variance of an agent's π̂, by which its squared error is divided. Without it, tiny
+errors of a π̂ that is nearly constant would dominate the loss."""
 SUMMED = ("env_steps", "episodes")
 """Metrics that are added up over worlds; the others are averaged."""
 
@@ -199,6 +201,7 @@ def init(
     theta, agents = init_theta(theta_key), []
     for setup, world_key in zip(setups, world_keys, strict=True):
         own = hypers_in(setup.world, hypers)
+        require(own.agent is not None, own, "agent", "the hyperparameters of the agents")
 
         def begin(inputs: tuple[jax.Array, jax.Array]) -> Agent:
             agent_key, index = inputs

@@ -64,9 +64,9 @@ TEACHER = Settings(
     gae_lambda=0.96, target_width=2.0, entropy_coef=0.003, negative=0.72, prob_power=0.067,
     step_cost=0.02,
 )  # fmt: skip
-"""What the shipped `lpg` was taught: near what evolution found for agents that make four passes
-over their experience (60 generations), less what LPG's network cannot see, age and the size of π̂
-over the whole experience."""
+"""What the shipped `lpg` was taught: close to what evolution found for agents that make four passes
+over their experience (60 generations). It uses neither age nor the scale of π̂ over the rollout,
+because LPG's network cannot see them."""
 
 
 class Unbounded(NamedTuple):
@@ -127,7 +127,16 @@ class ActorCritic:
     """The values are in [-largest, largest], in units of the rewards that the rule reads."""
 
     def values(self, num_predictions: int) -> jax.Array:
-        """Return z, the values on the logarithmic scale: float32 `[num_predictions]`."""
+        """Return z, the values on the logarithmic scale: float32 `[num_predictions]`.
+
+        Raises:
+            ValueError: if there are fewer than two.
+        """
+        if num_predictions < 2:
+            raise ValueError(
+                f"num_predictions: {num_predictions} is not valid; it must be an integer >= 2, "
+                "because this rule writes a distribution of returns into the prediction"
+            )
         limit = symlog(jnp.float32(self.largest))
         return jnp.linspace(-limit, limit, num_predictions)
 

@@ -21,8 +21,8 @@ class Rule(residual_lpg.Rule):
     """A hand-made rule with corrections, both of which know the agent's age."""
 
     start: Settings = residual_lpg.Rule.start.replace(entropy_coef=4 / 3 * 1e-3, entropy_decay=0.5)
-    """As of the rule without knowledge of time, whose entropy bonus is the mean of this one's over
-    life. At a decay of 0, the bound, evolution could hardly change it."""
+    """Averaged over a life, the entropy bonus is that of the rule without knowledge of time. The
+    decay starts at 0.5, because evolution can hardly move it away from its bound, 0."""
 
     def extra_inputs(self, x: RuleInputs) -> tuple[jax.Array, ...]:
         """Return the fraction of life done, in [0, 1), and its length as log N - log MIDDLE."""

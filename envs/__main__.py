@@ -18,6 +18,7 @@ import envs
 from envs import gallery
 from envs.optimum import solver
 from purejaxrl.running.commandline import errors_in_words
+from purejaxrl.running.words import description
 from purejaxrl.validation import require_count, require_seed
 
 console = Console()
@@ -92,4 +93,4 @@ def main(settings: Settings) -> None:
 
 if __name__ == "__main__":
     with errors_in_words():
-        main(tyro.cli(Settings, prog="python -m envs", description=__doc__))
+        main(tyro.cli(Settings, prog="python -m envs", description=description(Settings)))

@@ -21,7 +21,7 @@ from algos.rules import save_population
 from algos.rules.start import Start, better_than, starting_rule
 from algos.rules.worlds import TRAINING, make_worlds, named
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch
-from purejaxrl.meta import gradient
+from purejaxrl.meta import evolution, gradient
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.validation import require_count
 
@@ -68,9 +68,9 @@ def build(settings: Settings) -> Job:
     first = start(settings)
     worlds = make_worlds(first.config, envs.make, named(settings.worlds))
     learner = meta_lpg.by_gradient(settings.learner, first.config, worlds, first.init_theta())
-    lives = settings.validation_lives
-    evaluator = better_than(first.params, worlds, lives, settings.hypers.agent)
-    return Job(learner, (), settings.meta_steps, evaluator=evaluator)
+    config = evolution.Config(num_pairs=settings.validation_lives, max_steps=1000)
+    evaluator = better_than(first.params, worlds, config, settings.hypers.agent)
+    return Job(learner, (), settings.meta_steps, evaluator=evaluator, reads=("agent",))
 
 
 def write(outcome: Outcome) -> None:

@@ -18,7 +18,7 @@ from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -90,9 +90,10 @@ def build(settings: Settings) -> Job:
     learner = evolution.make(
         settings.learner, worlds, init_theta=partial(begin, first.params), insert=put
     )
-    lives, hypers = settings.validation_lives, settings.hypers.agent
-    evaluator = better_than(settings_of(first.params), worlds, lives, hypers, put)
-    return Job(learner, (), settings.generations, evaluator=evaluator)
+    config = replace(settings.learner, num_pairs=settings.validation_lives)
+    reference = settings_of(first.params)
+    evaluator = better_than(reference, worlds, config, settings.hypers.agent, put)
+    return Job(learner, (), settings.generations, evaluator=evaluator, reads=("agent",))
 
 
 def write(outcome: Outcome) -> None:

@@ -14,7 +14,7 @@ from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import envs
 from algos import lpg, meta_lpg, residual_lpg
@@ -67,9 +67,9 @@ def build(settings: Settings) -> Job:
     first = start(settings)
     worlds = make_worlds(first.config, envs.make, named(settings.worlds))
     learner = meta_lpg.by_evolution(settings.learner, first.config, worlds, first.init_theta())
-    lives = settings.validation_lives
-    evaluator = better_than(first.params, worlds, lives, settings.hypers.agent)
-    return Job(learner, (), settings.generations, evaluator=evaluator)
+    config = replace(settings.learner, num_pairs=settings.validation_lives)
+    evaluator = better_than(first.params, worlds, config, settings.hypers.agent)
+    return Job(learner, (), settings.generations, evaluator=evaluator, reads=("agent",))
 
 
 def write(outcome: Outcome) -> None:

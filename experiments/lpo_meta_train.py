@@ -6,7 +6,7 @@ python experiments/lpo_meta_train.py                           # seven worlds; t
 python experiments/lpo_meta_train.py --drift ta_lpo --out results/ta_lpo_meta_train
 python experiments/lpo_meta_train.py --worlds CartPole-v1 --agent.drift-clip inf \
     --lives.total-steps 5e4 5e4 --lives.rates 1e-2 1e-2        # one world, from no clip at all
-python experiments/lpo_meta_train.py --learner.group 8 --agent.num-envs 64 \
+python experiments/lpo_meta_train.py --learner.group 4 --agent.num-envs 64 \
     --agent.num-steps 128 --lives.total-steps 1e6 1e7          # for an accelerator
 
 A drift starts as PPO's clip. It is learned in many worlds, at step sizes, discounts and lengths of

@@ -30,10 +30,11 @@ import jax
 import tyro
 
 from purejaxrl.running.commandline import errors_in_words, say
-from purejaxrl.running.devices import CPU_DEVICES, use_cpu_cores
+from purejaxrl.running.devices import CPU_DEVICES, num_cores, use_cpu_cores
 from purejaxrl.running.logs import console
 from purejaxrl.running.processes import Lost
 from purejaxrl.running.signals import SIGNALS
+from purejaxrl.running.words import description
 from purejaxrl.validation import COUNT, is_count, require
 
 LOST = 75
@@ -106,7 +107,7 @@ def start(settings: Settings, words: Sequence[str]) -> dict[int, subprocess.Pope
     count = settings.num_processes or 0
     address = settings.coordinator or (f"localhost:{free_port()}" if count else "")
     indices = range(count or 1) if settings.process is None else [settings.process]
-    share = str(max(1, len(os.sched_getaffinity(0)) // len(indices)))
+    share = str(max(1, num_cores() // len(indices)))
     python = (sys.executable, "-c", LIVE)
     environment = {CPU_DEVICES: share} | os.environ
     return {
@@ -151,8 +152,7 @@ def watch(started: dict[int, subprocess.Popen]) -> int:
             del running[index]
             if ended[index] and not failed:
                 failed, deadline = ended[index], time.monotonic() + GRACE
-                if failed < 0 or failed == LOST:
-                    say(_words_of(index, failed))
+                say(_words_of(index, failed))
         if time.monotonic() > deadline:
             for process in running.values():
                 process.kill()
@@ -160,6 +160,8 @@ def watch(started: dict[int, subprocess.Popen]) -> int:
 
 
 def _words_of(index: int, status: int) -> str:
+    if status > 0 and status != LOST:
+        return f"process {index} ended with an error (status {status}), so the run has ended"
     what = f"was ended by {signal.Signals(-status).name}" if status < 0 else "lost another process"
     return (
         f"process {index} {what}, so the run has ended; its last checkpoint is good: start all "
@@ -172,7 +174,7 @@ def main() -> None:
     words = sys.argv[1:]
     file = next((i for i, word in enumerate(words) if word.endswith(".py")), len(words))
     with errors_in_words():
-        settings = tyro.cli(Settings, args=words[:file], description=__doc__)
+        settings = tyro.cli(Settings, args=words[:file], description=description(Settings))
         if file == len(words) or not Path(words[file]).exists():
             found = words[file] if file < len(words) else ""
             raise ValueError(f"experiment: {found!r} is not valid; it must be the file of one")

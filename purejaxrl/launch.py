@@ -144,16 +144,18 @@ def report(plan: Plan, result: Result) -> pd.DataFrame:
     members["return"] = final_scores(frame)
     members["alive"] = result.alive
     groups = members.groupby(swept, dropna=False) if swept else [((), members)]
-    table = Table(*swept, "mean [95 % interval]", "members", title=Text(f"{title}: final return"))
+    scored, made = frame["update"].max(), plan.job.num_updates
+    what = "final return" if scored == made else f"return at update {scored} of {made}"
+    table = Table(*swept, "mean [95 % interval]", "members", title=Text(f"{title}: {what}"))
     for values, part in groups:
         table.add_row(*(f"{v:g}" for v in values), *_summary(part))
     if plan.job.env is None and frame["return"].isna().all():
         say(f"metrics and checkpoints are in {result.out}")
         return members
-    console.print(table)
     plots.learning_curves(frame, result.out / "curves.png", by=swept, title=title)
     if len(swept) == 2:
         plots.heat_map(frame, result.out / "heat_map.png", x=swept[0], y=swept[1])
+    console.print(table)
     say(f"metrics, checkpoints and curves.png are in {result.out}")
     return members
 

@@ -8,7 +8,7 @@ field, the value, and what would be valid.
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -40,26 +40,30 @@ def check_hypers(hypers: Any) -> None:
     """Check every declared hyperparameter whose value is concrete; tracers pass.
 
     Args:
-        hypers: a dataclass pytree; leaves are scalars or carry a population axis.
+        hypers: a dataclass pytree; leaves are scalars or carry a population axis. A field can also
+            be a dict of such values, one for each world of a meta-learner.
 
     Raises:
         ValueError: naming the field, the value and the valid range.
     """
     for field in dataclasses.fields(hypers):
-        value = getattr(hypers, field.name)
-        if dataclasses.is_dataclass(value):
-            check_hypers(value)
-        bounds = field.metadata.get("bounds")
-        if bounds is None or isinstance(value, jax.core.Tracer):
-            continue
-        array = np.asarray(value, dtype=np.float64)
-        bad = ~_inside(array, **bounds)
-        if bad.any():
-            where = "" if array.ndim == 0 else f" (member {int(np.argwhere(bad)[0, 0])})"
-            raise ValueError(
-                f"{type(hypers).__name__}.{field.name}: {float(array[bad].ravel()[0])!r} is not "
-                f"valid{where}; it must be {describe_bounds(**bounds)}"
-            )
+        value, bounds = getattr(hypers, field.name), field.metadata.get("bounds")
+        for one in value.values() if isinstance(value, Mapping) else (value,):
+            if dataclasses.is_dataclass(one):
+                check_hypers(one)
+            elif bounds is not None and not isinstance(one, jax.core.Tracer):
+                _check_bounds(f"{type(hypers).__name__}.{field.name}", one, bounds)
+
+
+def _check_bounds(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
+    array = np.asarray(value, dtype=np.float64)
+    bad = ~_inside(array, **bounds)
+    if bad.any():
+        where = "" if array.ndim == 0 else f" (member {int(np.argwhere(bad)[0, 0])})"
+        raise ValueError(
+            f"{name}: {float(array[bad].ravel()[0])!r} is not valid{where}; it must be "
+            f"{describe_bounds(**bounds)}"
+        )
 
 
 def _inside(x: np.ndarray, above, at_least, below, at_most, infinite) -> np.ndarray:

@@ -20,7 +20,8 @@ UNTRAINED = {
     "lpg": lpg.Config,
     "ta_lpg": ta_lpg.Config,
 }
-"""Kinds of rules by name. Residual ones start as hand-made rules, the others at random."""
+"""Kinds of rules by name. Residual ones start as hand-made rules, the others at random: all seeds
+from the same random network, which is also what they are validated against."""
 
 
 class Start(NamedTuple):
@@ -37,7 +38,7 @@ class Start(NamedTuple):
 def better_than(
     reference: Any,
     worlds: list[World],
-    num_lives: int,
+    config: evolution.Config,
     hypers: lpg.Hypers | dict[str, lpg.Hypers],
     insert: Insert = lpg.with_rule,
 ) -> Evaluator:
@@ -46,11 +47,10 @@ def better_than(
     Args:
         reference: a rule, or what `insert` puts into the agents' hyperparameters.
         worlds: where agents live.
-        num_lives: lives in all worlds.
+        config: how agents live and are evaluated; `num_pairs` are the lives in all worlds.
         hypers: the agents'.
         insert: as of `evolution.make`.
     """
-    config = evolution.Config(num_pairs=num_lives, max_steps=1000)
     return against(reference, config, worlds, insert, evolution.Hypers(agent=hypers))
 
 

@@ -44,5 +44,5 @@ def nan_if_diverged(lost_steps: jax.Array) -> jax.Array:
 
 
 def collect_nothing(state: Any, hypers: Any) -> tuple[Any, tuple]:
-    """Be a meta-learner's `collect`: its agents collect their experience inside `learn`."""
+    """Collect nothing: the agents of a meta-learner collect their experience inside `learn`."""
     return state, ()

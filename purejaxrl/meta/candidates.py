@@ -129,6 +129,8 @@ def score_levels(
 ) -> Visits:
     """Score the level of each pair by the mean of its candidates' scores.
 
+    A candidate that diverged or finished no episode has no score.
+
     Args:
         setup: what candidates are evaluated with.
         key: typed key.
@@ -141,7 +143,8 @@ def score_levels(
     scores = jax.vmap(jax.vmap(setup.world.curriculum.score))(
         jax.random.split(key, pairs), outcomes
     )
-    mean = jax.vmap(masked_mean, in_axes=1)(scores, jnp.isfinite(scores))
+    known = jnp.isfinite(scores) & jnp.isfinite(returns).any(-1)
+    mean = jax.vmap(masked_mean, in_axes=1)(scores, known)
     return Visits(chosen.slot, chosen.level, mean, best, jnp.ones(pairs[1], bool))
 
 

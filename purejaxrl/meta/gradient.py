@@ -205,9 +205,10 @@ def end_step(
     agents, estimates, metrics = advanced
     agents = agents._replace(late_return=smooth_return(agents.late_return, metrics))
     sound = metrics["sound"]
-    finished = (agents.state.step >= agents.state.task.horizon) | ~sound
+    over = (agents.state.step >= agents.state.task.horizon) & sound
+    finished = over | ~sound
     means = setup.world.inner.episode_means
-    metrics = summarize_agents(metrics, finished, agents.late_return, means)
+    metrics = summarize_agents(metrics, over, agents.late_return, means)
     state, level_metrics = replace_finished(
         setup, key, state._replace(agents=agents), theta, hypers, estimates, finished, sound
     )

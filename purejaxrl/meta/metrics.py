@@ -48,13 +48,13 @@ def smooth_return(before: jax.Array, metrics: Metrics) -> jax.Array:
 
 def summarize_agents(
     metrics: Metrics,
-    finished: jax.Array,
+    over: jax.Array,
     late_return: jax.Array,
     episode_means: Sequence[str] = EPISODE_MEANS,
 ) -> Metrics:
     """Reduce metrics of this device's agents, `[n]`, to means over the agents of all devices.
 
-    Three are added: `final_return`, the mean late return of the agents whose life ended;
+    Three are added: `final_return`, the mean late return of the agents whose life is `over`;
     `lives_ended`, how many those were; and `unsound`, how many agents had a loss, a gradient or a
     parameter that was not finite.
     """
@@ -75,7 +75,7 @@ def summarize_agents(
         if name != "sound"
     }
     return out | {
-        "final_return": mean(late_return, finished.astype(jnp.float32)),
-        "lives_ended": sum_over_shards(finished.sum()),
+        "final_return": mean(late_return, over.astype(jnp.float32)),
+        "lives_ended": sum_over_shards(over.sum()),
         "unsound": sum_over_shards((~metrics["sound"]).sum()),
     }

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl.algorithm import Algorithm, Metrics
+from purejaxrl.identity import part_names
 from purejaxrl.meta import evolution
 from purejaxrl.meta.base import Insert
 from purejaxrl.meta.candidates import CandidateSetup, set_up
@@ -59,7 +60,8 @@ def against(
         better = jnp.stack(list(found.values())).mean()
         return found | {"return": better, "episodes": jnp.int32(config.num_pairs)}
 
-    return Evaluator(play, f"against a reference, {config}, {[world.name for world in worlds]}", ())
+    compared = ", ".join(part_names(config, reference, hypers, insert))
+    return Evaluator(play, f"against: {compared}, {[world.name for world in worlds]}", ())
 
 
 def _fraction_better(

@@ -97,7 +97,11 @@ def load(folder: Path | str, like: Any) -> tuple[Any, dict]:
     """
     folder = local_path(folder)
     manifest = read_manifest(folder)
-    if _checksums(folder / "tree") != manifest["sha256"]:
+    try:
+        found = _checksums(folder / "tree")
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {folder}: cannot be read: {error}") from error
+    if found != manifest["sha256"]:
         raise CheckpointError(f"checkpoint {folder}: damaged (its checksum does not match)")
     expected, structure = jax.tree.flatten(like)
     if manifest["leaves"] != _describe(like):

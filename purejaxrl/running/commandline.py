@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -64,6 +65,9 @@ class Job(NamedTuple):
     """How policies are evaluated; by default on episodes in `env`, if there is one."""
     shared: Mapping[str, Any] = MappingProxyType({})
     """Fields of the hyperparameters that all members share, by dotted name, such as a dataset."""
+    reads: tuple[str, ...] = ()
+    """Fields of the hyperparameters whose values were read when the job was built, such as those of
+    an evaluator's agents. They cannot be swept."""
 
 
 class Plan(NamedTuple):
@@ -89,6 +93,9 @@ def plan_runs(settings: type, build: Build, words: Sequence[str]) -> list[Plan]:
         settings: dataclass that extends `Experiment` and has a field `hypers`.
         build: turns settings into a job; what it reads of `hypers` and `seeds` is ignored.
         words: of the command line.
+
+    Raises:
+        ValueError: if a field that a job reads is swept.
     """
     parsed = parse(settings, words)
     flat = [flatten(s) for s in parsed]
@@ -97,6 +104,12 @@ def plan_runs(settings: type, build: Build, words: Sequence[str]) -> list[Plan]:
     for folder, members in by_folder(parsed, words).items():
         chosen = parsed[members[0]]
         job = build(chosen)
+        for name in swept:
+            if name.removeprefix("hypers.").split(".")[0] in job.reads:
+                raise ValueError(
+                    f"{name}: several values are not valid here; give one at a time, each with its "
+                    "own --out, as the evaluation of all members uses this value"
+                )
         job = job._replace(evaluator=_evaluator(job, chosen.run))
         rows = Rows({k.removeprefix("hypers."): flat[i][k] for k in swept} for i in members)
         hypers = chosen.hypers
@@ -181,11 +194,16 @@ def writable_folder(path: Path) -> Path:
 def errors_in_words() -> Iterator[None]:
     """End with a message, and no traceback, where input or files are not valid.
 
-    Exits with status 2 after an error, and 130 after Ctrl-C.
+    A ValueError that no `raise` of this project or of an experiment made is an error of the code:
+    its traceback is printed, too. Exits with status 2 after an error, and 130 after Ctrl-C.
     """
     try:
         yield
     except (ValueError, CheckpointError, ImportError, OSError) as error:
+        if isinstance(error, ValueError) and not _raised_on_purpose(error):
+            traceback.print_exc()
+        if console.quiet:  # as in all processes of a run but the first
+            print(f"error: {error}", file=sys.stderr)
         say(f"error: {error}")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
@@ -193,7 +211,11 @@ def errors_in_words() -> Iterator[None]:
         raise SystemExit(130) from None
 
 
+def _raised_on_purpose(error: ValueError) -> bool:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return "site-packages" not in place.filename and (place.line or "").startswith("raise ")
+
+
 def say(text: str) -> None:
-    """Print a message as it is, without markup; a closed terminal takes none."""
-    with contextlib.suppress(OSError):
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Print a message as it is, without markup."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

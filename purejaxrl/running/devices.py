@@ -36,6 +36,13 @@ def group_size(count: int, group: int | None = None) -> int:
     return max(size for size in range(1, min(group, count) + 1) if count % size == 0)
 
 
+def num_cores() -> int:
+    """Count the CPU cores that this process may use; on macOS, all cores."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def use_cpu_cores(count: int | None = None) -> None:
     """Make XLA use this many CPU devices, by default one per core; accelerators do not change.
 
@@ -59,7 +66,7 @@ def use_cpu_cores(count: int | None = None) -> None:
         count = int(text)
     elif count is not None and count < 1:
         raise ValueError(f"count: {count} is not valid; it must be an integer >= 1")
-    count = count or len(os.sched_getaffinity(0))
+    count = count or num_cores()
     if count == 1:
         os.environ.setdefault("PJRT_NPROC", "1")
     if jax.config.jax_num_cpu_devices != count:

@@ -1,12 +1,28 @@
 """Progress of a run on the terminal."""
 
+import contextlib
 import math
 import time
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-console = Console(stderr=True)
+
+class Terminal(Console):
+    """A console that falls silent, and ends nothing, when its terminal or pipe is gone."""
+
+    def on_broken_pipe(self) -> None:
+        """Fall silent; rich would end the process, and with it a run that is not saved yet."""
+        self.quiet = True
+
+    def print(self, *objects: Any, **style: Any) -> None:
+        """Print, if there is somebody to read it."""
+        with contextlib.suppress(OSError):
+            super().print(*objects, **style)
+
+
+console = Terminal(stderr=True)
 
 
 class ProgressLine:
@@ -30,8 +46,6 @@ class ProgressLine:
                 BarColumn(),
                 TextColumn("{task.completed}/{task.total} updates"),
                 TimeElapsedColumn(),
-                TextColumn("ETA"),
-                TimeRemainingColumn(),
                 console=console,
             )
             self.live.start()
@@ -49,20 +63,20 @@ class ProgressLine:
         began, start, start_steps = self.origin = self.origin or (now, done, steps)
         returns = {"return": mean_return, "evaluation": self.evaluation}
         shown = [f"{name} {value:.4g}" for name, value in returns.items() if math.isfinite(value)]
-        eta = ""
         if done > start:
             elapsed = max(now - began, 1e-9)
             made, unit = (steps - start_steps, "steps") if steps else (done - start, "updates")
             shown.append(f"{made / elapsed:,.0f} {unit}/s")
-            eta = f" · ETA {elapsed / (done - start) * (self.total - done):.0f} s"
+            shown.append(f"ETA {elapsed / (done - start) * (self.total - done):.0f} s")
         text = " · ".join(shown)
         if self.live:
             self.live.update(self.bar, completed=done, description=text)
         elif now - self.printed > 10 or done == self.total:
             self.printed = now
-            console.print(f"{done}/{self.total} updates · {text}{eta}", markup=False)
+            console.print(f"{done}/{self.total} updates · {text}", markup=False)
 
     def close(self) -> None:
         """Stop drawing."""
         if self.live:
-            self.live.stop()
+            with contextlib.suppress(OSError):
+                self.live.stop()

@@ -281,8 +281,8 @@ def _verify(part: Part) -> None:
 
 def _remedy(update: int) -> str:
     return (
-        "restore them from a copy, or remove the checkpoints after update "
-        f"{update} and resume, to train from there again"
+        f"restore them from a copy, or remove the checkpoints after update {update} (and "
+        "saved.json, if none is left) and resume, to train from there again"
     )
 
 

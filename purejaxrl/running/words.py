@@ -7,6 +7,7 @@ anything else is looped over. `run.json` keeps the words, so that `--resume` can
 import dataclasses
 import inspect
 import itertools
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -20,8 +21,6 @@ from purejaxrl.running.options import RunOptions
 
 MAY_CHANGE = ("total_steps", "meta_steps", "steps", "generations", "updates", "draws", "run.")
 """Settings that may differ when a run is resumed: its length, and how it runs."""
-
-CHANGEABLE = f"{', '.join(MAY_CHANGE[:-1])} and the run options"
 
 
 def parse(settings: type, words: Sequence[str]) -> list[Any]:
@@ -63,7 +62,7 @@ def _by_flag(words: Sequence[str]) -> list[tuple[str, list[str]]]:
 def _split(value: str) -> list[str]:
     """Split a value at its commas, unless it names a file, as of a member of a sweep."""
     parts = value.split(",")
-    whole = not all(parts) or (len(parts) > 1 and Path(value).expanduser().exists())
+    whole = not all(parts) or (len(parts) > 1 and os.path.exists(os.path.expanduser(value)))
     return [value] if whole else parts
 
 
@@ -206,5 +205,6 @@ def _check_same(before: list[dict], now: list[dict], out: Path) -> None:
         for name in changed(settings, nearest):
             raise ValueError(
                 f"{name}: {settings[name]!r} is not valid; the run in {out} has "
-                f"{nearest.get(name)!r}, and --resume may change only {CHANGEABLE}"
+                f"{nearest.get(name)!r}. A run that is resumed may become longer, and keeps all "
+                "other settings; for another run, name another folder with --out"
             )

@@ -170,3 +170,8 @@ def test_agents_learn_by_hand_made_rules():
         _, metrics = train(jax.random.key(0), hypers, level)
         gained = metrics["return"] - env.optimal_return(level)  # at most 0
         assert np.nanmean(gained[-20:]) > 0.5 * np.nanmean(gained[:10])
+
+
+def test_a_prediction_of_one_number_cannot_hold_a_distribution():
+    with pytest.raises(ValueError, match="num_predictions: 1 is not valid; .* integer >= 2"):
+        hand_rules.ActorCritic().values(1)

@@ -7,6 +7,7 @@ import pytest
 from flax import struct
 
 from algos import ppo, ppo_rnn
+from purejaxrl.meta import gradient
 from purejaxrl.validation import check_hypers, hyper, require, require_known
 
 
@@ -51,6 +52,16 @@ def test_what_is_not_finite_is_refused(value):
 def test_the_default_is_the_declared_one():
     field = dataclasses.make_dataclass("Hypers", [("rate", float, hyper(0.25, above=0))])
     assert field().rate == 0.25
+
+
+def test_hyperparameters_of_worlds_are_checked_one_by_one():
+    """A meta-learner's field can be a dict by world, of numbers or of other hyperparameters."""
+    hypers = gradient.Hypers(agent={"a": ppo.Hypers()}, critic_learning_rate={"a": 0.1, "b": 0.2})
+    check_hypers(hypers)
+    with pytest.raises(ValueError, match=r"Hypers.critic_learning_rate: -1.0 is not valid"):
+        check_hypers(hypers.replace(critic_learning_rate={"a": 0.1, "b": -1.0}))
+    with pytest.raises(ValueError, match=r"Hypers.learning_rate: -1.0 is not valid"):
+        check_hypers(hypers.replace(agent={"a": ppo.Hypers(), "b": ppo.Hypers(learning_rate=-1.0)}))
 
 
 @pytest.mark.parametrize("array", [np.array, jnp.array])

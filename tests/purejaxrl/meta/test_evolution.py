@@ -195,6 +195,13 @@ def test_it_climbs_to_the_optimum():
     np.testing.assert_allclose(state.params, GOAL, atol=0.1)
 
 
+def test_a_generation_of_ties_changes_nothing():
+    theta = jnp.array([0.3, -1.7, 11.0])
+    learner = make(lambda *_: 1.0, init_theta=lambda key: theta)
+    state, after, _ = generation(learner, evolution.Hypers(std=0.1, learning_rate=0.05))
+    np.testing.assert_array_equal(after.params, state.params)
+
+
 def test_a_candidate_that_diverges_is_ranked_last_and_counted():
     def worth(theta, task, age):
         return jnp.where(theta[0] > 0, jnp.nan, theta[0])

@@ -40,6 +40,22 @@ def test_levels_are_replayed_by_the_mean_score_of_a_pair():
     np.testing.assert_allclose(metrics["score_kept"], buffer.score[buffer.filled].mean())
 
 
+def test_a_candidate_that_diverges_has_no_score():
+    """Half of the candidates diverge; the score of their level is that of the other one."""
+
+    def worth(theta, task, age):
+        return jnp.where(theta[0] > 0, jnp.nan, 2.0)
+
+    score = lambda key, outcome: jnp.nan_to_num(jnp.nanmean(outcome.returns))  # noqa: E731
+    learner = make(worth, curriculum=replay(level, score, 32))
+    hypers = evolution.Hypers(std=0.1, curriculum=Replay(replay_prob=0.5))
+    state = learner.init(jax.random.key(0), hypers, None)
+    state, metrics = jax.jit(learner.learn)(state, hypers, ())
+    assert metrics["unsound"] == 8
+    buffer = state.curricula[0]
+    assert (buffer.score[buffer.filled] == 2.0).all() and buffer.filled.any()
+
+
 def test_a_curriculum_that_does_not_fit_is_refused():
     with pytest.raises(
         ValueError, match="algorithmic_regret .* reads antagonist_returns, which ev"

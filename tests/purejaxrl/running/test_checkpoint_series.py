@@ -1,6 +1,7 @@
 """The checkpoints of a run: which are kept, which is loaded."""
 
 import shutil
+from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
@@ -86,6 +87,20 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(series):
     assert len(said) == 1
     assert str(series.path(100)) in said[0]
     assert "damaged" in said[0]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_passed_over_with_a_warning(series, monkeypatch):
+    def fails(self):
+        if series.path(100) in self.parents:
+            raise OSError(5, "Input/output error")
+        return read(self)
+
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    said = []
+    found, _ = series.load_latest(tree(), said.append)
+    assert_equal(found, tree(fill=10))
+    assert len(said) == 1 and "cannot be read" in said[0]
 
 
 def test_only_damaged_checkpoints_are_an_error(series):

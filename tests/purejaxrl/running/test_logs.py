@@ -1,7 +1,9 @@
 """What the terminal says while a run trains."""
 
+import errno
 import io
 import math
+import os
 
 import pytest
 
@@ -42,3 +44,17 @@ def test_speed_is_measured_from_where_training_begins(said):
 def test_nothing_is_shown_if_nothing_is_to_be_shown(said):
     logs.ProgressLine(10, 0, show=False).advance(10, 1000, 1.0)
     assert said() == ""
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO])
+def test_a_terminal_or_a_reader_that_is_gone_ends_nothing(number):
+    """As in `python experiments/ppo.py 2>&1 | tee log`, where Ctrl-C ends `tee` first."""
+
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise OSError(number, os.strerror(number))  # BrokenPipeError for EPIPE
+
+    console = logs.Terminal(file=Gone())
+    console.print("nobody reads this")
+    console.print("nor this")
+    assert console.quiet == (number == errno.EPIPE)

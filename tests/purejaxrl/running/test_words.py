@@ -145,6 +145,19 @@ def test_a_file_whose_name_has_commas_is_one_value(tmp_path):
     assert [s.env for s in parse(Settings, words)] == [str(path)]
 
 
+def test_a_value_that_is_too_long_for_a_file_name_is_split():
+    rates = [f"0.{i:07d}" for i in range(1, 50)]
+    found = parse(Settings, ["--hypers.gamma", ",".join(rates)])
+    assert [s.hypers.gamma for s in found] == [float(rate) for rate in rates]
+
+
+def test_what_an_evaluation_reads_cannot_be_swept():
+    reads = lambda settings: build(settings)._replace(reads=("gamma",))  # noqa: E731
+    assert len(plan_runs(Settings, reads, ["--hypers.gamma", "0.9"])) == 1
+    with pytest.raises(ValueError, match=r"hypers.gamma: several values are not valid here"):
+        plan_runs(Settings, reads, ["--hypers.gamma", "0.9,0.99"])
+
+
 def test_resume_without_a_run_starts_one(tmp_path):
     words = ["--resume", "--out", str(tmp_path / "none"), *SWEEP]
     assert with_kept_words(Settings, words) == tuple(words)

@@ -1,0 +1,35 @@
+"""What a user reads when a command ends with an error."""
+
+import numpy as np
+import pytest
+
+from purejaxrl.running.commandline import errors_in_words
+
+
+def not_valid():
+    raise ValueError("Settings.seeds: 0 is not valid; it must be an integer >= 1")
+
+
+def unpacks_too_much():
+    first, second = [1, 2, 3]
+    return first, second
+
+
+def told(function, capfd):
+    with pytest.raises(SystemExit) as ended, errors_in_words():
+        function()
+    assert ended.value.code == 2
+    return capfd.readouterr().err
+
+
+def test_input_that_is_not_valid_is_named_without_a_traceback(capfd):
+    assert told(not_valid, capfd) == (
+        "error: Settings.seeds: 0 is not valid; it must be an integer >= 1\n"
+    )
+
+
+@pytest.mark.parametrize("function", [unpacks_too_much, lambda: np.zeros(3) + np.zeros(2)])
+def test_an_error_of_the_code_has_a_traceback(function, capfd):
+    found = told(function, capfd)
+    assert found.startswith("Traceback") and __file__ in found
+    assert found.splitlines()[-1].startswith("error: ")
