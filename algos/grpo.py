@@ -1,10 +1,10 @@
-"""Reinforcement learning from verified rewards, by any objective (GRPO: Shao et al. 2024).
+"""GRPO (Shao et al. 2024, arXiv 2402.03300) and other objectives: RL from verified rewards.
 
 An update asks P prompts, samples G answers to each, has them verified, and makes gradient steps on
 an objective. The objective is an argument: GRPO, Dr. GRPO, DAPO and many more are in `objectives/`.
 It says how much better an answer was than the others (`advantage`), what each token contributes
 (`weight`), how that is averaged (`loss`), and where needed which prompts are asked, with what
-hints, and which answers are learned from (`sampler`). arXiv 2402.03300.
+hints, and which answers are learned from (`sampler`).
 """
 
 from dataclasses import dataclass

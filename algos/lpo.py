@@ -78,9 +78,9 @@ class Drift(nn.Module):
         return nn.relu(clipping(inputs.log_ratio, inputs.advantage, self.clip) + learned - MARGIN)
 
     def extra_inputs(self, x: jax.Array, age: jax.Array) -> jax.Array:
-        """Return what a fork's drift also reads, `[..., any]`, given the inputs `[..., 8]`: none.
+        """Return more inputs of the drift, `[..., k]`, given its inputs `x`, `[..., 8]`: none here.
 
-        They must be 0 where `x` is 0, at the old policy.
+        A fork overrides this. They must be 0 where `x` is 0, which is at the old policy.
         """
         return x[..., :0]
 

@@ -66,7 +66,7 @@ def curriculum(
 def replay_or_explore(
     key: jax.Array, buffer: Buffer, hypers: Replay, sample_level: SampleLevel, count: int
 ) -> Draw:
-    """Flip one coin for all levels: replay `count` of the buffer, or draw as many new ones."""
+    """Flip one coin for all: replay `count` levels from the buffer, or draw as many new ones."""
     coin_key, draw_key, new_key = jax.random.split(key, 3)
     learns = decide_replay(coin_key, buffer, hypers, count) & (buffer.filled.sum() >= count)
     chances = buffers.log_chances(buffer, hypers.temperature, hypers.staleness)

@@ -79,7 +79,7 @@ class Hypers(struct.PyTreeNode):
 
     learning_rate: float = hyper(2.5e-4, at_least=0)
     """Adam's step size at the start of training."""
-    learning_rate_end: float = hyper(0.0, at_least=0)
+    final_rate_fraction: float = hyper(0.0, at_least=0)
     """Fraction of learning_rate at the end of training, reached linearly; 1 keeps it constant."""
     gamma: float = hyper(0.99, at_least=0, at_most=1)
     """Discount per step."""
@@ -206,7 +206,7 @@ def total_loss(
 
 def optimizer(hypers: Hypers, age: jax.Array) -> optax.GradientTransformation:
     """Make Adam with clipped gradients and a step size that is annealed with the agent's age."""
-    rate = hypers.learning_rate * (1 - age * (1 - hypers.learning_rate_end))
+    rate = hypers.learning_rate * (1 - age * (1 - hypers.final_rate_fraction))
     clip = optimizers.clip_by_global_norm(hypers.max_grad_norm)
     return optax.flatten(optax.chain(clip, optimizers.adam(rate)))  # one vector: fewer operations
 

@@ -9,7 +9,7 @@ Brax's settings are for an accelerator. These take two CPU cores a few minutes:
 
 python experiments/ppo.py --env inverted_pendulum --agent.num-envs 16 --agent.num-steps 128 \
     --agent.num-minibatches 8 --agent.hidden 64 64 --hypers.learning-rate 1e-3 \
-    --hypers.learning-rate-end 0 --hypers.gamma 0.97 --total-steps 2e6
+    --hypers.final-rate-fraction 0 --hypers.gamma 0.97 --total-steps 2e6
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -85,7 +85,7 @@ RECOMMENDED = {
             normalize_obs=True,
             normalize_reward=True,
         ),
-        hypers=ppo.Hypers(learning_rate=3e-4, learning_rate_end=1.0, entropy_coef=0.0),
+        hypers=ppo.Hypers(learning_rate=3e-4, final_rate_fraction=1.0, entropy_coef=0.0),
     ),
 }
 """Settings by environment or family of environments; `Settings()` for the rest."""

@@ -64,7 +64,7 @@ def make_contenders(
         for name, (algorithm, hypers) in HAND_MADE.items()
     ]
     found += [
-        of_rule(drift, env, label_of(name), **tuned, **asdict(agent), learning_rate_end=0.0)
+        of_rule(drift, env, label_of(name), **tuned, **asdict(agent), final_rate_fraction=0.0)
         for name in drifts
         for drift in load_rules(name)
     ]

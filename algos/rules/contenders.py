@@ -25,7 +25,7 @@ SECOND: Mapping[str, Sequence[float]] = {
 }
 """Values to try of the second hyperparameter: the first of these that a contender has."""
 
-CONSTANT = {"learning_rate_end": 1.0}
+CONSTANT = {"final_rate_fraction": 1.0}
 """Agents of a comparison keep their step size: some contenders have no annealing."""
 
 TABLE_RATES = (0.01, 0.03, 0.1, 0.3)
@@ -67,7 +67,7 @@ def of_rule(
     Raises:
         ValueError: as `rule.agent`.
     """
-    has_annealing = hasattr(rule.kind.algorithm.Hypers, "learning_rate_end")
+    has_annealing = hasattr(rule.kind.algorithm.Hypers, "final_rate_fraction")
     algorithm, hypers = rule.agent(env, **(CONSTANT if has_annealing else {}) | settings)
     grid = grid_of(env, hypers, tune, rates or rule.kind.rates)
     return Contender(name or rule.name, algorithm, hypers, grid, rule.shared)

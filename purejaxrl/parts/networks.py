@@ -1,6 +1,6 @@
 """Network parts that more than one algorithm uses, and the distributions over actions.
 
-This is the only file that uses distrax, and the only one that initialises orthogonally.
+This is the only file that uses distrax.
 """
 
 from typing import Any, Literal, get_args

@@ -74,10 +74,10 @@ def test_no_contender_anneals_its_step_size():
     env = make("CartPole-v1")
     found = [of_rule(load_rule(name), env) for name in ("lpg", "lpo", "ta_lpo")]
     found += baselines(env, load_rule("lpg").config)
-    ends = {one.name: getattr(one.hypers, "learning_rate_end", None) for one in found}
+    ends = {one.name: getattr(one.hypers, "final_rate_fraction", None) for one in found}
     assert ends == {"lpg": None, "lpo": 1.0, "ta_lpo": 1.0, "A2C": None, "PPO": 1.0}
-    annealed = of_rule(load_rule("lpo"), env, learning_rate_end=0.0)
-    assert annealed.hypers.learning_rate_end == 0.0
+    annealed = of_rule(load_rule("lpo"), env, final_rate_fraction=0.0)
+    assert annealed.hypers.final_rate_fraction == 0.0
 
 
 def test_the_second_hyperparameter_is_the_loss_coefficient_that_a_contender_has():
@@ -117,7 +117,7 @@ def test_contenders_by_name_have_equal_budgets_environments_and_networks():
     assert {tried for tried, _ in used.values()} == {rates}
     by_name = {one.name: one for one in found}
     assert by_name["evolved"].hypers.rule == hand_rules.EVOLVED
-    assert by_name["PPO"].hypers.learning_rate_end == 1.0  # no contender anneals
+    assert by_name["PPO"].hypers.final_rate_fraction == 1.0  # no contender anneals
     made_of = [one.algorithm.made_of for one in found]
     assert made_of[names.index("REINFORCE")] != made_of[names.index("hand")]
 

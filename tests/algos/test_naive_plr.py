@@ -25,7 +25,7 @@ NUM_ENVS, CAPACITY, NUM_UPDATES = 3, 8, 16
 ENV = OwnLevel(FlattenObservation(maze.Maze()))
 CONFIG = ppo.Config(num_envs=NUM_ENVS, num_steps=8, num_epochs=1, num_minibatches=1, hidden=(4,))
 AGENT = ppo.make(CONFIG, ENV)
-AGENT_HYPERS = ppo.Hypers(learning_rate=1e-2, learning_rate_end=0.1)
+AGENT_HYPERS = ppo.Hypers(learning_rate=1e-2, final_rate_fraction=0.1)
 SAMPLE = maze_levels.uniform(20, size=7, max_steps=6)
 HORIZON = 40
 

@@ -16,7 +16,7 @@ from tests.algos.probes import Params, Probe
 from tests.helpers import begin
 
 SMALL = ppo.Config(num_envs=8, num_steps=16, num_minibatches=2, hidden=(16,))
-FAST = ppo.Hypers(learning_rate=1e-2, learning_rate_end=1.0)
+FAST = ppo.Hypers(learning_rate=1e-2, final_rate_fraction=1.0)
 
 
 def value_of(algorithm_state, config, env, obs):
@@ -82,7 +82,7 @@ def test_an_infinite_value_clip_is_the_squared_error():
 
 
 def test_the_learning_rate_is_annealed_to_its_end():
-    hypers = ppo.Hypers(learning_rate=1.0, learning_rate_end=0.2, max_grad_norm=1e9)
+    hypers = ppo.Hypers(learning_rate=1.0, final_rate_fraction=0.2, max_grad_norm=1e9)
     params = {"x": jnp.ones(())}
     for age, rate in ((0.0, 1.0), (0.5, 0.6), (1.0, 0.2)):
         adam = ppo.optimizer(hypers, jnp.float32(age))

@@ -13,7 +13,7 @@ from tests.algos.probes import Params, Probe
 from tests.helpers import begin
 
 CONFIG = ppo_rnn.Config(num_envs=16, num_steps=16, num_minibatches=2, hidden=(16,), memory_size=16)
-HYPERS = ppo_rnn.Hypers(learning_rate=1e-2, learning_rate_end=1.0)
+HYPERS = ppo_rnn.Hypers(learning_rate=1e-2, final_rate_fraction=1.0)
 
 
 def match_cue_at_the_end(state, action):

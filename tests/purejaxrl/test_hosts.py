@@ -21,7 +21,7 @@ TRAINING = "tests/purejaxrl/hosts_training.py"
 PPO = (
     "experiments/ppo.py", "--env", "CartPole-v1", "--seeds", "2", "--agent.num-envs", "2",
     "--agent.num-steps", "8", "--agent.hidden", "8", "--agent.num-minibatches", "2",
-    "--hypers.learning-rate-end", "1", "--chunk", "8", "--checkpoint-every", "1",
+    "--hypers.final-rate-fraction", "1", "--chunk", "8", "--checkpoint-every", "1",
     "--eval-every", "0",
 )  # fmt: skip
 

@@ -245,7 +245,7 @@ def test_the_same_code_tunes_ppo():
         init_theta=lambda key: jax.tree.map(jnp.float32, start),
         insert=tune,
     )
-    hypers = gradient.Hypers(agent=ppo.Hypers(learning_rate_end=1.0), learning_rate=0.05)
+    hypers = gradient.Hypers(agent=ppo.Hypers(final_rate_fraction=1.0), learning_rate=0.05)
     state = begin(learner, hypers)
     step = jax.jit(learner.learn)
     returns = []

@@ -169,7 +169,7 @@ def test_lengths_that_are_no_counts_are_refused(tmp_path, length):
 
 
 def test_a_finished_run_can_be_extended(tmp_path):
-    constant = population(4, learning_rate_end=1.0)  # nothing anneals: the horizon is not seen
+    constant = population(4, final_rate_fraction=1.0)  # nothing anneals: the horizon is not seen
     train(tmp_path / "run", 3, population=constant)
     extended = train(tmp_path / "run", 7, population=constant, resume=True)
     whole = train(tmp_path / "whole", 7, population=constant)
