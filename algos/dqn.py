@@ -18,7 +18,7 @@ from flax import struct
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
-from purejaxrl.parts.action_values import by_age, epsilon_greedy, of_action
+from purejaxrl.parts.action_values import epsilon_greedy, epsilon_of, of_action
 from purejaxrl.parts.replay import Replay
 from purejaxrl.parts.rollout import Experience, Interaction, collect
 from purejaxrl.parts.targets import track
@@ -98,7 +98,7 @@ class State(NamedTuple):
     """An agent on a level."""
 
     params: Any
-    target: Any  # parameters of the target network
+    target_params: Any  # of the target network
     opt_state: Any
     replay: Replay
     interaction: Interaction
@@ -174,7 +174,7 @@ def make(
         )
         return State(
             params=params,
-            target=params,
+            target_params=params,
             opt_state=optimize(hypers).init(params),
             replay=replay,
             interaction=interaction,
@@ -182,10 +182,6 @@ def make(
             key=key,
             step=jnp.int32(0),
         )
-
-    def epsilon_of(state: State, hypers: Hypers) -> jax.Array:
-        age = state.step / state.task.horizon
-        return by_age(age, hypers.epsilon_start, hypers.epsilon_end, hypers.exploration)
 
     def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
         epsilon = epsilon_of(state, hypers)
@@ -200,9 +196,9 @@ def make(
         )  # fmt: skip
         return state._replace(interaction=interaction, key=key), experience
 
-    def targets(params: Any, target: Any, batch: Batch) -> jax.Array:
+    def targets(params: Any, target_params: Any, batch: Batch) -> jax.Array:
         """Compute what the values of the actions taken should be, `[batch_size]`."""
-        next_q = action_values(target, batch.next_obs)
+        next_q = action_values(target_params, batch.next_obs)
         chooser = action_values(params, batch.next_obs) if config.double else next_q
         best = chooser.argmax(-1)
         return batch.reward + batch.discount * of_action(next_q, best)
@@ -212,36 +208,38 @@ def make(
         adam = optimize(hypers)
 
         def descend(carry: tuple, inputs: tuple[jax.Array, jax.Array]):
-            (params, target, opt_state), (key, i) = carry, inputs
+            (params, target_params, opt_state), (key, i) = carry, inputs
             batch = draw_batch(
                 key, replay, config.batch_size, hypers.gamma,
                 num_envs=config.num_envs, num_steps=config.num_returns,
             )  # fmt: skip
-            goal = targets(params, target, batch)
+            target = targets(params, target_params, batch)
 
             def mean_loss(params: Any) -> tuple[jax.Array, Metrics]:
                 q = of_action(action_values(params, batch.obs), batch.action)
-                value = loss(LossInputs(q, goal), hypers).mean()
+                value = loss(LossInputs(q, target), hypers).mean()
                 return value, {"loss": value, "q": q.mean()}
 
             grads, metrics = jax.grad(mean_loss, has_aux=True)(params)
             updates, opt_state = adam.update(grads, opt_state, params)
             params = optax.apply_updates(params, updates)
             count = state.step * config.num_batches + i + 1
-            target = track(target, params, hypers.target_rate, count, config.target_every)
-            return (params, target, opt_state), metrics
+            target_params = track(
+                target_params, params, hypers.target_rate, count, config.target_every
+            )
+            return (params, target_params, opt_state), metrics
 
         key, draw_key = jax.random.split(state.key)
-        (params, target, opt_state), metrics = jax.lax.scan(
+        (params, target_params, opt_state), metrics = jax.lax.scan(
             descend,
-            (state.params, state.target, state.opt_state),
+            (state.params, state.target_params, state.opt_state),
             (jax.random.split(draw_key, config.num_batches), jnp.arange(config.num_batches)),
         )
         metrics = jax.tree.map(jnp.mean, metrics) | experience.episodes
         metrics |= count_steps(state, config) | {"epsilon": epsilon_of(state, hypers)}
         state = state._replace(
             params=params,
-            target=target,
+            target_params=target_params,
             opt_state=opt_state,
             replay=replay,
             key=key,

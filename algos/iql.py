@@ -19,7 +19,7 @@ from purejaxrl.parts import networks, policies, torsos
 from purejaxrl.parts.critics import twin_critics
 from purejaxrl.parts.dataset import no_steps, observation_moments
 from purejaxrl.parts.normalize import Moments, normalize_obs
-from purejaxrl.parts.optimizers import adam, descend
+from purejaxrl.parts.optimizers import descend, init_each
 from purejaxrl.parts.targets import track
 from purejaxrl.parts.transitions import Batch
 from purejaxrl.validation import hyper, require_count
@@ -77,7 +77,7 @@ class State(NamedTuple):
     """An agent that learns from a dataset."""
 
     params: Params
-    target: Any  # of the target critics
+    target_params: Any  # of the target critics
     opt_state: Params
     moments: Moments | None  # of the dataset's observations, where they are normalised
     task: Task
@@ -130,8 +130,8 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         )
         return State(
             params=params,
-            target=params.critic,
-            opt_state=Params(*map(adam(0.0).init, params)),
+            target_params=params.critic,
+            opt_state=init_each(params),
             moments=observation_moments(hypers.dataset, config.normalize_obs),
             task=task,
             key=key,
@@ -146,21 +146,16 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     def learn(state: State, hypers: Hypers, batch: Batch) -> tuple[State, Metrics]:
         obs = normalize_obs(state.moments, batch.obs)
         next_obs = normalize_obs(state.moments, batch.next_obs)
-        age = age_of(state)
-        rates = Params(
-            policy=hypers.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * age)),
-            value=hypers.learning_rate,
-            critic=hypers.learning_rate,
-        )
-        q = critic.q(state.target, obs, batch.action).min(0)
-        goal = batch.reward + batch.discount * value_of(state.params.value, next_obs)
+        policy_rate = hypers.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * age_of(state)))
+        q = critic.q(state.target_params, obs, batch.action).min(0)
+        target = batch.reward + batch.discount * value_of(state.params.value, next_obs)
 
         def value_loss(params: Any) -> tuple[jax.Array, jax.Array]:
             advantage = q - value_of(params, obs)
             return expectile_loss(advantage, hypers.expectile).mean(), advantage
 
         def critic_loss(params: Any) -> jax.Array:
-            error = critic.q(params, obs, batch.action) - goal
+            error = critic.q(params, obs, batch.action) - target
             return 0.5 * (error**2).mean(-1).sum()
 
         def policy_loss(params: Any, weight: jax.Array) -> jax.Array:
@@ -172,13 +167,14 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         weight = imitation_weight(advantage, hypers.beta)
         of_policy, policy_grads = jax.value_and_grad(policy_loss)(state.params.policy, weight)
 
-        grads = Params(policy_grads, value_grads, critic_grads)
-        moved = map(descend, rates, grads, state.opt_state, state.params)
-        params, opt_state = (Params(*parts) for parts in zip(*moved, strict=True))
+        rate, old, opt = hypers.learning_rate, state.params, state.opt_state
+        policy_params, policy_opt = descend(policy_rate, policy_grads, opt.policy, old.policy)
+        value_params, value_opt = descend(rate, value_grads, opt.value, old.value)
+        critic_params, critic_opt = descend(rate, critic_grads, opt.critic, old.critic)
         state = state._replace(
-            params=params,
-            target=track(state.target, params.critic, hypers.target_rate),
-            opt_state=opt_state,
+            params=Params(policy_params, value_params, critic_params),
+            target_params=track(state.target_params, critic_params, hypers.target_rate),
+            opt_state=Params(policy_opt, value_opt, critic_opt),
             step=state.step + 1,
         )
         losses = {"policy_loss": of_policy, "value_loss": of_value, "critic_loss": of_critic}

@@ -17,7 +17,7 @@ from flax import struct
 from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
-from purejaxrl.parts.action_values import by_age, epsilon_greedy, of_action
+from purejaxrl.parts.action_values import epsilon_greedy, epsilon_of, of_action
 from purejaxrl.parts.minibatches import minibatch_epochs
 from purejaxrl.parts.rollout import (
     Experience,
@@ -159,10 +159,6 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
             key=key,
             step=jnp.int32(0),
         )
-
-    def epsilon_of(state: State, hypers: Hypers) -> jax.Array:
-        age = state.step / state.task.horizon
-        return by_age(age, hypers.epsilon_start, hypers.epsilon_end, hypers.exploration)
 
     def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
         """Collect transitions; their `extras` are the highest values of the observations."""

@@ -19,7 +19,7 @@ from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, torsos
 from purejaxrl.parts.normalize import Moments, advance, normalize_obs
-from purejaxrl.parts.optimizers import adam, descend
+from purejaxrl.parts.optimizers import descend, init_each
 from purejaxrl.parts.replay import Replay
 from purejaxrl.parts.rollout import Experience, Interaction, collect
 from purejaxrl.parts.targets import track
@@ -27,10 +27,10 @@ from purejaxrl.parts.transitions import (
     Batch,
     check_replay,
     count_steps,
-    draw_batch,
-    normalize_batch,
+    draw_normalized,
     steps_of,
     warm_up,
+    warmup_moments,
 )
 from purejaxrl.validation import hyper, require_count
 
@@ -113,7 +113,7 @@ class State(NamedTuple):
     """An agent on a level."""
 
     params: Params
-    target: Any  # parameters of the target critics
+    target_params: Any  # of the target critics
     opt_state: Params
     moments: Moments | None  # of the observations, where they are normalised
     replay: Replay
@@ -133,7 +133,7 @@ class Policy(NamedTuple):
 def learn_from_batch(
     actions: Actions,
     params: Params,
-    target: Any,
+    target_params: Any,
     opt_state: Params,
     batch: Batch,
     key: jax.Array,
@@ -142,34 +142,35 @@ def learn_from_batch(
     """Take one gradient step: of the critics, then of the actor, then of the temperature."""
     target_key, actor_key = jax.random.split(key)
     alpha = jnp.exp(params.log_alpha)
-    following = actions.consider(params.actor, target, batch.next_obs, target_key)
-    goal = batch.reward + batch.discount * following.soft_value(alpha)
+    following = actions.consider(params.actor, target_params, batch.next_obs, target_key)
+    target = batch.reward + batch.discount * following.soft_value(alpha)
 
     def critic_loss(critic: Any) -> tuple[jax.Array, jax.Array]:
         q = actions.q(critic, batch.obs, batch.action)
-        return 0.5 * ((q - goal) ** 2).mean(-1).sum(), q.mean()
+        return 0.5 * ((q - target) ** 2).mean(-1).sum(), q.mean()
+
+    (of_critic, q), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critic)
+    critic, critic_opt = descend(hypers.critic_rate, grads, opt_state.critic, params.critic)
 
     def actor_loss(actor: Any) -> tuple[jax.Array, jax.Array]:
         considered = actions.consider(actor, critic, batch.obs, actor_key)
         return -considered.soft_value(alpha).mean(), considered.entropy.mean()
 
+    (of_actor, entropy), grads = jax.value_and_grad(actor_loss, has_aux=True)(params.actor)
+    actor, actor_opt = descend(hypers.actor_rate, grads, opt_state.actor, params.actor)
+
     def alpha_loss(log_alpha: jax.Array) -> jax.Array:
         wanted = hypers.target_entropy * actions.entropy_unit
         return jnp.exp(log_alpha) * (entropy - wanted)
 
-    (loss, q), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critic)
-    critic, critic_opt = descend(hypers.critic_rate, grads, opt_state.critic, params.critic)
-    (loss_of_actor, entropy), grads = jax.value_and_grad(actor_loss, has_aux=True)(params.actor)
-    actor, actor_opt = descend(hypers.actor_rate, grads, opt_state.actor, params.actor)
     grads = jax.grad(alpha_loss)(params.log_alpha)
     log_alpha, alpha_opt = descend(hypers.alpha_rate, grads, opt_state.log_alpha, params.log_alpha)
-    metrics = {
-        "critic_loss": loss, "actor_loss": loss_of_actor, "q": q, "entropy": entropy,
-        "alpha": alpha,
-    }  # fmt: skip
-    target = track(target, critic, hypers.target_rate)
+
+    losses = {"critic_loss": of_critic, "actor_loss": of_actor}
+    metrics = losses | {"q": q, "entropy": entropy, "alpha": alpha}
+    target_params = track(target_params, critic, hypers.target_rate)
     params, opt_state = Params(actor, critic, log_alpha), Params(actor_opt, critic_opt, alpha_opt)
-    return params, target, opt_state, metrics
+    return params, target_params, opt_state, metrics
 
 
 def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
@@ -187,7 +188,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
             actions are neither discrete nor a vector in [-1, 1]. So does `init`, if `hypers` are
             those of the other kind of actions.
     """
-    obs_shape = networks.obs_shape(env.observation_space(env.default_params))
+    networks.obs_shape(env.observation_space(env.default_params))  # raises for tables
     features = torsos.torso_for(config, env, torso)
     discrete = networks.is_discrete(env)
     actions = (DiscreteActions if discrete else ContinuousActions)(features, env)
@@ -205,14 +206,11 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         interaction, replay = warm_up(
             warmup_key, env, task.env_params, interaction, config, hypers.gamma
         )
-        moments = None
-        if config.normalize_obs:
-            moments = advance(Moments.start(obs_shape), replay.contents.obs[: config.warmup_steps])
         return State(
             params=params,
-            target=params.critic,
-            opt_state=Params(*map(adam(0.0).init, params)),
-            moments=moments,
+            target_params=params.critic,
+            opt_state=init_each(params),
+            moments=warmup_moments(replay, config),
             replay=replay,
             interaction=interaction,
             task=task,
@@ -239,30 +237,25 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         replay = state.replay.write(steps_of(seen))
         moments = None if moments is None else advance(moments, seen.obs)
 
-        def draw(key: jax.Array) -> Batch:
-            batch = draw_batch(
-                key, replay, config.batch_size, hypers.gamma,
-                num_envs=config.num_envs, num_steps=config.num_returns,
-            )  # fmt: skip
-            return normalize_batch(batch, moments, hypers.reward_scale)
-
         def step(carry: tuple, key: jax.Array):
+            params, target_params, opt_state = carry
             draw_key, learn_key = jax.random.split(key)
-            *carry, metrics = learn_from_batch(actions, *carry, draw(draw_key), learn_key, hypers)
-            return tuple(carry), metrics
+            batch = draw_normalized(draw_key, replay, moments, config, hypers)
+            params, target_params, opt_state, metrics = learn_from_batch(
+                actions, params, target_params, opt_state, batch, learn_key, hypers
+            )
+            return (params, target_params, opt_state), metrics
 
         key, learn_key = jax.random.split(state.key)
-        (params, target, opt_state), metrics = jax.lax.scan(
+        (params, target_params, opt_state), metrics = jax.lax.scan(
             step,
-            (state.params, state.target, state.opt_state),
+            (state.params, state.target_params, state.opt_state),
             jax.random.split(learn_key, config.num_batches),
         )
-        metrics = count_steps(state, config) | experience.episodes | jax.tree.map(
-            jnp.mean, metrics
-        )  # fmt: skip
+        metrics = count_steps(state, config) | experience.episodes | jax.tree.map(jnp.mean, metrics)
         state = state._replace(
             params=params,
-            target=target,
+            target_params=target_params,
             opt_state=opt_state,
             moments=moments,
             replay=replay,
@@ -293,5 +286,5 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         config, init, collect_experience, learn, policy, act, vital=vital, log_prob=log_prob,
         num_envs=config.num_envs, steps_per_update=config.steps_per_update,
         warmup_steps=config.warmup_steps, in_place=("replay",),
-        differentiable=("params", "target", "opt_state"), made_of=part_names(env, torso),
+        differentiable=("params", "target_params", "opt_state"), made_of=part_names(env, torso),
     )  # fmt: skip

@@ -19,7 +19,7 @@ from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, torsos
 from purejaxrl.parts.critics import ContinuousCritics
 from purejaxrl.parts.normalize import Moments, advance, normalize_obs
-from purejaxrl.parts.optimizers import adam, descend
+from purejaxrl.parts.optimizers import descend, init_each
 from purejaxrl.parts.replay import Replay
 from purejaxrl.parts.rollout import Experience, Interaction, collect
 from purejaxrl.parts.targets import track
@@ -27,10 +27,10 @@ from purejaxrl.parts.transitions import (
     Batch,
     check_replay,
     count_steps,
-    draw_batch,
-    normalize_batch,
+    draw_normalized,
     steps_of,
     warm_up,
+    warmup_moments,
 )
 from purejaxrl.validation import hyper, require, require_count
 
@@ -109,7 +109,7 @@ class State(NamedTuple):
     """An agent on a level."""
 
     params: Params
-    target: Params  # of the target networks
+    target_params: Params  # of the target networks
     opt_state: Params
     moments: Moments | None  # of the observations, where they are normalised
     replay: Replay
@@ -126,7 +126,7 @@ class Policy(NamedTuple):
     moments: Moments | None
 
 
-def blur(key: jax.Array, action: jax.Array, std: jax.Array, clip: jax.Array) -> jax.Array:
+def add_noise(key: jax.Array, action: jax.Array, std: jax.Array, clip: jax.Array) -> jax.Array:
     """Add Gaussian noise, clipped to ±clip, to actions in [-1, 1]."""
     noise = jnp.clip(std * jax.random.normal(key, action.shape), -clip, clip)
     return jnp.clip(action + noise, -1.0, 1.0)
@@ -158,16 +158,11 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         interaction, replay = warm_up(
             warmup_key, env, task.env_params, interaction, config, hypers.gamma
         )
-        moments = None
-        if config.normalize_obs:
-            moments = advance(
-                Moments.start(obs.shape[1:]), replay.contents.obs[: config.warmup_steps]
-            )
         return State(
             params=params,
-            target=params,
-            opt_state=Params(*map(adam(0.0).init, params)),
-            moments=moments,
+            target_params=params,
+            opt_state=init_each(params),
+            moments=warmup_moments(replay, config),
             replay=replay,
             interaction=interaction,
             task=task,
@@ -178,7 +173,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
         def explore(memory, obs, first, key):
             action = actor.apply(state.params.actor, normalize_obs(state.moments, obs))
-            return memory, blur(key, action, hypers.exploration_noise, jnp.inf), ()
+            return memory, add_noise(key, action, hypers.exploration_noise, jnp.inf), ()
 
         key, rollout_key = jax.random.split(state.key)
         interaction, experience = collect(
@@ -187,11 +182,11 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         )  # fmt: skip
         return state._replace(interaction=interaction, key=key), experience
 
-    def targets(target: Params, batch: Batch, key: jax.Array, hypers: Hypers) -> jax.Array:
+    def targets(target_params: Params, batch: Batch, key: jax.Array, hypers: Hypers) -> jax.Array:
         """Compute what both critics' values of the actions taken should be, `[batch_size]`."""
-        action = actor.apply(target.actor, batch.next_obs)
-        action = blur(key, action, hypers.target_noise, hypers.target_noise_clip)
-        q = critics.q(target.critic, batch.next_obs, action)
+        action = actor.apply(target_params.actor, batch.next_obs)
+        action = add_noise(key, action, hypers.target_noise, hypers.target_noise_clip)
+        q = critics.q(target_params.critic, batch.next_obs, action)
         return batch.reward + batch.discount * q.min(0)
 
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
@@ -199,55 +194,53 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         replay = state.replay.write(steps_of(seen))
         moments = None if moments is None else advance(moments, seen.obs)
 
-        def draw(key: jax.Array) -> Batch:
-            batch = draw_batch(
-                key, replay, config.batch_size, hypers.gamma,
-                num_envs=config.num_envs, num_steps=config.num_returns,
-            )  # fmt: skip
-            return normalize_batch(batch, moments, hypers.reward_scale)
-
-        def improve_critics(carry: tuple, key: jax.Array):
-            """Take one gradient step of both critics, on a new batch."""
-            (params, opt_state, target), (draw_key, noise_key) = carry, jax.random.split(key)
-            batch = draw(draw_key)
-            goal = targets(target, batch, noise_key, hypers)
-
-            def loss(params: Any) -> tuple[jax.Array, jax.Array]:
-                q = critics.q(params, batch.obs, batch.action)
-                return 0.5 * ((q - goal) ** 2).mean(-1).sum(), q.mean()
-
-            (value, q), grads = jax.value_and_grad(loss, has_aux=True)(params)
-            params, opt_state = descend(hypers.critic_rate, grads, opt_state, params)
-            return (params, opt_state, target), (batch.obs, {"critic_loss": value, "q": q})
-
         def improve_all(carry: tuple, keys: jax.Array):
             """Take `policy_delay` steps of the critics, and one of the policy and the targets."""
-            params, opt_state, target = carry
-            (values, critic_opt, _), (obs, metrics) = jax.lax.scan(
-                improve_critics, (params.critic, opt_state.critic, target), keys
-            )
+            params, opt_state, target_params = carry
 
-            def loss(params: Any) -> jax.Array:
-                action = actor.apply(params, obs[-1])
-                return -critics.q(values, obs[-1], action)[0].mean()
+            def improve_critics(carry: tuple, key: jax.Array):
+                """Take one gradient step of both critics, on a new batch."""
+                (critic_params, opt_state), (draw_key, noise_key) = carry, jax.random.split(key)
+                batch = draw_normalized(draw_key, replay, moments, config, hypers)
+                target = targets(target_params, batch, noise_key, hypers)
+
+                def loss(critic_params: Any) -> tuple[jax.Array, jax.Array]:
+                    q = critics.q(critic_params, batch.obs, batch.action)
+                    return 0.5 * ((q - target) ** 2).mean(-1).sum(), q.mean()
+
+                (value, q), grads = jax.value_and_grad(loss, has_aux=True)(critic_params)
+                carry = descend(hypers.critic_rate, grads, opt_state, critic_params)
+                return carry, (batch.obs, {"critic_loss": value, "q": q})
+
+            (critic_params, critic_opt), (obs, metrics) = jax.lax.scan(
+                improve_critics, (params.critic, opt_state.critic), keys
+            )
+            last_obs = obs[-1]
+
+            def loss(actor_params: Any) -> jax.Array:
+                action = actor.apply(actor_params, last_obs)
+                return -critics.q(critic_params, last_obs, action)[0].mean()
 
             value, grads = jax.value_and_grad(loss)(params.actor)
-            policy, actor_opt = descend(hypers.actor_rate, grads, opt_state.actor, params.actor)
-            params, opt_state = Params(policy, values), Params(actor_opt, critic_opt)
-            target = track(target, params, hypers.target_rate)
-            return (params, opt_state, target), metrics | {"actor_loss": value}
+            actor_params, actor_opt = descend(
+                hypers.actor_rate, grads, opt_state.actor, params.actor
+            )
+            params = Params(actor_params, critic_params)
+            target_params = track(target_params, params, hypers.target_rate)
+            opt_state = Params(actor_opt, critic_opt)
+            return (params, opt_state, target_params), metrics | {"actor_loss": value}
 
         key, learn_key = jax.random.split(state.key)
         keys = jax.random.split(
             learn_key, (config.num_batches // config.policy_delay, config.policy_delay)
         )
-        (params, opt_state, target), metrics = jax.lax.scan(
-            improve_all, (state.params, state.opt_state, state.target), keys
+        (params, opt_state, target_params), metrics = jax.lax.scan(
+            improve_all, (state.params, state.opt_state, state.target_params), keys
         )
         metrics = jax.tree.map(jnp.mean, metrics) | experience.episodes
         state_now = state._replace(
             params=params,
-            target=target,
+            target_params=target_params,
             opt_state=opt_state,
             moments=moments,
             replay=replay,

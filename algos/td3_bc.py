@@ -14,14 +14,14 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from algos.td3 import Params, blur
+from algos.td3 import Params, add_noise
 from purejaxrl.algorithm import Algorithm, Metrics, Task
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, policies, torsos
 from purejaxrl.parts.critics import ContinuousCritics
 from purejaxrl.parts.dataset import no_steps, observation_moments
 from purejaxrl.parts.normalize import Moments, normalize_obs
-from purejaxrl.parts.optimizers import adam, descend
+from purejaxrl.parts.optimizers import descend, init_each
 from purejaxrl.parts.targets import track
 from purejaxrl.validation import hyper, require, require_count
 
@@ -75,7 +75,7 @@ class State(NamedTuple):
     """An agent that learns from a dataset."""
 
     params: Params
-    target: Params  # of the target networks
+    target_params: Params  # of the target networks
     opt_state: Params
     moments: Moments | None  # of the dataset's observations, where they are normalised
     task: Task
@@ -125,7 +125,7 @@ def imitate(x: ActorInputs, hypers: Hypers) -> jax.Array:
 
 
 def no_penalty(following: Following, hypers: Any) -> jax.Array:
-    """Take nothing off."""
+    """Return 0 for every transition."""
     return jnp.zeros(following.has_next.shape)
 
 
@@ -171,8 +171,8 @@ def make(
         params = Params(pi.init(actor_key, obs), critics.init(critic_key, obs))
         return State(
             params=params,
-            target=params,
-            opt_state=Params(*map(adam(0.0).init, params)),
+            target_params=params,
+            opt_state=init_each(params),
             moments=observation_moments(hypers.dataset, config.normalize_obs),
             task=task,
             key=key,
@@ -185,19 +185,21 @@ def make(
         places = jax.vmap(lambda key: hypers.dataset.draw(key, config.batch_size))(
             jax.random.split(draw_key, config.policy_delay)
         )
-        batch, following = hypers.dataset.read(places, hypers.gamma), hypers.dataset.next_actions
-        return state._replace(key=key), Drawn(*batch, *following(places))
+        batch = hypers.dataset.read(places, hypers.gamma)
+        next_action, has_next = hypers.dataset.next_actions(places)
+        drawn = Drawn(**batch._asdict(), next_action=next_action, has_next=has_next)
+        return state._replace(key=key), drawn
 
     def normalize(moments: Moments | None, batch: Drawn) -> Drawn:
         return batch._replace(
             obs=normalize_obs(moments, batch.obs), next_obs=normalize_obs(moments, batch.next_obs)
         )
 
-    def targets(target: Params, batch: Drawn, key: jax.Array, hypers: Hypers) -> jax.Array:
+    def targets(target_params: Params, batch: Drawn, key: jax.Array, hypers: Hypers) -> jax.Array:
         """Compute what both critics' values of the actions taken should be, `[batch_size]`."""
-        action = pi.mode(target.actor, batch.next_obs)
-        action = blur(key, action, hypers.target_noise, hypers.target_noise_clip)
-        value = critics.q(target.critic, batch.next_obs, action).min(0)
+        action = pi.mode(target_params.actor, batch.next_obs)
+        action = add_noise(key, action, hypers.target_noise, hypers.target_noise_clip)
+        value = critics.q(target_params.critic, batch.next_obs, action).min(0)
         following = Following(action, batch.next_action, batch.has_next)
         return batch.reward + batch.discount * (value - penalty(following, hypers))
 
@@ -207,38 +209,38 @@ def make(
 
         def improve_critics(carry: tuple, inputs: tuple[Drawn, jax.Array]):
             """Take one gradient step of both critics."""
-            (params, opt_state), (batch, noise_key) = carry, inputs
-            goal = targets(state.target, batch, noise_key, hypers)
+            (critic_params, opt_state), (batch, noise_key) = carry, inputs
+            target = targets(state.target_params, batch, noise_key, hypers)
 
-            def loss(params: Any) -> tuple[jax.Array, jax.Array]:
-                q = critics.q(params, batch.obs, batch.action)
-                return 0.5 * ((q - goal) ** 2).mean(-1).sum(), q.mean()
+            def loss(critic_params: Any) -> tuple[jax.Array, jax.Array]:
+                q = critics.q(critic_params, batch.obs, batch.action)
+                return 0.5 * ((q - target) ** 2).mean(-1).sum(), q.mean()
 
-            (value, q), grads = jax.value_and_grad(loss, has_aux=True)(params)
-            carry = descend(hypers.critic_rate, grads, opt_state, params)
+            (value, q), grads = jax.value_and_grad(loss, has_aux=True)(critic_params)
+            carry = descend(hypers.critic_rate, grads, opt_state, critic_params)
             return carry, {"critic_loss": value, "q": q}
 
-        (values, critic_opt), metrics = jax.lax.scan(
+        (critic_params, critic_opt), metrics = jax.lax.scan(
             improve_critics,
             (state.params.critic, state.opt_state.critic),
             (batches, jax.random.split(learn_key, config.policy_delay)),
         )
         batch = jax.tree.map(lambda x: x[-1], batches)
 
-        def loss(params: Any) -> jax.Array:
-            action = pi.mode(params, batch.obs)
-            q = critics.q(values, batch.obs, action)
+        def loss(actor_params: Any) -> jax.Array:
+            action = pi.mode(actor_params, batch.obs)
+            q = critics.q(critic_params, batch.obs, action)
             return actor_loss(ActorInputs(action, batch.action, q), hypers)
 
         value, grads = jax.value_and_grad(loss)(state.params.actor)
-        actor, actor_opt = descend(
+        actor_params, actor_opt = descend(
             hypers.actor_rate, grads, state.opt_state.actor, state.params.actor
         )
-        params = Params(actor, values)
+        params = Params(actor_params, critic_params)
         metrics = jax.tree.map(jnp.mean, metrics) | no_steps() | {"actor_loss": value}
         state = state._replace(
             params=params,
-            target=track(state.target, params, hypers.target_rate),
+            target_params=track(state.target_params, params, hypers.target_rate),
             opt_state=Params(actor_opt, critic_opt),
             key=key,
             step=state.step + 1,

@@ -1,5 +1,7 @@
 """Action values: reading them, and exploring by random actions, rarer with an agent's age."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -9,15 +11,16 @@ def of_action(q: jax.Array, action: jax.Array) -> jax.Array:
     return jnp.take_along_axis(q, action[..., None], axis=-1)[..., 0]
 
 
-def by_age(age: jax.Array, start: jax.Array, end: jax.Array, share: jax.Array) -> jax.Array:
-    """Go from `start` to `end` linearly over the first `share` of a life, and stay there.
+def epsilon_of(state: Any, hypers: Any) -> jax.Array:
+    """Compute ε, which falls linearly over the first part of an agent's life, and then stays.
 
     Args:
-        age: fraction of the agent's updates done, in [0, 1].
-        start, end: scalars.
-        share: fraction of the life, > 0.
+        state: has `step`, the number of updates done, and `task.horizon`, that of the whole life.
+        hypers: has `epsilon_start`, `epsilon_end` and `exploration`, the part of the life, > 0.
     """
-    return start + (end - start) * jnp.clip(age / share, 0.0, 1.0)
+    age = state.step / state.task.horizon
+    start, end = hypers.epsilon_start, hypers.epsilon_end
+    return start + (end - start) * jnp.clip(age / hypers.exploration, 0.0, 1.0)
 
 
 def epsilon_greedy(key: jax.Array, q: jax.Array, epsilon: jax.Array) -> jax.Array:

@@ -28,6 +28,11 @@ def adam(learning_rate: Any) -> optax.GradientTransformation:
     return optax.adam(learning_rate, eps=1e-5, eps_root=1e-16)
 
 
+def init_each(params: Any) -> Any:
+    """Adam's state for each field of a NamedTuple; it does not depend on the step size."""
+    return type(params)(*map(adam(0.0).init, params))
+
+
 def descend(learning_rate: Any, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
     """Take one step of Adam; returns the parameters and the optimizer's state."""
     updates, opt_state = adam(learning_rate).update(grads, opt_state, params)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.parts.normalize import Moments, normalize_obs
+from purejaxrl.parts.normalize import Moments, advance, normalize_obs
 from purejaxrl.parts.replay import Replay
 from purejaxrl.parts.rollout import Interaction, Transition, collect, uniform
 from purejaxrl.validation import require, require_count
@@ -41,15 +41,6 @@ class Batch(NamedTuple):
     reward: jax.Array  # float32, discounted sum over up to n steps
     discount: jax.Array  # float32, γ to the number of steps; 0 where the episode terminated
     next_obs: Any
-
-
-def normalize_batch(batch: Batch, moments: Moments | None, reward_scale: jax.Array) -> Batch:
-    """Standardise a batch's observations, if there are moments, and multiply its rewards."""
-    return batch._replace(
-        obs=normalize_obs(moments, batch.obs),
-        next_obs=normalize_obs(moments, batch.next_obs),
-        reward=reward_scale * batch.reward,
-    )
 
 
 def check_replay(config: Any) -> None:
@@ -114,6 +105,19 @@ def warm_up(
     return jax.lax.scan(fill, start, keys)[0]
 
 
+def warmup_moments(replay: Replay, config: Any) -> Moments | None:
+    """Compute the moments of the warm-up's observations; None if they are not standardised.
+
+    Args:
+        replay: what `warm_up` filled.
+        config: has the fields `normalize_obs` and `warmup_steps`.
+    """
+    if not config.normalize_obs:
+        return None
+    obs = replay.contents.obs[: config.warmup_steps]
+    return advance(Moments.start(obs.shape[1:]), obs)
+
+
 def count_steps(state: Any, config: Any) -> dict[str, jax.Array]:
     """Count the environment steps of an update, the first of which also counts the warm-up's."""
     warmup = jnp.where(state.step == 0, config.warmup_steps, 0)
@@ -141,6 +145,29 @@ def draw_batch(
     """
     places = replay.draw(key, size)
     return sum_rewards(replay, places, gamma, num_envs, num_steps)
+
+
+def draw_normalized(
+    key: jax.Array, replay: Replay, moments: Moments | None, config: Any, hypers: Any
+) -> Batch:
+    """Draw a batch, standardise its observations if there are moments, and scale its rewards.
+
+    Args:
+        key: typed key.
+        replay: contents are a `Step`.
+        moments: of the observations; None leaves them as they are.
+        config: has the fields `batch_size`, `num_envs` and `num_returns`.
+        hypers: has the fields `gamma` and `reward_scale`.
+    """
+    batch = draw_batch(
+        key, replay, config.batch_size, hypers.gamma,
+        num_envs=config.num_envs, num_steps=config.num_returns,
+    )  # fmt: skip
+    return batch._replace(
+        obs=normalize_obs(moments, batch.obs),
+        next_obs=normalize_obs(moments, batch.next_obs),
+        reward=hypers.reward_scale * batch.reward,
+    )
 
 
 def sum_rewards(

@@ -33,7 +33,7 @@ def chain_agent(expected, **changes):
         hypers = dqn.Hypers(gamma=GAMMA)
         state = agent.init(jax.random.key(0), hypers, Task(Chain().default_params, jnp.int32(9)))
         table = {"params": {"rows": changes.get("rows", Q)}}
-        state = state._replace(params=table, target=table)
+        state = state._replace(params=table, target_params=table)
         return update(agent, state, hypers)[1]["loss"]
 
     return [float(share_of(target)) for target in expected]
@@ -66,7 +66,7 @@ def test_double_takes_the_value_of_the_learning_networks_choice():
             lambda path, x: q[0] if x.shape == (2,) else jnp.zeros_like(x), params
         )
         state = state._replace(
-            params=with_bias(state.params, learning), target=with_bias(state.params, slow)
+            params=with_bias(state.params, learning), target_params=with_bias(state.params, slow)
         )
         found[double] = float(update(agent, state, hypers)[1]["loss"])
     assert found == {True: 10.0, False: 30.0}

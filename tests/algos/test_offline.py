@@ -116,7 +116,7 @@ def test_a_penalty_is_taken_off_the_targets():
     agent, state = started(rebrac, hypers)
     zero = jax.tree.map(jnp.zeros_like, state.params.critic)
     state = state._replace(params=state.params._replace(critic=zero))
-    state = state._replace(target=state.target._replace(critic=zero))
+    state = state._replace(target_params=state.target_params._replace(critic=zero))
     loss = lambda hypers: float(update(agent, state, hypers)[1]["critic_loss"])  # noqa: E731
     assert loss(hypers) == pytest.approx(1.0, rel=1e-5)
     assert loss(hypers.replace(critic_penalty=0.1)) < 0.98

@@ -14,7 +14,7 @@ from algos.sac_actions import Considered, ContinuousActions
 from purejaxrl.algorithm import make_train
 from purejaxrl.parts import networks
 from purejaxrl.parts.normalize import normalize_obs
-from purejaxrl.parts.optimizers import adam
+from purejaxrl.parts.optimizers import init_each
 from purejaxrl.parts.transitions import Batch
 from purejaxrl.parts.wrappers import for_network
 from tests.algos.probes import Params, Probe
@@ -54,15 +54,14 @@ def test_targets_are_soft_values_of_the_target_critics():
     critic = {"taken": taken, "lower": jnp.full((2, 2), 99.0)}
     slow = {"taken": taken, "lower": jnp.array([[1.0, 2.0], [3.0, 5.0]])}
     params = sac.Params(jnp.float32(0), critic, jnp.log(0.1))
-    zeros = jax.tree.map(adam(0.0).init, params, is_leaf=lambda x: x is not params)
     obs, discount = jnp.zeros((2, 1)), jnp.array([0.5, 0.0])
     batch = Batch(obs, jnp.zeros(2), jnp.array([1.0, 2.0]), discount, obs)
     *_, metrics = sac.learn_from_batch(
-        Known(), params, slow, zeros, batch, jax.random.key(0), sac.Hypers()
+        Known(), params, slow, init_each(params), batch, jax.random.key(0), sac.Hypers()
     )
     entropy = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
-    goal = np.array([1 + 0.5 * (1.75 + 0.1 * entropy), 2.0])
-    np.testing.assert_allclose(metrics["critic_loss"], (goal**2).mean(), rtol=1e-5)
+    target = np.array([1 + 0.5 * (1.75 + 0.1 * entropy), 2.0])
+    np.testing.assert_allclose(metrics["critic_loss"], (target**2).mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["alpha"], 0.1, rtol=1e-5)
     np.testing.assert_allclose(metrics["entropy"], (entropy + np.log(2)) / 2, rtol=1e-5)
 

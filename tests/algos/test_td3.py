@@ -41,14 +41,14 @@ def test_policy_and_targets_move_once_in_a_delay(delay):
     config = dataclasses.replace(SMALL, policy_delay=delay)
     hypers = td3.Hypers(actor_rate=0.0, critic_rate=0.0, target_rate=0.1)
     agent, state = started(config, hypers)
-    state = state._replace(target=jax.tree.map(jnp.zeros_like, state.target))
+    state = state._replace(target_params=jax.tree.map(jnp.zeros_like, state.target_params))
     after, _ = jax.jit(lambda state: update(agent, state, hypers))(state)
     count = lambda opt_state: int(opt_state[0].count)  # noqa: E731
     assert count(after.opt_state.critic) == 4
     assert count(after.opt_state.actor) == 4 // delay
     moved = 1 - 0.9 ** (4 // delay)
     for now, params in zip(
-        jax.tree.leaves(after.target), jax.tree.leaves(state.params), strict=True
+        jax.tree.leaves(after.target_params), jax.tree.leaves(state.params), strict=True
     ):
         np.testing.assert_allclose(now, moved * params, rtol=1e-5, atol=1e-7)
 
@@ -57,7 +57,7 @@ def test_noise_is_clipped_and_so_are_actions():
     key, action = jax.random.key(0), jnp.linspace(-1, 1, 1000)
     noise = np.clip(0.4 * jax.random.normal(key, action.shape), -0.5, 0.5)
     expected = np.clip(action + noise, -1, 1)
-    np.testing.assert_allclose(td3.blur(key, action, 0.4, 0.5), expected, rtol=1e-6)
+    np.testing.assert_allclose(td3.add_noise(key, action, 0.4, 0.5), expected, rtol=1e-6)
     assert (np.abs(noise) == 0.5).any() and (np.abs(expected) == 1).any()
 
 
@@ -77,14 +77,16 @@ def loss_of_known_critics():
         bias = jnp.array([[0.3, -0.3], [0.6, -0.6]])  # relu(a + b) + relu(-a - b) = |a + b|
         first["Dense_0"]["bias"] = bias
         last["kernel"] = jnp.ones_like(last["kernel"])
-        state = state._replace(params=jax.tree.map(jnp.zeros_like, state.params), target=zeros)
+        state = state._replace(
+            params=jax.tree.map(jnp.zeros_like, state.params), target_params=zeros
+        )
         return update(agent, state, hypers)[1]["critic_loss"]
 
     return loss
 
 
 @pytest.mark.parametrize("std", [0.0, 10.0])
-def test_targets_take_the_lower_critic_at_the_blurred_action_of_the_target_policy(
+def test_targets_take_the_lower_critic_at_the_noisy_action_of_the_target_policy(
     std, loss_of_known_critics
 ):
     """Noise of ±0.15 makes the lower critic 0.3 ± 0.15.

@@ -1,11 +1,13 @@
 """ε-greedy actions, ε by age, and target networks."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl.parts.action_values import by_age, epsilon_greedy, of_action
+from purejaxrl.parts.action_values import epsilon_greedy, epsilon_of, of_action
 from purejaxrl.parts.targets import track
 
 
@@ -16,8 +18,9 @@ def test_values_of_the_actions_taken():
 
 
 def test_epsilon_falls_linearly_and_stays():
-    ages = jnp.array([0.0, 0.1, 0.2, 0.9])
-    np.testing.assert_allclose(by_age(ages, 1.0, 0.2, 0.2), [1.0, 0.6, 0.2, 0.2], rtol=1e-6)
+    state = SimpleNamespace(step=jnp.array([0, 1, 2, 9]), task=SimpleNamespace(horizon=10))
+    hypers = SimpleNamespace(epsilon_start=1.0, epsilon_end=0.2, exploration=0.2)
+    np.testing.assert_allclose(epsilon_of(state, hypers), [1.0, 0.6, 0.2, 0.2], rtol=1e-6)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
