@@ -3,6 +3,10 @@
 An agent acts ε-greedily and keeps its steps in a replay buffer. It learns action values from random
 batches of them, towards targets of a slow copy of its network. Double Q-learning (van Hasselt et
 al. 2016), dueling heads (Wang et al. 2016) and n-step returns (Sutton 1988) are settings.
+
+Three things differ from Mnih et al. The loss is the squared error; theirs is linear beyond an error
+of 1. The optimizer is Adam, not RMSProp. Double Q-learning is on by default. All other settings
+default to those of PureJaxRL's `dqn.py`, which has the same loss and optimizer.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,8 @@ from gymnax.environments import spaces
 from purejaxrl.parts.networks import describe_space, obs_shape
 
 LOG_STD = -5.0, 2.0
-"""Least and greatest logarithm of a standard deviation."""
+"""Least and greatest logarithm of a standard deviation, log σ. A tanh squashes log σ into this
+range, as in CleanRL; the authors of SAC clip it to [-20, 2]."""
 
 
 class TanhGaussian(NamedTuple):
