@@ -128,7 +128,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
         def explore(memory, obs, first, key):
             pi = networks.categorical(actor.apply(state.params.actor, obs))
-            return memory, pi.sample(seed=key), ()
+            return pi.sample(seed=key), memory, ()
 
         def final_value(memory, obs):
             return value_of(state.params, obs)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, policies, torsos
 from purejaxrl.parts.dataset import no_steps, observation_moments
@@ -113,6 +113,6 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
 
     return Algorithm(
         config, init, draw, learn, policy, policies.act_by(pi),
-        vital=lambda state, metrics: (state.params, metrics["loss"]), log_prob=log_prob,
+        vital=vital_losses("loss"), log_prob=log_prob,
         steps_per_update=0, made_of=part_names(env, torso),
     )  # fmt: skip

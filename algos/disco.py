@@ -268,7 +268,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
         def explore(memory, obs, first, key):
             logits = agent.apply(state.params, obs).pi
-            return memory, networks.categorical(logits).sample(seed=key), logits
+            return networks.categorical(logits).sample(seed=key), memory, logits
 
         key, rollout_key = jax.random.split(state.key)
         interaction, experience = collect(

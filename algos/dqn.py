@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
 from purejaxrl.parts.action_values import epsilon_greedy, epsilon_of, of_action
@@ -191,7 +191,7 @@ def make(
         epsilon = epsilon_of(state, hypers)
 
         def explore(memory, obs, first, key):
-            return memory, epsilon_greedy(key, action_values(state.params, obs), epsilon), ()
+            return epsilon_greedy(key, action_values(state.params, obs), epsilon), memory, ()
 
         key, rollout_key = jax.random.split(state.key)
         interaction, experience = collect(
@@ -256,7 +256,7 @@ def make(
 
     return Algorithm(
         config, init, collect_experience, learn, lambda state: state.params, act,
-        vital=lambda state, metrics: (state.params, metrics["loss"]), num_envs=config.num_envs,
+        vital=vital_losses("loss"), num_envs=config.num_envs,
         steps_per_update=config.steps_per_update, warmup_steps=config.warmup_steps,
         in_place=("replay",), made_of=part_names(env, loss, torso),
     )  # fmt: skip

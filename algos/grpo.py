@@ -27,7 +27,7 @@ from algos.objectives import (
     with_advantages,
 )
 from algos.token_policy import Answered, TokenPolicy
-from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import optimizers
 from purejaxrl.parts.minibatches import minibatch_epochs
@@ -330,7 +330,7 @@ def make(config: Config, env: Any, objective: Objective = OBJECTIVES["grpo"]) ->
 
     return Algorithm(
         config, init, collect, learn, lambda state: state.params, act, memory,
-        vital=lambda state, metrics: (state.params, metrics["policy_loss"]),
+        vital=vital_losses("policy_loss"),
         made_of=part_names(env, objective),
     )  # fmt: skip
 

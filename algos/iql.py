@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, policies, torsos
 from purejaxrl.parts.critics import twin_critics
@@ -181,10 +181,8 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         metrics = no_steps() | losses | {"q": q.mean(), "advantage": advantage.mean()}
         return state, metrics
 
-    def vital(state: State, metrics: Metrics) -> tuple:
-        return state.params, *(metrics[f"{part}_loss"] for part in Params._fields)
-
     return Algorithm(
         config, init, draw, learn, policy, policies.act_by(pi),
-        vital=vital, log_prob=log_prob, steps_per_update=0, made_of=part_names(env, torso),
+        vital=vital_losses(*(f"{part}_loss" for part in Params._fields)), log_prob=log_prob,
+        steps_per_update=0, made_of=part_names(env, torso),
     )  # fmt: skip

@@ -229,7 +229,7 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
 
     def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
         def explore(memory, obs, first, key):
-            return memory, nets.policy(state.params, obs).sample(seed=key), ()
+            return nets.policy(state.params, obs).sample(seed=key), memory, ()
 
         key, rollout_key = jax.random.split(state.key)
         interaction, experience = collect(

@@ -289,7 +289,7 @@ def make(
         def explore(memory, obs, first, key):
             pi = actor.apply(state.params.actor, normalize_obs(state.normalizer.obs, obs))
             action, log_prob = pi.sample_and_log_prob(seed=key)
-            return memory, jax.lax.stop_gradient(action), jax.lax.stop_gradient(log_prob)
+            return jax.lax.stop_gradient(action), memory, jax.lax.stop_gradient(log_prob)
 
         def final_value(memory, obs):
             value = critic.apply(state.params.critic, normalize_obs(state.normalizer.obs, obs))

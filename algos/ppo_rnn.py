@@ -185,7 +185,8 @@ def make(
         def explore(memory, obs, first, key):
             memory, pi, value = network.step(params, memory, normalize_obs(moments, obs), first)
             action, log_prob = pi.sample_and_log_prob(seed=key)
-            return memory, *jax.lax.stop_gradient((action, (log_prob, value)))
+            action, extras = jax.lax.stop_gradient((action, (log_prob, value)))
+            return action, memory, extras
 
         def value_of(memory, obs, first):
             value = network.step(params, memory, normalize_obs(moments, obs), first)[2]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
 from purejaxrl.parts.action_values import epsilon_greedy, epsilon_of, of_action
@@ -71,7 +71,7 @@ class Hypers(struct.PyTreeNode):
 
     learning_rate: float = hyper(1e-4, at_least=0)
     """RAdam's step size at the start of training."""
-    learning_rate_end: float = hyper(0.0, at_least=0)
+    final_rate_fraction: float = hyper(0.0, at_least=0)
     """Fraction of learning_rate at the end of training, reached linearly; 1 keeps it constant."""
     gamma: float = hyper(0.99, at_least=0, at_most=1)
     """Discount per step."""
@@ -125,7 +125,7 @@ def q_lambda(seen: Transition, last_value: jax.Array, hypers: Hypers) -> jax.Arr
 
 def optimizer(hypers: Hypers, age: jax.Array) -> optax.GradientTransformation:
     """Make RAdam with clipped gradients and a step size that is annealed with the agent's age."""
-    rate = hypers.learning_rate * (1 - age * (1 - hypers.learning_rate_end))
+    rate = hypers.learning_rate * (1 - age * (1 - hypers.final_rate_fraction))
     return optax.chain(optimizers.clip_by_global_norm(hypers.max_grad_norm), optax.radam(rate))
 
 
@@ -166,7 +166,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
 
         def explore(memory, obs, first, key):
             q = network.apply(state.params, obs)
-            return memory, epsilon_greedy(key, q, epsilon), q.max(-1)
+            return epsilon_greedy(key, q, epsilon), memory, q.max(-1)
 
         def final_value(memory, obs):
             return network.apply(state.params, obs).max(-1)
@@ -215,6 +215,6 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
 
     return Algorithm(
         config, init, collect_experience, learn, lambda state: state.params, act,
-        vital=lambda state, metrics: (state.params, metrics["loss"]), num_envs=config.num_envs,
+        vital=vital_losses("loss"), num_envs=config.num_envs,
         steps_per_update=config.batch_size, made_of=part_names(env, torso),
     )  # fmt: skip

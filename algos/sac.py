@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from algos.sac_actions import Actions, ContinuousActions, DiscreteActions
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, torsos
 from purejaxrl.parts.normalize import Moments, advance, normalize_obs
@@ -223,7 +223,8 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
 
         def explore(memory, obs, first, key):
             obs = normalize_obs(state.moments, obs)
-            return memory, *jax.lax.stop_gradient(actions.sample(state.params.actor, obs, key))
+            action, extras = jax.lax.stop_gradient(actions.sample(state.params.actor, obs, key))
+            return action, memory, extras
 
         key, rollout_key = jax.random.split(state.key)
         interaction, experience = collect(
@@ -279,11 +280,9 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         log_prob, entropy = actions.log_prob(state.params.actor, obs, seen.extras)
         return log_prob, {"entropy": entropy}
 
-    def vital(state: State, metrics: Metrics) -> tuple:
-        return state.params, metrics["critic_loss"], metrics["actor_loss"]
-
     return Algorithm(
-        config, init, collect_experience, learn, policy, act, vital=vital, log_prob=log_prob,
+        config, init, collect_experience, learn, policy, act,
+        vital=vital_losses("critic_loss", "actor_loss"), log_prob=log_prob,
         num_envs=config.num_envs, steps_per_update=config.steps_per_update,
         warmup_steps=config.warmup_steps, in_place=("replay",),
         differentiable=("params", "target_params", "opt_state"), made_of=part_names(env, torso),

@@ -14,7 +14,7 @@ import optax
 from flax import struct
 
 from algos import token_policy
-from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import optimizers
 from purejaxrl.parts.dataset import no_steps
@@ -98,6 +98,6 @@ def make(config: Config, env: Any) -> Algorithm:
 
     return Algorithm(
         config, init, draw, learn, lambda state: state.params, act, memory,
-        vital=lambda state, metrics: (state.params, metrics["loss"]),
+        vital=vital_losses("loss"),
         steps_per_update=0, made_of=part_names(env),
     )  # fmt: skip

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, torsos
 from purejaxrl.parts.critics import ContinuousCritics
@@ -173,7 +173,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     def collect_experience(state: State, hypers: Hypers) -> tuple[State, Experience]:
         def explore(memory, obs, first, key):
             action = actor.apply(state.params.actor, normalize_obs(state.moments, obs))
-            return memory, add_noise(key, action, hypers.exploration_noise, jnp.inf), ()
+            return add_noise(key, action, hypers.exploration_noise, jnp.inf), memory, ()
 
         key, rollout_key = jax.random.split(state.key)
         interaction, experience = collect(
@@ -252,12 +252,10 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     def act(policy: Policy, memory, obs, first, key, greedy: bool):
         return actor.apply(policy.actor, normalize_obs(policy.moments, obs)), memory
 
-    def vital(state: State, metrics: Metrics) -> tuple:
-        return state.params, metrics["critic_loss"], metrics["actor_loss"]
-
     return Algorithm(
         config, init, collect_experience, learn,
-        lambda state: Policy(state.params.actor, state.moments), act, vital=vital,
+        lambda state: Policy(state.params.actor, state.moments), act,
+        vital=vital_losses("critic_loss", "actor_loss"),
         num_envs=config.num_envs, steps_per_update=config.steps_per_update,
         warmup_steps=config.warmup_steps, in_place=("replay",), made_of=part_names(env, torso),
     )  # fmt: skip

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from algos.td3 import Params, add_noise
-from purejaxrl.algorithm import Algorithm, Metrics, Task
+from purejaxrl.algorithm import Algorithm, Metrics, Task, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, policies, torsos
 from purejaxrl.parts.critics import ContinuousCritics
@@ -247,11 +247,8 @@ def make(
         )
         return state, metrics
 
-    def vital(state: State, metrics: Metrics) -> tuple:
-        return state.params, metrics["critic_loss"], metrics["actor_loss"]
-
     return Algorithm(
         config, init, draw, learn, policy, policies.act_by(pi),
-        vital=vital, log_prob=log_prob, steps_per_update=0,
+        vital=vital_losses("critic_loss", "actor_loss"), log_prob=log_prob, steps_per_update=0,
         made_of=part_names(env, torso, actor_loss, penalty),
     )  # fmt: skip

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import edm, optimizers
 from purejaxrl.parts.continuous import check_vectors, num_dims
@@ -198,7 +198,7 @@ def make(config: Config, env: Any) -> Algorithm:
 
     return Algorithm(
         config, init, draw, learn, lambda state: Model(state.average, state.scale),
-        vital=lambda state, metrics: (state.params, metrics["loss"]), steps_per_update=0,
+        vital=vital_losses("loss"), steps_per_update=0,
         made_of=part_names(env),
     )  # fmt: skip
 

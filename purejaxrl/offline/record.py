@@ -45,8 +45,7 @@ def sampled(algorithm: Algorithm, policy: Any) -> Act:
     """Act by a policy, `algorithm.policy(state)`, with sampled actions."""
 
     def act(memory: Any, obs: Any, first: jax.Array, key: jax.Array):
-        action, memory = algorithm.act(policy, memory, obs, first, key, False)
-        return memory, action, ()
+        return *algorithm.act(policy, memory, obs, first, key, False), ()
 
     return act
 

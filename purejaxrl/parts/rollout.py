@@ -14,8 +14,8 @@ from purejaxrl.parts.returns import (
     next_values,
 )
 
-Act = Callable[[Any, Any, jax.Array, jax.Array], tuple[Any, jax.Array, Any]]
-"""`(memory, obs, first, key) -> (memory, action, extras)`, over `[num_envs]`."""
+Act = Callable[[Any, Any, jax.Array, jax.Array], tuple[jax.Array, Any, Any]]
+"""`(memory, obs, first, key) -> (action, memory, extras)`, over `[num_envs]`."""
 FinalValue = Callable[[Any, Any], Any]
 """`(memory, final_obs) -> value [num_envs]`, with the memory after the last action."""
 
@@ -86,7 +86,7 @@ def uniform(env: Any) -> Act:
 
     def act(memory: Any, obs: Any, first: jax.Array, key: jax.Array):
         keys = jax.random.split(key, first.shape[0])
-        return memory, jax.vmap(space.sample)(keys), ()
+        return jax.vmap(space.sample)(keys), memory, ()
 
     return act
 
@@ -125,7 +125,7 @@ def collect(
     def step(carry: tuple, keys: tuple[jax.Array, jax.Array]):
         env_state, obs, first, memory = carry
         act_key, env_keys = keys
-        memory, action, extras = act(memory, obs, first, act_key)
+        action, memory, extras = act(memory, obs, first, act_key)
         next_obs, env_state, reward, terminated, truncated, info = jax.vmap(
             env.step, in_axes=(0, 0, 0, None)
         )(env_keys, env_state, action, env_params)
@@ -142,11 +142,11 @@ def collect(
         jax.random.split(act_key, num_steps),
         jax.random.split(env_key, (num_steps, num_envs)),
     )
-    *start, episode = interaction
-    carry, seen = jax.lax.scan(step, tuple(start), keys)
-    done = seen.terminated | seen.truncated
-    episode, episodes = episode_metrics(episode, seen.reward, done, gamma)
-    return Interaction(*carry, episode), Experience(seen, episodes)
+    x = interaction
+    carry, transitions = jax.lax.scan(step, (x.env_state, x.obs, x.first, x.memory), keys)
+    done = transitions.terminated | transitions.truncated
+    episode, episodes = episode_metrics(x.episode, transitions.reward, done, gamma)
+    return Interaction(*carry, episode), Experience(transitions, episodes)
 
 
 def estimate_values(

@@ -217,11 +217,8 @@ def _play(
         result = play.result
         counts = ~result.finished  # an environment resets itself; only its first episode counts
         done = terminated | truncated
-        result = Evaluation(
-            result.ret + jnp.where(counts, reward, 0.0),
-            result.length + counts,
-            result.finished | done,
-        )
+        ret = result.ret + jnp.where(counts, reward, 0.0)
+        result = Evaluation(ret, result.length + counts, result.finished | done)
         return Play(key, env_state, obs, done, memory, play.step + 1, result)
 
     nothing = Evaluation(

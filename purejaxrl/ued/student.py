@@ -303,8 +303,7 @@ def play(setup: Setup, agent: Any, key: jax.Array, levels: Any, num_steps: int) 
     policy = setup.agent.policy(agent)
 
     def act(memory: Any, obs: jax.Array, first: jax.Array, key: jax.Array):
-        action, memory = setup.agent.act(policy, memory, obs, first, key, False)
-        return memory, action, ()
+        return *setup.agent.act(policy, memory, obs, first, key, False), ()
 
     start = start_on_levels(reset_key, setup.env, levels, setup.agent.memory(num_levels))
     _, played = rollout.collect(key, setup.env, (), start, act, num_steps, 1.0)

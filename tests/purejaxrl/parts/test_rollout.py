@@ -54,7 +54,7 @@ def go(params: Any, actions, num_steps=T, key=0):
 
     def act(memory, obs, first, key):
         memory = memory + 1
-        return memory, actions, {"draw": jax.random.bits(key), "before": memory - 1, "saw": first}
+        return actions, memory, {"draw": jax.random.bits(key), "before": memory - 1, "saw": first}
 
     def final_value(memory, obs):
         return 10 * obs[:, 0] + 100 * memory
@@ -197,6 +197,6 @@ def test_environments_step_with_keys_of_their_own():
     start = Interaction.start(jax.random.key(0), Noisy(), CounterParams(), 3)
     _, (transitions, *_) = collect(
         jax.random.key(1), Noisy(), CounterParams(), start,
-        lambda memory, obs, first, key: (memory, jnp.ones(3, jnp.int32), ()), T, 0.9,
+        lambda memory, obs, first, key: (jnp.ones(3, jnp.int32), memory, ()), T, 0.9,
     )  # fmt: skip
     assert len(set(transitions.reward.ravel().tolist())) == 3 * T
