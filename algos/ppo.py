@@ -174,8 +174,7 @@ def total_loss(
 ) -> tuple[jax.Array, Metrics]:
     """Add up policy loss, value loss and entropy bonus (eq. 9, negated).
 
-    Advantages are standardised over the minibatch. `approx_kl` estimates the divergence of the old
-    policy from the new one without bias (Schulman 2020, "Approximating KL divergence", k3).
+    Advantages are standardised over the minibatch; `approx_kl` is Schulman's unbiased estimate k3.
 
     Args:
         pi: distribution over actions under the parameters being trained.
@@ -324,13 +323,9 @@ def make(
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
         transitions, estimates = experience.transitions, estimate(state, hypers, experience)
         batch = Minibatch(
-            obs=transitions.obs,
-            action=transitions.action,
-            log_prob=transitions.extras,
-            value=estimates.value,
-            advantage=estimates.advantage,
-            target=estimates.target,
-        )
+            obs=transitions.obs, action=transitions.action, log_prob=transitions.extras,
+            value=estimates.value, advantage=estimates.advantage, target=estimates.target,
+        )  # fmt: skip
         batch = jax.tree.map(lambda x: x.reshape(config.batch_size, *x.shape[2:]), batch)
         state, metrics = optimize(loss, state, hypers, batch, config)
         env_steps = {"env_steps": jnp.int32(config.batch_size)}

@@ -225,13 +225,9 @@ def make(
         transitions, estimates = experience.transitions, estimate(state, hypers, experience)
         log_prob, _ = transitions.extras
         steps = Minibatch(
-            obs=transitions.obs,
-            action=transitions.action,
-            log_prob=log_prob,
-            value=estimates.value,
-            advantage=estimates.advantage,
-            target=estimates.target,
-        )
+            obs=transitions.obs, action=transitions.action, log_prob=log_prob,
+            value=estimates.value, advantage=estimates.advantage, target=estimates.target,
+        )  # fmt: skip
         steps, first = jax.tree.map(lambda x: x.swapaxes(0, 1), (steps, transitions.first))
         sequences = Sequences(experience.extras.memory, first, steps)
         state, metrics = optimize(loss, state, hypers, sequences, config)

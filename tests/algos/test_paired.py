@@ -34,7 +34,7 @@ def by_hand(choose):
 
     def collect(state, hypers):
         key, act_key = jax.random.split(state.key)
-        act = lambda memory, obs, first, key: (memory, choose(key), ())  # noqa: E731
+        act = lambda memory, obs, first, key: (choose(key), memory, ())  # noqa: E731
         there, seen = rollout.collect(act_key, ENV, (), state.interaction, act, NUM_STEPS, 1.0)
         return state._replace(interaction=there, key=key), seen
 
