@@ -121,7 +121,10 @@ def test_an_agent_that_diverged_is_replaced():
     learner = make(world())
     state = begin(learner, HYPERS, Task((), jnp.int32(9)))
     theirs = state.agents[0]
-    poisoned = jax.tree.map(lambda x: x.at[2].set(jnp.nan), theirs.state.opt_state)
+    is_float = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
+    poisoned = jax.tree.map(
+        lambda x: x.at[2].set(jnp.nan) if is_float(x) else x, theirs.state.opt_state
+    )
     state = state._replace(
         agents=(theirs._replace(state=theirs.state._replace(opt_state=poisoned)),)
     )
