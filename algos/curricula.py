@@ -87,7 +87,7 @@ class Plr:
 
 @dataclass(frozen=True)
 class Mixed(Plr):
-    """Settings of PLR as it was first published: the student learns on new levels too."""
+    """Settings of PLR whose student learns on new levels too, drawn in proportion to the score."""
 
     score: str = "true_regret"
     """Score by which levels are kept and replayed: see purejaxrl/ued/scores.py."""

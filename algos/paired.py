@@ -2,7 +2,8 @@
 
 The teacher builds a level for every environment of the student, the protagonist. A second student,
 the antagonist, plays the same levels. The teacher's reward is the regret: the antagonist's return
-minus the protagonist's. Levels that both students solve, or neither does, earn nothing.
+minus the protagonist's. Levels that neither solves earn nothing. The default regret compares the
+antagonist's best return with the protagonist's mean, so levels that both solve still pay for luck.
 
     the teacher builds levels                                  # an episode each, in a `Builder`
     both students play them

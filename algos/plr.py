@@ -14,6 +14,7 @@ The student learns only on levels that the scores selected. In one update:
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from optax.tree_utils import tree_where
 
 from purejaxrl.ued import buffer as buffers
@@ -68,8 +69,9 @@ def replay_or_explore(
 ) -> Draw:
     """Flip one coin for all: replay `count` levels from the buffer, or draw as many new ones."""
     coin_key, draw_key, new_key = jax.random.split(key, 3)
-    learns = decide_replay(coin_key, buffer, hypers, count) & (buffer.filled.sum() >= count)
     chances = buffers.log_chances(buffer, hypers.temperature, hypers.staleness)
+    enough = (chances > -jnp.inf).sum() >= count
+    learns = decide_replay(coin_key, buffer, hypers, count) & enough
     known = recall_levels(buffer, buffers.draw(draw_key, chances, count))
     new = sample_new(new_key, sample_level, count)
     return Draw(tree_where(learns, known, new), learns)

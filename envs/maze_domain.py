@@ -10,9 +10,15 @@ from purejaxrl.ued.levels import Levels
 from purejaxrl.ued.student import OwnLevel
 from purejaxrl.validation import is_count
 
+MOST_WALLS = 60
+"""Most walls of a random maze, and edits of a teacher, in the literature."""
+
 
 def mazes(
-    max_walls: int = 60, size: int = SIZE, max_steps: int = MAX_STEPS, num_edits: int = 60
+    max_walls: int = MOST_WALLS,
+    size: int = SIZE,
+    max_steps: int = MAX_STEPS,
+    num_edits: int | None = None,
 ) -> Levels:
     """Return mazes of scattered walls.
 
@@ -20,11 +26,13 @@ def mazes(
         max_walls: of a random maze, whose number of walls is uniform up to it.
         size: rows and columns.
         max_steps: time limit.
-        num_edits: walls that a teacher toggles, and most walls of a maze in tokens.
+        num_edits: walls that a teacher toggles, and most walls of a maze in tokens; by default
+            `max_walls`, or 60 where random mazes are empty.
 
     Raises:
         ValueError: if the walls or the edits leave no room, or the time limit is not valid.
     """
+    num_edits = (max_walls or MOST_WALLS) if num_edits is None else num_edits
     room = size**2 - 2
     if not is_count(num_edits) or num_edits > room:
         raise ValueError(

@@ -127,7 +127,7 @@ def held_out_rates(algorithm: Algorithm, state: Any) -> dict[str, np.ndarray]:
 def report(outcome: Outcome) -> pd.DataFrame:
     """Print, draw and save solve rates: OUT/held_out.csv, OUT/held_out.png.
 
-    Students of other hyperparameters are not pooled.
+    Students are averaged only with those of the same hyperparameters.
 
     Students that diverged have no rates (NaN), and are not in the table's means.
     """

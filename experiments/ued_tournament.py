@@ -47,6 +47,7 @@ from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.study.plots import curves
 from purejaxrl.study.robustness import (
     conditional_value_at_risk,
+    jackknife_at_risk,
     on_levels,
     solve_rates,
     stack_levels,
@@ -59,12 +60,12 @@ from purejaxrl.ued.curriculum import sample_new
 from purejaxrl.validation import require, require_count, require_distinct, require_known
 
 BLOCKS = 10
-"""Parts of the random mazes: the worst of each are averaged, for intervals over mazes."""
+"""Parts of the random mazes. Each is left out once, for intervals over mazes (the jackknife)."""
 TEST_ENV = FlattenObservation(maze.Maze())
 are_solvable = jax.jit(jax.vmap(solution.solvable))
 shortest_paths = jax.jit(jax.vmap(solution.optimal_length))
 MOMENTS, SHOWN = 4, 6
-"""Moments at which levels are looked at, and levels that are drawn of each."""
+"""Points of training at which levels are looked at, and levels that are drawn of each."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,8 @@ class Tested(NamedTuple):
     evaluations: pd.DataFrame
 
     def at_risk(self, shares: tuple[float, ...]) -> np.ndarray:
-        """CVaR of every student in every block of mazes, `[students, BLOCKS, shares]`."""
-        first, second = (x.reshape(len(x), BLOCKS, -1) for x in (self.first, self.second))
-        return conditional_value_at_risk(first, second, np.array(shares))
+        """CVaR of every student, as a value for every block, `[students, BLOCKS, shares]`."""
+        return jackknife_at_risk(self.first, self.second, np.array(shares), BLOCKS)
 
 
 def build(name: str, settings: Settings) -> Contender:

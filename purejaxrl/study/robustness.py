@@ -158,7 +158,8 @@ def solve_rates(
     Args:
         algorithm, env, levels, num_episodes, max_steps: as of `play_levels`.
         state: leaves `[members, ...]`.
-        seed: of the attempts, the same for all members.
+        seed: of the attempts. Each member has attempts of its own, so that intervals over members
+            count what chance adds.
         num_slots: environments side by side, at most.
 
     Returns:
@@ -169,15 +170,15 @@ def solve_rates(
     num_slots = min(num_slots, num_levels * num_episodes)
 
     @jax.jit
-    def play(key: jax.Array, policies: Any, levels: Any) -> jax.Array:
-        def one(policy: Any) -> jax.Array:
-            return count_solved(
-                algorithm, env, key, policy, levels, num_episodes, max_steps, num_slots
-            )
+    def play(keys: jax.Array, policies: Any, levels: Any) -> jax.Array:
+        def one(member: tuple[jax.Array, Any]) -> jax.Array:
+            return count_solved(algorithm, env, *member, levels, num_episodes, max_steps, num_slots)
 
-        return jax.lax.map(one, policies)
+        return jax.lax.map(one, (keys, policies))
 
-    solved = play(jax.random.key(seed), jax.vmap(algorithm.policy)(state), levels)
+    num_members = jax.tree.leaves(state)[0].shape[0]
+    keys = jax.random.split(jax.random.key(seed), num_members)
+    solved = play(keys, jax.vmap(algorithm.policy)(state), levels)
     return np.asarray(solved, np.float64) / num_episodes
 
 
@@ -206,6 +207,31 @@ def conditional_value_at_risk(
     means = np.cumsum(worst, axis=-1) / np.arange(1, worst.shape[-1] + 1)
     count = np.maximum(np.round(share * worst.shape[-1]).astype(int), 1)
     return means[..., count - 1]
+
+
+def jackknife_at_risk(
+    chosen_by: np.ndarray, rates: np.ndarray, shares: np.ndarray, num_blocks: int
+) -> np.ndarray:
+    """Compute the CVaR over all levels as a value for each block of them, for intervals.
+
+    These are the jackknife's pseudo-values, which tell how much a block moves the CVaR. They vary
+    as the CVaRs of other levels would. Their mean corrects the bias that few levels cause (Efron &
+    Tibshirani 1993, "An Introduction to the Bootstrap", section 11.5).
+
+    Args:
+        chosen_by, rates, shares: as of `conditional_value_at_risk`, `[students, num_levels]`.
+        num_blocks: blocks of levels that follow each other.
+
+    Returns:
+        `[students, num_blocks, m]`.
+    """
+    whole = conditional_value_at_risk(chosen_by, rates, shares)
+    values = []
+    for block in np.array_split(np.arange(rates.shape[1]), num_blocks):
+        others = (np.delete(x, block, axis=1) for x in (chosen_by, rates))
+        without = conditional_value_at_risk(*others, shares)
+        values.append(num_blocks * whole - (num_blocks - 1) * without)
+    return np.stack(values, axis=1)
 
 
 def steps_to_reach(steps: np.ndarray, rates: np.ndarray, rate: float) -> float:

@@ -98,8 +98,8 @@ def log_chances(
     """Compute the logarithm of each level's chance of being drawn next, `[capacity]` (PLR eq. 2-5).
 
     The chance is (1 - ρ) times the normalised priority, plus ρ times the normalised time since the
-    last visit. If all priorities are 0, or all times, that part is uniform. In use, it is 0. At low
-    temperatures most chances are too small for float32; their logarithms are not.
+    last visit. If all priorities are 0, or all times, that part is uniform. A level in use has
+    chance 0. At low temperatures most chances are too small for float32; their logarithms are not.
 
     Args:
         buffer: the levels.

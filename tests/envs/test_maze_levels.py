@@ -134,7 +134,10 @@ def test_perfect_mazes_are_all_that_a_depth_first_search_can_carve():
         (lambda: perfect(2), "size: 2 is not valid; it must be an integer >= 3"),
         (lambda: uniform(25, max_steps=0), "max_steps: 0 is not valid; it must be an integer >= 1"),
         (lambda: perfect(7, max_steps=1.5), "max_steps: 1.5 is not valid"),
-        (lambda: mazes(5, size=7), "num_edits: 60 is not valid; .* integer from 1 to 47"),
+        (
+            lambda: mazes(5, size=7, num_edits=60),
+            "num_edits: 60 is not valid; .* integer from 1 to 47",
+        ),
     ],
 )
 def test_impossible_mazes_are_refused(make, message):

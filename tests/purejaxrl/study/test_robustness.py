@@ -10,6 +10,7 @@ from envs import maze
 from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.study.robustness import (
     conditional_value_at_risk,
+    jackknife_at_risk,
     play_levels,
     solve_rates,
     stack_levels,
@@ -97,3 +98,15 @@ def test_refilled_slots_find_the_rates_of_episodes_side_by_side():
     assert 0.02 < expected[0] < 0.98 and expected[2] == found[2] == 0
     deviation = np.sqrt(2 * expected * (1 - expected) / count)
     assert (abs(found - expected) <= 4 * deviation).all()
+
+
+def test_values_of_blocks_have_the_mean_over_all_levels_and_its_spread():
+    """For all levels, a block has its own mean; for the worst, the bias of few levels shrinks."""
+    rng = np.random.default_rng(0)
+    rates = rng.uniform(size=(3, 100))
+    found = jackknife_at_risk(rates, rates, np.array([1.0]), 10)[..., 0]
+    np.testing.assert_allclose(found, rates.reshape(3, 10, 10).mean(-1))
+    samples = rng.uniform(size=(2000, 100))  # the worst tenth of U(0, 1) has a mean of 0.05
+    whole = conditional_value_at_risk(samples, samples, np.array([0.1])).mean()
+    corrected = jackknife_at_risk(samples, samples, np.array([0.1]), 10).mean()
+    assert abs(corrected - 0.05) < 0.5 * abs(whole - 0.05)
