@@ -36,7 +36,7 @@ class Config:
     activation: networks.Activation = "relu"
     """Nonlinearity of the torso."""
     normalize_obs: bool = True
-    """Standardise observations by the dataset's moments; tables are not concerned."""
+    """Standardise observations by the dataset's moments; ignored where they index a table."""
 
     def __post_init__(self):
         require_count(self, "batch_size")

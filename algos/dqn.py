@@ -6,7 +6,8 @@ al. 2016), dueling heads (Wang et al. 2016) and n-step returns (Sutton 1988) are
 
 Three things differ from Mnih et al. The loss is the squared error; theirs is linear beyond an error
 of 1. The optimizer is Adam, not RMSProp. Double Q-learning is on by default. All other settings
-default to those of PureJaxRL's `dqn.py`, which has the same loss and optimizer.
+default to those of PureJaxRL's `dqn.py`, which has the same loss. Its Adam has an ε of 1e-8 (here
+1e-5), and its weights are not orthogonal.
 """
 
 from collections.abc import Callable

@@ -44,6 +44,7 @@ class Config:
 
     def __post_init__(self):
         require_count(self, "num_models", "batch_size")
+        networks.check_layers(self)
 
 
 class Hypers(struct.PyTreeNode):
@@ -191,8 +192,8 @@ def roll_out(
         length: steps.
 
     Returns:
-        Steps, leaves `[n, length, ...]`. The last is truncated. What follows a termination is no
-        experience.
+        Steps, leaves `[n, length, ...]`. The last is truncated. Steps after a termination are still
+        returned; the caller must leave them out.
     """
     num, num_obs = obs.shape
     network = Dynamics(num_obs, config)

@@ -44,6 +44,7 @@ class Config:
     def __post_init__(self):
         require_count(self, "num_pieces", "num_updates")
         require(0 < self.synthetic < 1, self, "synthetic", "a number > 0 and < 1")
+        edm.check_sampling(self.sampling)
 
 
 class Hypers(struct.PyTreeNode):

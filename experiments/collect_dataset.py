@@ -8,7 +8,7 @@ An expert is trained: SAC where actions are continuous, DQN where they are discr
 these is recorded to OUT/NAME.npz, with a card (Fu et al. 2020, arXiv 2004.07219):
 
 random         uniformly random actions
-medium         the policy that first had a third of the expert's return
+medium         the first policy a third of the way from random actions' return to the expert's
 expert         the policy at the end
 medium-replay  what the agent saw until it was medium
 medium-expert  half and half

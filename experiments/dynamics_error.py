@@ -16,6 +16,7 @@ from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ def main(settings: Settings) -> None:
 
         for i in np.flatnonzero(alive):
             row = plan.population.rows[i]
-            error, likelihood = look(jax.random.key(0), jax.tree.map(lambda x: x[i], states))  # noqa: B023
+            error, likelihood = look(jax.random.key(i), jax.tree.map(lambda x: x[i], states))  # noqa: B023
             errors += [
                 {"experience": kind, **row, "step": step + 1, "error": float(x)}
                 for step, x in enumerate(np.asarray(error))
@@ -145,19 +146,27 @@ def main(settings: Settings) -> None:
     pd.DataFrame(likelihoods).to_csv(settings.out / "likelihoods.csv", index=False)
     draw(frame, settings.out / "errors.png")
     print_table(
-        tabulate(frame, pd.DataFrame(likelihoods)), title=f"{plan.population.size} policies"
+        tabulate(frame, pd.DataFrame(likelihoods), plan.swept),
+        title=f"{plan.population.size} policies",
     )
     say(f"errors.csv, errors.png and likelihoods.csv are in {settings.out}")
 
 
-def tabulate(errors: pd.DataFrame, likelihoods: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each kind of experience: errors of the first and last step."""
-    rows = []
-    for kind, part in errors.groupby("experience", sort=False):
-        said = likelihoods[likelihoods["experience"] == kind]["log_prob"]
+def tabulate(errors: pd.DataFrame, likelihoods: pd.DataFrame, swept: Sequence[str]) -> pd.DataFrame:
+    """Return a row for each kind of experience and of policies: errors of the first and last step.
+
+    Args:
+        errors: columns `experience`, `step`, `error`, and what the policies differ in.
+        likelihoods: columns `experience`, `log_prob`, and what the policies differ in.
+        swept: hyperparameters in which policies differ.
+    """
+    rows, by = [], ["experience", *swept]
+    said_by = dict(list(likelihoods.groupby(by, sort=False)["log_prob"]))
+    for kind, part in errors.groupby(by, sort=False):
+        said = said_by[kind]
         at = lambda step, part=part: str(interval(part[part["step"] == step]["error"].to_numpy()))  # noqa: E731
-        rows.append({
-            "experience": kind, "error of the first step": at(1),
+        rows.append(dict(zip(by, kind, strict=True)) | {
+            "error of the first step": at(1),
             "of the last": at(part["step"].max()), "log π": str(interval(said.to_numpy())),
         })  # fmt: skip
     return pd.DataFrame(rows)

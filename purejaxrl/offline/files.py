@@ -101,7 +101,7 @@ def save_dataset(path: Path | str, dataset: Dataset, card: Card) -> None:
     Args:
         path: the file, `.npz`.
         dataset: how likely its steps are drawn is not saved.
-        card: as `describe` returns it.
+        card: as `describe` returns it; a dataset with another one cannot be loaded.
 
     Raises:
         ValueError: if the steps are not valid.

@@ -83,6 +83,5 @@ def check_vectors(env: Any) -> None:
     if len(shape) != 1:
         raise ValueError(
             f"observation_space: observations of shape {shape} are not valid; they must be "
-            "vectors (FlattenObservation makes them), because the critics read the action beside "
-            "the observation"
+            "vectors (FlattenObservation makes them), because actions are appended to them"
         )

@@ -157,7 +157,8 @@ def weigh_by_return(dataset: Dataset, temperature: float = 0.1) -> Dataset:
     """Draw steps of episodes with high returns more often (Hong et al. 2023, arXiv 2306.13085).
 
     The weight of a step is exp(R / temperature), where R is the return of its episode, scaled to
-    [0, 1] over the dataset.
+    [0, 1] over the dataset. An episode that the recording cut has the return of what is there.
+    Where rewards are negative, that is high: leave such episodes out before.
     """
     return _weigh(dataset, Episodes.of(dataset).ret, temperature)
 
@@ -166,7 +167,8 @@ def weigh_by_advantage(dataset: Dataset, temperature: float = 0.1) -> Dataset:
     """Draw steps of episodes with high advantages more often (Hong et al. 2023).
 
     As `weigh_by_return`, with the return minus what a linear regression on the episode's first
-    observation says. Numbers of states, as of tables, are categories there.
+    observation says. State indices, as tables have them, are one-hot
+    encoded in the regression.
     """
     episodes = Episodes.of(dataset)
 

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from purejaxrl.validation import require, require_count
 
 Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 """`(x, sigma) -> D(x; sigma)`: x float32 `[batch, ...]`, sigma float32 []."""
@@ -31,6 +34,17 @@ class Sampling(NamedTuple):
     """Levels at which noise is added again."""
     churn_scale: float = 1.003
     """Standard deviation of that noise."""
+
+
+def check_sampling(how: Sampling) -> None:
+    """Raise a ValueError unless samples can be drawn."""
+    require_count(how, "num_steps")
+    in_order = 0 < how.least <= how.greatest < np.inf
+    require(in_order, how, "least", f"a number > 0 and <= greatest = {how.greatest}")
+    for name, least in (("power", 0.0), ("churn_scale", 0.0)):
+        value = getattr(how, name)
+        require(least < value < np.inf, how, name, "a finite number > 0")
+    require(0 <= how.churn < np.inf, how, "churn", "a finite number >= 0")
 
 
 def noise_levels(how: Sampling) -> jax.Array:

@@ -21,6 +21,11 @@ Distribution = distrax.Distribution
 def check_network(config: Any) -> None:
     """Raise a ValueError unless a config's `torso`, `hidden` and `activation` are valid."""
     require_choice(config, "torso", get_args(TorsoKind))
+    check_layers(config)
+
+
+def check_layers(config: Any) -> None:
+    """Raise a ValueError unless a config's `hidden` and `activation` are valid."""
     require_choice(config, "activation", get_args(Activation))
     valid = isinstance(config.hidden, tuple) and config.hidden and all(map(is_count, config.hidden))
     require(valid, config, "hidden", "one or more widths >= 1, integers in a tuple")

@@ -49,7 +49,8 @@ class Transformer(nn.Module):
             The cache with these tokens, and features, float32 `[..., S, width]`.
 
         Raises:
-            ValueError: if there are more tokens than the context has room for.
+            ValueError: if there are more tokens than the whole context. That `cache.length` and
+                these tokens fit into it together is up to the caller.
         """
         num_tokens = tokens.shape[-1]
         if num_tokens > self.context:

@@ -123,6 +123,23 @@ def test_a_penalty_is_taken_off_the_targets():
     assert loss(hypers.replace(critic_penalty=1e3)) > 100
 
 
+def test_the_penalty_of_a_target_is_the_distance_from_the_next_action_discounted():
+    """Episodes of two steps, 0.2 then 0.6; only first steps are drawn, and the policy says 0."""
+    steps, first = recorded().steps, jnp.arange(64) % 2 == 0
+    steps = steps._replace(
+        action=jnp.where(first, 0.2, 0.6)[:, None], reward=jnp.ones(64),
+        terminated=~first, truncated=jnp.zeros(64, bool),
+    )  # fmt: skip
+    dataset = Dataset.weighted(steps, np.asarray(first, np.float64))
+    hypers = rebrac.Hypers(dataset, critic_penalty=0.5, critic_rate=0.0, target_noise=0.0)
+    agent, state = started(rebrac, hypers)
+    zero = jax.tree.map(jnp.zeros_like, state.params)
+    state = state._replace(params=zero, target_params=state.target_params._replace(
+        actor=zero.actor, critic=zero.critic))  # fmt: skip
+    loss = float(update(agent, state, hypers)[1]["critic_loss"])
+    assert loss == pytest.approx((1 - 0.99 * 0.5 * 0.6**2) ** 2, rel=1e-5)
+
+
 def test_acting_and_likelihood_read_standardised_observations():
     steps = recorded().steps
     steps = steps._replace(obs=5 + 3 * steps.obs, next_obs=5 + 3 * steps.next_obs)
@@ -134,6 +151,9 @@ def test_acting_and_likelihood_read_standardised_observations():
     standard = standard._replace(params=state.params)
     expected, _ = same.act(same.policy(standard), (), raw.obs, None, None, True)
     np.testing.assert_allclose(action, expected, rtol=1e-3, atol=1e-4)
+    found, expected = agent.log_prob(state, steps)[0], same.log_prob(standard, raw)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    assert np.abs(found - same.log_prob(standard, steps)[0]).max() > 1e-2
 
 
 @pytest.mark.parametrize(

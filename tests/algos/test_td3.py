@@ -109,25 +109,35 @@ def test_targets_take_the_lower_critic_at_the_noisy_action_of_the_target_policy(
 
 @pytest.mark.slow
 def test_noise_of_the_targets_is_new_for_every_batch():
-    """With all rates zero, batches of one and the same step differ by their noise only."""
-    config = dataclasses.replace(SMALL, capacity=64, num_envs=1, num_steps=1, num_batches=1,
-                                 policy_delay=1, batch_size=1, warmup_steps=1)  # fmt: skip
+    """With all rates zero, batches of one and the same step differ by their noise only.
+
+    So the loss of an update, the mean over its batches, varies less the more batches there are.
+    """
+    one, four = losses_of_one_step(num_batches=1), losses_of_one_step(num_batches=4)
+    assert len(set(one)) == len(one)
+    assert np.var(four) < 0.5 * np.var(one)
+
+
+def losses_of_one_step(num_batches: int, num_updates: int = 100) -> list[float]:
+    config = dataclasses.replace(SMALL, capacity=64, num_envs=1, num_steps=1, policy_delay=1,
+                                 num_batches=num_batches, batch_size=1, warmup_steps=1)  # fmt: skip
     level = Params(length=100, max_steps_in_episode=1)
     hypers = td3.Hypers(target_noise_clip=jnp.inf, actor_rate=0.0, critic_rate=0.0)
     agent, state = started(config, hypers, lambda state, action: jnp.float32(0), level)
-    losses = []
-    for _ in range(4):
-        one = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), state.replay.contents)
+    one = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), state.replay.contents)
+    same = jax.tree.map(lambda x: x[:1, None], one)
+
+    def learn(state: td3.State, _: None) -> tuple[td3.State, jax.Array]:
         state = state._replace(replay=state.replay._replace(contents=one))
         experience = agent.collect(state, hypers)[1]
-        same = jax.tree.map(lambda x: x[:1, None], one)
         seen = experience.transitions._replace(
             obs=same.obs, action=same.action, reward=same.reward, terminated=same.terminated,
             truncated=same.truncated, final_obs=same.next_obs,
         )  # fmt: skip
         state, metrics = agent.learn(state, hypers, experience._replace(transitions=seen))
-        losses.append(float(metrics["critic_loss"]))
-    assert len(set(losses)) == 4
+        return state, metrics["critic_loss"]
+
+    return jax.jit(lambda state: jax.lax.scan(learn, state, length=num_updates)[1])(state).tolist()
 
 
 @pytest.mark.parametrize("normalize_obs", mostly_slow([False, True], {True}))
