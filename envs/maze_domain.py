@@ -32,13 +32,13 @@ def mazes(
     Raises:
         ValueError: if the walls or the edits leave no room, or the time limit is not valid.
     """
+    sample = maze_levels.uniform(max_walls, size, max_steps)
     num_edits = (max_walls or MOST_WALLS) if num_edits is None else num_edits
     room = size**2 - 2
     if not is_count(num_edits) or num_edits > room:
         raise ValueError(
             f"num_edits: {num_edits} is not valid; it must be an integer from 1 to {room}"
         )
-    sample = maze_levels.uniform(max_walls, size, max_steps)
     return Levels(
         OwnLevel(FlattenObservation(Maze(sample))),
         sample,
