@@ -10,21 +10,26 @@ python experiments/lpo_meta_train.py --learner.group 4 --agent.num-envs 64 \
     --agent.num-steps 128 --lives.total-steps 1e6 1e7          # for an accelerator
 
 A drift starts as PPO's clip. It is learned in many worlds, at step sizes, discounts and lengths of
-life that are drawn anew for every pair of candidates (algos/rules/drift_worlds.py). The drifts are
-written to OUT/drift-SEED.npz.
+life that are drawn anew for every pair of candidates (algos/rules/drift_worlds.py). Every
+`--eval-every` generations it is compared with its start, on lives that are always the same; the
+best one is written to OUT/drift-SEED.npz. As the best of several, its share of lives that end
+better is too high an estimate.
 """
 
 from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+
+import jax
 
 import envs
 from algos import lpo, ta_lpo
 from algos.rules import save_population
 from algos.rules.drift_worlds import EPOCHS, TRAINING, Lives, make_worlds
+from algos.rules.start import better_than
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
 from purejaxrl.meta import evolution
 from purejaxrl.running.runner import RunOptions
@@ -47,6 +52,8 @@ class Settings(Experiment):
     """What differs from life to life."""
     generations: int = 200
     """Steps of the evolution."""
+    validation_lives: int = 192
+    """Lives in which a drift is compared with its start."""
     seeds: int = 6
     """Drifts to learn, one after the other; their seeds count up from `first_seed`."""
     learner: evolution.Config = evolution.Config(num_pairs=24, max_steps=1000)
@@ -57,7 +64,7 @@ class Settings(Experiment):
         agent=lpo.Hypers(), learning_rate=0.03, decay=0.99, std=0.03
     )
     """The evolution's hyperparameters."""
-    run: RunFlags = RunOptions(out="results/lpo_meta_train", chunk=1)
+    run: RunFlags = RunOptions(out="results/lpo_meta_train", chunk=1, eval_every=50)
 
     @property
     def title(self) -> str:
@@ -71,16 +78,16 @@ class Settings(Experiment):
 
 
 def build(settings: Settings) -> Job:
-    require_count(settings, "generations")
+    require_count(settings, "generations", "validation_lives")
     require_known("drift", settings.drift, DRIFTS)
     agent = settings.drift_config
-    learner = evolution.make(
-        settings.learner,
-        make_worlds(agent, envs.make, settings.worlds, settings.epochs, settings.lives),
-        init_theta=partial(lpo.init_drift, config=agent),
-        insert=lpo.with_drift,
-    )
-    return Job(learner, (), settings.generations)
+    worlds = make_worlds(agent, envs.make, settings.worlds, settings.epochs, settings.lives)
+    begin, insert = partial(lpo.init_drift, config=agent), lpo.with_drift
+    learner = evolution.make(settings.learner, worlds, init_theta=begin, insert=insert)
+    config = replace(settings.learner, num_pairs=settings.validation_lives)
+    start = begin(jax.random.key(0))  # whatever the key, it is the clip
+    evaluator = better_than(start, worlds, config, settings.hypers.agent, insert)
+    return Job(learner, (), settings.generations, evaluator=evaluator, reads=("agent",))
 
 
 if __name__ == "__main__":

@@ -39,16 +39,16 @@ def better_than(
     reference: Any,
     worlds: list[World],
     config: evolution.Config,
-    hypers: lpg.Hypers | dict[str, lpg.Hypers],
+    hypers: Any,
     insert: Insert = lpg.with_rule,
 ) -> Evaluator:
-    """Evaluate rules by how often their agents end better than those of a reference.
+    """Evaluate rules or drifts by how often their agents end better than those of a reference.
 
     Args:
-        reference: a rule, or what `insert` puts into the agents' hyperparameters.
+        reference: a rule, a drift, or what `insert` puts into the agents' hyperparameters.
         worlds: where agents live.
         config: how agents live and are evaluated; `num_pairs` are the lives in all worlds.
-        hypers: the agents'.
+        hypers: the agents', or a dict of them by world.
         insert: as of `evolution.make`.
     """
     return against(reference, config, worlds, insert, evolution.Hypers(agent=hypers))

@@ -20,7 +20,7 @@ MAZE = "--total-steps 40000 --seeds 1"
 CLIP = (
     "--agent.num-envs 2 --agent.num-steps 8 --agent.drift-width 4 --learner.num-pairs 4 "
     "--learner.max-steps 50 --worlds CartPole-v1 Catch-bsuite --lives.total-steps 64 128 "
-    "--generations 2 --seeds 2"
+    "--generations 2 --seeds 2 --validation-lives 4 --eval-every 1"
 )
 REPLAY = (
     "--agent.num-envs 2 --agent.capacity 64 --agent.warmup-steps 16 --agent.batch-size 4 "
@@ -104,7 +104,7 @@ PROMISED = {  # files besides those of a run; where there is no entry, those are
     "horizon_generalisation": ("scores.csv", "table.csv", "horizons.png"),
     "lpg_meta_test": tuple(f"gridworld-small/{x}" for x in (*COMPARISON, "curves.png")),
     "lpg_meta_train": (*RUN, "rule-0.npz", "rule-1.npz"),
-    "lpo_meta_train": (*RUN, "drift-0.npz", "drift-1.npz"),
+    "lpo_meta_train": (*RUN, "drift-0.npz", "drift-1.npz", "evaluations"),
     "maze": tuple(f"**/{x}" for x in (*RUN, "held_out.csv", "held_out.png")),
     "maze_autoencoder": (*RUN, "evaluations", "model-0", "model-1"),
     "objective_atlas": ("rules.png", "rules.csv", "lpo.png", "ta_lpo.png"),
