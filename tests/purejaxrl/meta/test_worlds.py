@@ -83,11 +83,11 @@ def test_worlds_can_have_hyperparameters_of_their_own():
 
 def test_pairs_are_divided_among_worlds():
     learner = meta_lpg.by_evolution(
-        evolution.Config(num_pairs=4, num_episodes=2, max_steps=10),
+        evolution.Config(num_pairs=4, num_episodes=16, max_steps=50),
         AGENT,
         [world(name="a", lifetime=2), world(name="b", lifetime=3, share=3)],
     )
-    hypers = evolution.Hypers(agent=lpg.Hypers())
+    hypers = evolution.Hypers(agent=lpg.Hypers(learning_rate=1.0), std=1.0)  # so that lives differ
     state = start(learner, hypers)
     after, metrics = jax.jit(learner.learn)(state, hypers, ())
     steps = 2 * AGENT.batch_size  # both of a pair
