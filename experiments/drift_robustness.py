@@ -210,8 +210,8 @@ def report(scores: pd.DataFrame, out: Path) -> None:
     means = scores.groupby(one_agent, sort=False, as_index=False)[["score", "random"]].mean()
     means = suite.normalise(means, [REFERENCE])
     means = means[means["contender"] != REFERENCE]
-    draw(curves, suite.tabulate(means, BASELINE), out / "step_sizes.png")
-    suite.write(means, BASELINE, out, "mean over step sizes")
+    table = suite.write(means, BASELINE, out, "mean over step sizes")
+    draw(curves, table, out / "step_sizes.png")
 
 
 if __name__ == "__main__":

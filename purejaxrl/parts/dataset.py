@@ -167,8 +167,7 @@ def weigh_by_advantage(dataset: Dataset, temperature: float = 0.1) -> Dataset:
     """Draw steps of episodes with high advantages more often (Hong et al. 2023).
 
     As `weigh_by_return`, with the return minus what a linear regression on the episode's first
-    observation says. State indices, as tables have them, are one-hot
-    encoded in the regression.
+    observation says. State indices, as tables have them, are one-hot encoded there.
     """
     episodes = Episodes.of(dataset)
 

@@ -41,9 +41,8 @@ def check_sampling(how: Sampling) -> None:
     require_count(how, "num_steps")
     in_order = 0 < how.least <= how.greatest < np.inf
     require(in_order, how, "least", f"a number > 0 and <= greatest = {how.greatest}")
-    for name, least in (("power", 0.0), ("churn_scale", 0.0)):
-        value = getattr(how, name)
-        require(least < value < np.inf, how, name, "a finite number > 0")
+    for name in ("power", "churn_scale"):
+        require(0 < getattr(how, name) < np.inf, how, name, "a finite number > 0")
     require(0 <= how.churn < np.inf, how, "churn", "a finite number >= 0")
 
 

@@ -285,13 +285,16 @@ def report(
     write(normalise(scores, reference), baseline, out, COLUMNS[column])
 
 
-def write(scores: pd.DataFrame, baseline: str, out: Path, title: str) -> None:
+def write(scores: pd.DataFrame, baseline: str, out: Path, title: str) -> pd.DataFrame:
     """Write `suite.csv`, `environments.csv` and `suite.png` to OUT, and print the table.
 
     Args:
         scores, baseline: as of `tabulate`.
         out: the folder.
         title: what the scores are.
+
+    Returns:
+        The table of interquartile means.
     """
     out.mkdir(parents=True, exist_ok=True)
     table, means = tabulate(scores, baseline), by_environment(scores)
@@ -306,3 +309,4 @@ def write(scores: pd.DataFrame, baseline: str, out: Path, title: str) -> None:
         shown[heading] = ["" if np.isnan(x[0]) else str(Estimate(*x)) for x in numbers]
     print_table(shown, title=f"{means.shape[1]} environments: {title}")
     say(f"table and picture are in {out}")
+    return table
