@@ -25,6 +25,7 @@ from envs import (
     token_tasks,
     variants,
 )
+from envs.random_mdp_kinds import EXPLORATION
 from purejaxrl.validation import require_known
 
 
@@ -70,6 +71,10 @@ FAMILIES: dict[str, dict[str, Factory]] = {
         "garnet": tabular.Garnet,
         "random-mdp": random_mdp.RandomMDP,
         "random-mdp-features": partial(random_mdp.RandomMDP, features=8),
+        "random-mdp-exploration": partial(random_mdp.RandomMDP, kinds=EXPLORATION),
+        "random-mdp-exploration-features": partial(
+            random_mdp.RandomMDP, features=8, kinds=EXPLORATION
+        ),
     },
     "Random control": {
         "random-hold": random_control.Hold,

@@ -17,10 +17,13 @@ from flax import struct
 from gymnax.environments import spaces
 
 from envs import tabular
-from envs.random_mdp_kinds import KINDS, MIN_STATES, draw
+from envs.random_mdp_kinds import EXPLORATION, KINDS, MIN_STATES, draw
 from purejaxrl.parts.distributions import log_uniform, log_uniform_int
 from purejaxrl.parts.wrappers import Restarting
 from purejaxrl.validation import is_count, require, require_count, require_known
+
+USUAL_KINDS = tuple(kind for kind in KINDS if kind not in EXPLORATION)
+"""The kinds of levels that are drawn by default."""
 
 REWARD_SCALE = (0.1, 2.0)
 """Least and largest scale of a level's rewards; log-uniform."""
@@ -57,7 +60,7 @@ class RandomMDP(Restarting):
         num_states: int = 32,
         num_actions: int = 3,
         features: int = 0,
-        kinds: Sequence[str] = tuple(KINDS),
+        kinds: Sequence[str] = USUAL_KINDS,
     ):
         """Make an environment for MDPs of one shape.
 

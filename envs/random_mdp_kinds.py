@@ -17,6 +17,9 @@ MIN_STATES = 4
 SUCCESS_PROB = 0.9
 """Probability that a move along a line succeeds; else the agent stays where it is."""
 
+SWIM_PROB = 0.6
+"""Probability that an agent that swims against a current gets ahead."""
+
 
 class Moves(NamedTuple):
     """Where actions lead."""
@@ -146,6 +149,37 @@ def lure(draws: Draws) -> Problem:
     return Problem(_line(draws), goal + 0.2 * lured, goal + lured, draws.size)
 
 
+def lock(draws: Draws) -> Problem:
+    """A line whose goal pays 1; every action but the right one leads back to the start.
+
+    Random actions find a goal behind n states once in about Aⁿ tries, so the line has half as many
+    states as those of other kinds ("reset state spaces": Koenig & Simmons 1996, "The effect of
+    representation and knowledge on goal-directed exploration with reinforcement-learning
+    algorithms").
+    """
+    draws = draws._replace(size=draws.size // 2)
+    goal, moves = _at(draws.size - 1, draws), _line(draws)
+    successors = moves.successors * (draws.rank == 0)[..., None]
+    return Problem(moves._replace(successors=successors), goal, goal, jnp.int32(1))
+
+
+def current(draws: Draws) -> Problem:
+    """A current runs towards the start of a line, where going back pays 0.02; the far end pays 1.
+
+    One action swims against it, and succeeds with probability 0.6; what fails, and every other
+    action, leads one state back. No step ends the episode. The line is as long as that of a lock.
+    (Similar to RiverSwim: Strehl & Littman 2008, "An analysis of model-based interval estimation
+    for Markov decision processes".)
+    """
+    last = draws.size // 2 - 1
+    state, swims = jnp.arange(len(draws.rank))[:, None], draws.rank == 0
+    back = jnp.broadcast_to(state - 1, draws.rank.shape)
+    successors = jnp.stack([jnp.where(swims, state + 1, back), back], axis=-1)
+    moves = Moves(jnp.clip(successors, 0, last), _everywhere(SWIM_PROB, draws))
+    reward = jnp.where(swims, _at(last, draws), 0.02 * _at(jnp.int32(0), draws))
+    return Problem(moves, reward, _everywhere(0.0, draws), jnp.int32(1))
+
+
 def bandit(draws: Draws) -> Problem:
     """An episode is one step in a random state, and pays r(s, a) = N(0, 1) with a noise of ±1."""
     return Problem(draws.graph, draws.normal, _everywhere(1.0, draws), draws.size, noise=1.0)
@@ -168,8 +202,13 @@ KINDS: dict[str, Kind] = {
     "delayed": Kind(delayed),
     "lure": Kind(lure),
     "bandit": Kind(bandit),
+    "lock": Kind(lock, (50, 500)),
+    "current": Kind(current, (50, 500)),
 }
 """The kinds of MDP by name."""
+
+EXPLORATION = ("lock", "current")
+"""Kinds in which random actions hardly ever earn what the best ones earn."""
 
 
 def _line(draws: Draws) -> Moves:

@@ -46,6 +46,8 @@ class Settings(Experiment):
     """Kind of the rule that holds the hand-made one: without knowledge of time, or with it."""
     worlds: tuple[str, ...] = tuple(world.env for world in TRAINING)
     """Worlds to live in: see algos/rules/worlds.py."""
+    lives: tuple[int, int] = (30, 500)
+    """Shortest and longest life of an agent, in updates; log-uniform."""
     generations: int = 100
     """Updates of the settings."""
     seeds: int = 1
@@ -85,7 +87,8 @@ def insert(rule: Any, theta: Unbounded, hypers: lpg.Hypers) -> lpg.Hypers:
 def build(settings: Settings) -> Job:
     require_count(settings, "generations", "validation_lives")
     first = start(settings)
-    worlds = make_worlds(first.config, envs.make, named(settings.worlds))
+    lived = [replace(world, lives=settings.lives) for world in named(settings.worlds)]
+    worlds = make_worlds(first.config, envs.make, lived)
     put = partial(insert, first.params)
     learner = evolution.make(
         settings.learner, worlds, init_theta=partial(begin, first.params), insert=put

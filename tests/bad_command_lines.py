@@ -37,6 +37,11 @@ COMMANDS = [
     ("envs", "gridworld-small --seed -1", r"Settings.seed: -1 is not valid"),
     ("envs", "gridworld-small --levels 1 --out {file}/x.png", r"error: .*File exists"),
     ("evolve_hand_rule", "--worlds nowhere", r"unknown world 'nowhere'"),
+    (
+        "evolve_hand_rule",
+        "--lives 500 30",
+        r"lives: \(500, 30\) is not valid; .* smaller",
+    ),
     ("evolve_hand_rule", "--agent.num-predictions 1", r"num_predictions: 1 is not valid; .* >= 2"),
     ("evolve_hand_rule", "--generations 0", r"Settings.generations: 0 is not valid"),
     ("evolve_hand_rule", "--learner.num-pairs 3", r"num_pairs: 3 is not valid; .* multiple of 12"),

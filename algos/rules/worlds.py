@@ -17,14 +17,15 @@ from purejaxrl.meta.worlds import World
 from purejaxrl.parts.distributions import log_uniform, log_uniform_int
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.ued.curriculum import Curriculum, uniform
-from purejaxrl.validation import require_known
+from purejaxrl.validation import require, require_counts, require_known
 
 HELD_OUT = (
     "classic control", "MinAtar", "mazes", "Garnets", "long chains", "contextual bandits",
     "DeepSea", "DiscountingChain", "MemoryChain", "UmbrellaChain", "FourRooms",
 )  # fmt: skip
 """Families of environments that no world belongs to. Some worlds resemble them: `random-reach` has
-the hill of MountainCar, and a kind of random MDP is a bandit."""
+the hill of MountainCar, a kind of random MDP is a bandit, and the locks of `EXPLORATION` ask for
+one long sequence of right actions, as DeepSea does."""
 
 MakeEnv = Callable[[str], tuple[Any, Any]]
 """`(name) -> (environment, env_params)`, as `envs.make`."""
@@ -43,6 +44,11 @@ class WorldSettings:
     share: int = 1
     """Share of the agents."""
 
+    def __post_init__(self):
+        require_counts(self, "lives")
+        least, most = self.lives
+        require(least <= most, self, "lives", "two integers, the smaller one first")
+
 
 TABLE_RATES, NETWORK_RATES = (0.01, 0.2), (5e-4, 1e-2)
 TRAINING = (
@@ -57,17 +63,23 @@ TRAINING = (
 )
 """The worlds of the shipped rules."""
 
+EXPLORATION = (
+    WorldSettings("random-mdp-exploration", TABLE_RATES, share=2),
+    WorldSettings("random-mdp-exploration-features", NETWORK_RATES, share=2),
+)
+"""Worlds in which random actions hardly ever earn what the best ones earn."""
+
 HORIZONS = (20.0, 200.0)
 """Least and greatest effective horizon 1 / (1 - γ) of an agent; log-uniform."""
 
 
 def named(names: Sequence[str]) -> list[WorldSettings]:
-    """Return the training worlds of these names.
+    """Return the worlds of these names, of `TRAINING` and `EXPLORATION`.
 
     Raises:
         ValueError: for an unknown name, with a suggestion.
     """
-    known = {world.env: world for world in TRAINING}
+    known = {world.env: world for world in TRAINING + EXPLORATION}
     for name in names:
         require_known("world", name, known)
     return [known[name] for name in names]

@@ -7,11 +7,11 @@ import pytest
 
 from envs import tabular
 from envs.random_mdp import REWARD_SCALE, MDPState, RandomMDP, to_tabular
-from envs.random_mdp_kinds import KINDS
+from envs.random_mdp_kinds import EXPLORATION, KINDS
 from tests.envs.simulate import assert_mean, episodes
 
 NUM_LEVELS, NUM_STATES, NUM_ACTIONS, LIMIT = 60, 12, 3, 30
-ENV = RandomMDP(NUM_STATES, NUM_ACTIONS)
+ENV = RandomMDP(NUM_STATES, NUM_ACTIONS, kinds=tuple(KINDS))
 optimal_returns = jax.jit(jax.vmap(ENV.optimal_return))
 solve_episode = jax.jit(lambda level: tabular.solve_episode(to_tabular(level), LIMIT).policy)
 
@@ -146,6 +146,35 @@ def test_a_lure_ends_the_episode_for_less_than_the_goal(levels):
     np.testing.assert_allclose(optimal_returns(jax.tree.map(lambda x: x[None], level)), scale)
 
 
+def test_a_lock_opens_to_one_sequence_of_actions(levels):
+    for i in range(10):
+        level = jax.tree.map(np.asarray, pick(levels["lock"], i))
+        goal = int(np.flatnonzero(level.terminate_prob.all(-1))[0])
+        first, second = np.moveaxis(level.successors[:goal], -1, 0)
+        state = np.arange(goal)[:, None]
+        right = (first == state + 1) & (second == state)
+        assert (right.sum(-1) == 1).all() and (first[~right] == 0).all()
+        assert (second[~right] == 0).all() and level.num_starts == 1
+        np.testing.assert_array_equal(level.reward > 0, level.terminate_prob == 1)
+
+
+def test_a_current_carries_back_all_who_do_not_swim(levels):
+    optima = optimal_returns(levels["current"])
+    for i in range(10):
+        level = jax.tree.map(np.asarray, pick(levels["current"], i))
+        last = int(level.successors.max())
+        first, back = np.moveaxis(level.successors[: last + 1], -1, 0)
+        state = np.arange(last + 1)[:, None]
+        swims = first > np.maximum(state - 1, 0)
+        assert (back == np.maximum(state - 1, 0)).all() and (swims.sum(-1) == 1).all()
+        assert (first[swims] == np.minimum(state[:, 0] + 1, last)).all()
+        np.testing.assert_allclose(level.first_prob, 0.6, rtol=1e-6)
+        far, near = level.reward[last][swims[last]], level.reward[0][~swims[0]]
+        np.testing.assert_allclose(near, 0.02 * far.item(), rtol=1e-5)
+        assert (level.reward != 0).sum() == 1 + len(near) and not level.terminate_prob.any()
+        assert optima[i] >= 0.02 * far.item() * (level.max_steps_in_episode - 1) * 0.999
+
+
 def test_a_bandit_is_over_after_one_noisy_step(levels):
     level = levels["bandit"]
     assert (level.terminate_prob == 1).all()
@@ -160,7 +189,9 @@ def test_levels_of_all_kinds_differ_in_size_scale_limit_and_noise(levels):
         limit = np.asarray(level.max_steps_in_episode)
         assert least <= limit.min() < 2 * least and most / 2 < limit.max() <= most
         states = np.asarray(level.successors).max((1, 2, 3)) + 1
-        assert states.min() >= 4 and states.max() <= NUM_STATES and len(set(states)) > 4
+        parts = 2 if kind in EXPLORATION else 1
+        assert states.min() >= 4 // parts and states.max() <= NUM_STATES // parts
+        assert len(set(states)) > 4
         if kind != "bandit":
             assert 0.1 < (level.reward_std > 0).mean() < 0.5
 
