@@ -5,9 +5,9 @@ so one compiled program trains agents on thousands of levels.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnax
 
@@ -43,6 +43,7 @@ def _brax(task: str, backend: str = "spring", **settings: Any) -> Any:
 
 
 Factory = Callable[..., Any]
+T = TypeVar("T")
 
 
 def _gymnax(suffix: str) -> dict[str, Factory]:
@@ -133,6 +134,15 @@ def family(name: str) -> str:
     """
     require_known("environment", name, names())
     return next(family for family, members in FAMILIES.items() if name in members)
+
+
+def look_up(name: str, table: Mapping[str, T], default: T) -> T:
+    """Return what a table has for an environment, or else for its family, or else the default.
+
+    Raises:
+        ValueError: for an unknown name, with a suggestion.
+    """
+    return table.get(name, table.get(family(name), default))
 
 
 def make(name: str, **settings: Any) -> tuple[Any, Any]:

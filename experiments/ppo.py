@@ -54,8 +54,7 @@ class Settings(Experiment):
         Raises:
             ValueError: for an unknown environment, with a suggestion.
         """
-        of_family = RECOMMENDED.get(envs.family(env), cls())
-        found = RECOMMENDED.get(env, of_family)
+        found = envs.look_up(env, RECOMMENDED, cls())
         return replace(found, env=env, run=RunOptions(out=f"results/ppo/{env}"))
 
 

@@ -54,7 +54,7 @@ class Settings(Experiment):
         Raises:
             ValueError: for an unknown environment, with a suggestion.
         """
-        found = RECOMMENDED.get(env) or RECOMMENDED.get(envs.family(env))
+        found = envs.look_up(env, RECOMMENDED, None)
         if found is None:
             found = DISCRETE if is_discrete(envs.make(env)[0]) else Settings()
         return replace(found, env=env, run=replace(SHORT_UPDATES, out=f"results/sac/{env}"))

@@ -213,3 +213,10 @@ def test_brax_wrapped_still_restarts_without_resetting_the_simulation(pendulum, 
     assert len(resets) == 1
     jax.eval_shape(wrapped.step, key, state, jnp.zeros(1), pendulum.params)
     assert len(resets) == 1
+
+
+def test_a_table_is_looked_up_by_name_then_by_family():
+    table = {"CartPole-v1": 1, "Classic control": 2}
+    assert [envs.look_up(x, table, 3) for x in ("CartPole-v1", "Acrobot-v1", "garnet")] == [1, 2, 3]
+    with pytest.raises(ValueError, match="unknown environment 'CartPole'"):
+        envs.look_up("CartPole", table, 3)
