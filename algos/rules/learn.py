@@ -35,7 +35,7 @@ def learn_rules(
     Returns:
         The files of the rules that did not diverge.
     """
-    say(f"{out.name}: learning {num_rules} rules")
+    say(f"{out.name}: rules to learn: {num_rules}")
     population = populate(seeds(num_rules, start=first_seed), hypers, ())
     result = compare.train(learner, population, num_updates, out / "rules")
     return save_population(result, config)

@@ -92,8 +92,8 @@ def tune(name: str, grid: Grid, hypers: Any, try_all: Try, num_rounds: int) -> T
     edges = [field for field in known if is_edge(known, field, choice[field], hypers)]
     if edges:
         say(
-            f"{name}: {name_of(choice)} is best, and {', '.join(edges)} is at the edge of what was "
-            "tried; a better value may be outside"
+            f"{name}: {name_of(choice)} is best, at the edge of what was tried for "
+            f"{' and '.join(edges)}; a better value may be outside"
         )
     if not sound.all():
         say(

@@ -81,7 +81,7 @@ def test_wherever_the_best_value_is_equally_many_combinations_are_tried(best):
 def test_rounds_are_bounded_and_an_edge_that_stays_best_is_reported(capsys):
     tuned, calls = found(lambda **c: log_distance(**c, best=1e9), num_rounds=2)
     assert tuned.choice["learning_rate"] == pytest.approx(100) and len(calls) == 3
-    told = "learning_rate is at the edge of what was tried; a better value may be outside"
+    told = "at the edge of what was tried for learning_rate; a better value may be outside"
     assert told in " ".join(capsys.readouterr().err.split())
     tuned, calls = found(lambda **c: log_distance(**c, best=1e9), num_rounds=0)
     assert tuned.choice == {"learning_rate": 1.0} and len(calls) == 1
