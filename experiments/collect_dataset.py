@@ -102,7 +102,7 @@ class Settings:
 
     def env_settings(self) -> dict[str, Any]:
         """Return what the environment is made with."""
-        return {"backend": self.backend} if envs.family(self.env) == "Brax" else {}
+        return envs.look_up(self.env, {"Brax": {"backend": self.backend}}, {})
 
 
 class Stage(NamedTuple):

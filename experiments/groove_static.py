@@ -44,7 +44,13 @@ from purejaxrl.study import regret, relative, tables
 from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare
 from purejaxrl.study.horizons import KeptLives
 from purejaxrl.ued.curriculum import fixed
-from purejaxrl.validation import require, require_count, require_distinct, require_known
+from purejaxrl.validation import (
+    check_hypers,
+    require,
+    require_count,
+    require_distinct,
+    require_known,
+)
 
 ARMS = ("regret", "random")
 CHUNK = 250
@@ -105,6 +111,7 @@ class Settings:
         require_distinct(self, "envs", "names of environments")
         for name in self.envs:
             require_known("environment", name, envs.names())
+        check_hypers(self.hypers)
         object.__setattr__(self, "out", writable_folder(self.out))
 
 

@@ -37,7 +37,7 @@ from purejaxrl.running.commandline import writable_folder
 from purejaxrl.study import relative, tables
 from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare
 from purejaxrl.ued.scores import SCORES
-from purejaxrl.validation import require_count, require_distinct, require_known
+from purejaxrl.validation import check_hypers, require_count, require_distinct, require_known
 
 CURRICULA = ("uniform", "tabular", *SCORES)
 LEARNED_ON = "all_shortlife"
@@ -80,6 +80,7 @@ class Settings:
             require_known("curriculum", name, CURRICULA)
         for name in self.envs:
             require_known("environment", name, envs.names())
+        check_hypers(self.hypers)
         object.__setattr__(self, "out", writable_folder(self.out))
 
 
@@ -113,9 +114,9 @@ def build(
 
 def main(settings: Settings) -> None:
     prepare(settings.envs, partial(build, rules={"any": [load_rule("lpg")]}, tune=settings.tune))
+    learners = {name: make_learner(settings, name) for name in settings.curricula}
     rules = {}
-    for name in settings.curricula:
-        learner, hypers = make_learner(settings, name)
+    for name, (learner, hypers) in learners.items():
         files = learn_rules(
             learner, hypers, AGENT,
             num_rules=settings.seeds, num_updates=settings.meta_steps, out=settings.out / name,

@@ -96,7 +96,7 @@ def make_env(settings: Settings) -> tuple[Any, Any]:
         "Brax": {"backend": settings.backend},
         "Grid-worlds": {"observation": "planes"},  # complete, even where objects move
     }
-    env, env_params = envs.make(settings.env, **of_family.get(envs.family(settings.env), {}))
+    env, env_params = envs.make(settings.env, **envs.look_up(settings.env, of_family, {}))
     return for_network(env, images=settings.agent.torso == "cnn"), env_params
 
 

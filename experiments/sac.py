@@ -80,13 +80,14 @@ RECOMMENDED = {
         ),
     ),
 }
-"""Settings by environment or family of environments; `DISCRETE` for the rest."""
+"""Settings by environment or family of environments. The rest have `DISCRETE` where actions are
+discrete, and else `Settings()`."""
 
 
 def make_env(settings: Settings) -> tuple[Any, Any]:
     """Make the environment, wrapped as far as the torso needs it, and its default level."""
     of_family = {"Brax": {"backend": settings.backend}}
-    env, env_params = envs.make(settings.env, **of_family.get(envs.family(settings.env), {}))
+    env, env_params = envs.make(settings.env, **envs.look_up(settings.env, of_family, {}))
     return for_network(env, images=settings.agent.torso == "cnn"), env_params
 
 

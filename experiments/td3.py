@@ -79,7 +79,7 @@ RECOMMENDED = {
 def make_env(settings: Settings) -> tuple[Any, Any]:
     """Make the environment, wrapped as far as the torso needs it, and its default level."""
     of_family = {"Brax": {"backend": settings.backend}}
-    env, env_params = envs.make(settings.env, **of_family.get(envs.family(settings.env), {}))
+    env, env_params = envs.make(settings.env, **envs.look_up(settings.env, of_family, {}))
     return for_network(env), env_params
 
 

@@ -29,6 +29,7 @@ import jax
 import matplotlib.figure
 import numpy as np
 import pandas as pd
+from rich.progress import track
 
 from algos import ppo, ppo_rnn
 from algos.curricula import METHODS, STUDENT, STUDENT_CONFIG, Latent
@@ -41,6 +42,7 @@ from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.running import checkpoint, record
 from purejaxrl.running.chunk import abstract
 from purejaxrl.running.commandline import writable_folder
+from purejaxrl.running.logs import console
 from purejaxrl.running.population import Population, populate, seeds
 from purejaxrl.running.result import Result
 from purejaxrl.running.runner import RunOptions, run
@@ -196,8 +198,11 @@ def play(one: Contender, result: Result, settings: Settings) -> Tested:
     path = result.out / f"solved_{settings.num_levels}x{settings.attempts}.npz"
     if not path.exists():
         random = solvable_mazes(settings.max_walls, settings.num_levels)
-        sets = enumerate((random, random, held_out_mazes()))
-        found = [solve(one, result, levels, settings, seed) for seed, levels in sets]
+        sets = list(enumerate((random, random, held_out_mazes())))
+        found = [
+            solve(one, result, levels, settings, seed)
+            for seed, levels in track(sets, f"testing {one.title}", console=console)
+        ]
         partial = path.with_suffix(".partial.npz")
         np.savez(partial, *found)
         partial.replace(path)

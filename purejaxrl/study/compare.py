@@ -205,6 +205,7 @@ def compare(
     names = [contender.name for contender in contenders]
     best, scores, metrics = None, [], []
     for i, contender in enumerate(contenders):
+        say(f"{problem.name}: {contender.name}, {i + 1} of {len(contenders)} contenders")
         tested = tune_and_test(contender, problem, scale, out / problem.name / contender.name)
         best = problem.optimum(tested.result.population.env_params) if i == 0 else best
         rule = names[:i].count(contender.name)
