@@ -29,7 +29,7 @@ from algos.objectives import (
 from algos.token_policy import Answered, TokenPolicy
 from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
 from purejaxrl.identity import part_names
-from purejaxrl.parts import optimizers
+from purejaxrl.parts import networks, optimizers
 from purejaxrl.parts.minibatches import minibatch_epochs
 from purejaxrl.validation import hyper, require, require_count
 
@@ -243,6 +243,7 @@ def make(config: Config, env: Any, objective: Objective = OBJECTIVES["grpo"]) ->
     if FROM_SOLUTIONS & {*objective.needs}:
         token_policy.require_solutions(env, objective.name)
     act, memory = token_policy.act_by(network, env)
+    expected = jax.eval_shape(lambda: token_policy.init_params(jax.random.key(0), network))
     sampler, needs = objective.sampler, objective.needs
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
@@ -251,6 +252,7 @@ def make(config: Config, env: Any, objective: Objective = OBJECTIVES["grpo"]) ->
                 f"Hypers.coefs: {hypers.coefs!r} is not valid; objective {objective.name!r} needs "
                 f"coefficients like its own, {objective.coefs!r}"
             )
+        networks.check_params("Hypers.start", hypers.start, expected, "such as sft.py trains")
         params = jax.tree.map(jnp.asarray, hypers.start)
         total = task.env_params.prompt.shape[0]
         return State(
@@ -274,7 +276,7 @@ def make(config: Config, env: Any, objective: Objective = OBJECTIVES["grpo"]) ->
         levels = jax.tree.map(lambda x: x[which], everything)
 
         def ask(key: jax.Array, hint: jax.Array) -> Answers:
-            num_shown = jnp.floor(hint * (levels.solution != env.pad).sum(-1)[:, None])
+            num_shown = jnp.ceil(hint * (levels.solution != env.pad).sum(-1)[:, None])
             num_shown = jnp.minimum(num_shown, (levels.solution == env.end).argmax(-1)[:, None])
             answered = token_policy.answer(
                 key, network, state.params, levels, hint.shape[1], env, num_shown

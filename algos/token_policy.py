@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purejaxrl.algorithm import Algorithm, Metrics
+from purejaxrl.identity import fingerprint
 from purejaxrl.parts.transformer import MASKED, Cache, Transformer, repeat
 from purejaxrl.running.evaluate import Evaluator
 from purejaxrl.validation import require, require_count
@@ -187,7 +188,8 @@ def sample_token(log_probs: jax.Array, uniform: jax.Array) -> jax.Array:
         int32 `[...]`; a token of probability 0 is never drawn.
     """
     cumulative = jnp.cumsum(jnp.exp(log_probs), -1)
-    below = cumulative < (uniform * cumulative[..., -1])[..., None]
+    reached = jnp.minimum(uniform, 1 - 1e-6) * cumulative[..., -1]  # may not round up to the sum
+    below = cumulative <= reached[..., None]
     return below.sum(-1, dtype=jnp.int32)
 
 
@@ -306,5 +308,5 @@ def on_prompts(config: Network, env: Task, levels: Any, num_answers: int = 32, k
             "wrong_length": judged.length.mean(where=is_wrong),
         }
 
-    name = f"on_prompts({len(levels.prompt)} prompts, {num_answers} answers, k={k})"
+    name = f"on_prompts({fingerprint(levels)}, {num_answers} answers, k={k})"
     return Evaluator(play, name, needs=())

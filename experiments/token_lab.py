@@ -113,8 +113,9 @@ class Settings:
             self.grid()
         except ValueError:
             require(False, self, "coefs", "names with numbers, such as kl_coef=0,0.1")
-        within = self.eval_every <= self.updates
-        require(within, self, "eval_every", f"at most updates = {self.updates}")
+        divides = self.updates % self.eval_every == 0
+        expected = f"a divisor of updates = {self.updates}, as scores are of the last policy"
+        require(divides, self, "eval_every", expected)
         object.__setattr__(self, "out", writable_folder(self.out))
 
     def grid(self) -> Rows:
@@ -214,8 +215,8 @@ def score(name: str, result: Result, settings: Settings) -> pd.DataFrame:
         "KL to start": late["kl_to_reference"].mean(),
         "tokens": seen.groupby("member")["env_steps"].last(),
     })  # fmt: skip
-    for name in np.array(result.population.names)[~result.alive]:
-        say(f"{frame['objective'].iloc[0]}, {name}: diverged, and is left out of the scores")
+    for i in np.flatnonzero(~result.alive):
+        say(f"{name}, {result.population.names[i]}: diverged, and is left out of the scores")
     return frame[result.alive]
 
 
@@ -233,7 +234,7 @@ def weigh(lab: Lab, name: str, start: Any) -> pd.DataFrame:
     """Measure how strongly an objective pushes the warm start's answers, by a prompt's accuracy.
 
     The weight of a prompt is the sum over its answers of |∂loss/∂log π|, relative to the mean over
-    all prompts.
+    all prompts. Coefficients are the objective's own, whatever is swept.
     """
     objective = lab.objectives[name]
     config = replace(lab.settings.agent, num_prompts=NUM_WEIGHED, num_minibatches=1)
@@ -292,7 +293,10 @@ def draw_weights(weights: pd.DataFrame, path: Path) -> None:
     axes = figure.subplots()
     for i, (name, part) in enumerate(weights.groupby("objective", sort=False)):
         axes.plot(part["accuracy"], part["mean"], **line_style(i), label=name)
-    axes.set(xlabel="share of correct answers to a prompt", ylabel="weight, over the mean weight")
+    axes.set(
+        title="with each objective's own coefficients",
+        xlabel="share of correct answers to a prompt", ylabel="weight, over the mean weight",
+    )  # fmt: skip
     add_legend(figure, *axes.get_legend_handles_labels())
     figure.savefig(path, dpi=150)
 
@@ -302,6 +306,7 @@ def foresee(lab: Lab) -> None:
     network = token_policy.make_network(lab.settings.agent, lab.env)
     start = token_policy.init_params(jax.random.key(0), network)
     say_what_would_run([plan(lab, name, start) for name in lab.objectives])
+    say("names of folders will end otherwise: the last part depends on the warm start")
 
 
 def main(settings: Settings) -> None:

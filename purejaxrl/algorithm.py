@@ -44,10 +44,11 @@ class Algorithm(NamedTuple):
     """An algorithm as pure functions over its `State` and `Hypers`.
 
     A `State` is a NamedTuple of arrays. It has `task` (`Task`), `key` (a typed key), `step` (int32,
-    updates done) and, where `vital` is the default, `params`. If the algorithm acts, it also has
-    `interaction` (`parts.rollout.Interaction`). One iteration, `update`, is `collect` then `learn`.
-    A State that contains the state of another algorithm passes its own `task.horizon` down at
-    `collect`, because the horizon of a run that is resumed can change.
+    updates done) and, where `vital` is the default, `params`. If the algorithm acts while it learns
+    (`num_envs` is not None), it also has `interaction` (`parts.rollout.Interaction`). One
+    iteration, `update`, is `collect` then `learn`. A State that contains the state of another
+    algorithm passes its own `task.horizon` down at `collect`, because the horizon of a run that is
+    resumed can change.
     """
 
     config: Any

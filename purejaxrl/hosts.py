@@ -33,12 +33,15 @@ from purejaxrl.running.commandline import errors_in_words, say
 from purejaxrl.running.devices import CPU_DEVICES, num_cores, use_cpu_cores
 from purejaxrl.running.logs import console
 from purejaxrl.running.processes import Lost
+from purejaxrl.running.runner import Stopped
 from purejaxrl.running.signals import SIGNALS
 from purejaxrl.running.words import description
 from purejaxrl.validation import COUNT, is_count, require
 
 LOST = 75
 """Exit status of a process that has lost another (EX_TEMPFAIL)."""
+STOPPED = 76
+"""Exit status of a process that has saved and ended because a signal asked it to."""
 GRACE = 20.0
 """Seconds that the other processes of this machine get to end after one was lost."""
 LIVE = "from purejaxrl.hosts import live; live()"
@@ -89,6 +92,9 @@ def live() -> None:
     except Lost as error:
         print(f"process {jax.process_index()}: {error}", file=sys.stderr)
         status = LOST
+    except Stopped as end:
+        console.print(end.code, markup=False, highlight=False)
+        status = STOPPED
     except SystemExit as end:
         status = end.code
     except BaseException as error:
@@ -152,7 +158,8 @@ def watch(started: dict[int, subprocess.Popen]) -> int:
             del running[index]
             if ended[index] and not failed:
                 failed, deadline = ended[index], time.monotonic() + GRACE
-                say(_words_of(index, failed))
+                if failed != STOPPED:  # which has said so itself
+                    say(_words_of(index, failed))
         if time.monotonic() > deadline:
             for process in running.values():
                 process.kill()

@@ -68,7 +68,9 @@ def launch(
 
     Args:
         settings: dataclass that extends `Experiment` and has a field `hypers`.
-        build: turns settings into a job; what it reads of `hypers` and `seeds` is ignored.
+        build: turns settings into a job. It is called once per run, with the first values of what
+            is swept. If a job depends on a field of `hypers`, `Job.reads` names that field, which
+            then cannot be swept.
         words: the command line; that of the process by default.
         save: writes what a run has learned, before anything is tabulated or drawn.
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from algos.objectives.inputs import Answers, Inputs
 
 EPSILON = 1e-6
-"""Is added to a standard deviation before it divides."""
+"""Added to a standard deviation before dividing by it."""
 
 
 def centre(values: jax.Array) -> jax.Array:
@@ -45,7 +45,7 @@ def standardise_within(values: jax.Array, same: jax.Array) -> jax.Array:
 
 def whiten(values: jax.Array) -> jax.Array:
     """Standardise over all values at once."""
-    return (values - values.mean()) / (values.std(ddof=1) + EPSILON)
+    return (values - values.mean()) / (values.std(ddof=min(values.size - 1, 1)) + EPSILON)
 
 
 def whiten_tokens(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -156,17 +156,19 @@ def red_loss(surrogate: jax.Array, x: Inputs, coefs: Red) -> jax.Array:
     """Imitate with the weight at which the entropy changes of both kinds of data cancel.
 
     Only the abstract is known to us: the weight of SFT follows the ratio of the entropy changes on
-    offline and on online data, and each prompt's accuracy chooses imitation or RL. To first order,
-    a step on A log π(v) changes the entropy by A (−log π(v) − H); our weight is −online/offline.
+    offline and on online data, and each prompt's accuracy chooses imitation or RL. A natural
+    gradient step on A log π(v) changes the entropy by A (−log π(v) − H) to first order. Our weight
+    is −online/offline where the two changes have opposite signs, and 0 where they do not.
     """
     policy, answers = jax.tree.map(stop_gradient, x.policy), x.answers
     online = answers.advantage * surprise(policy.log_prob, policy.log_probs)
     demonstrated = stop_gradient(demonstrated_log_prob(x))
     offline = surprise(demonstrated, policy.demonstration_log_probs)
-    online = losses.token_mean(online, answers.mask)
-    offline = losses.token_mean(offline, answers.demonstration_mask)
-    weight = jnp.clip(-online / jnp.maximum(offline, 1e-3), 0.0, coefs.weight_max)
     imitated = accuracy(answers)[:, 0] <= coefs.gate
+    online = losses.token_mean(online, answers.mask & ~imitated[:, None, None])
+    offline = losses.token_mean(offline, answers.demonstration_mask & imitated[:, None])
+    ratio = jnp.abs(online) / jnp.maximum(jnp.abs(offline), 1e-3)
+    weight = jnp.where(online * offline < 0, jnp.minimum(ratio, coefs.weight_max), 0.0)
     return gated_loss(surrogate, x, coefs, imitated, weight)
 
 
@@ -203,9 +205,10 @@ def init_buffer(num_prompts: int, num_bins: int) -> Buffer:
 def choose_waiting(
     key: jax.Array, state: Buffer, difficulty: jax.Array, num: int, coefs: Relift
 ) -> jax.Array:
-    """Choose from the waiting prompts while they are imitated, else from all."""
-    logits = jnp.where(state.studying & ~state.waiting, -1e9, 0.0)
-    return jax.random.categorical(key, logits, shape=(num,))
+    """Choose different prompts: while they are imitated those that wait, then others."""
+    last = state.studying & ~state.waiting
+    order = jnp.lexsort((jax.random.uniform(key, last.shape), last))
+    return order[jnp.arange(num) % len(order)]
 
 
 def is_imitated(x: Inputs) -> jax.Array:

@@ -55,7 +55,10 @@ class LpReg(Clip):
 
 
 def lp_reg_loss(surrogate: jax.Array, x: Inputs, coefs: LpReg) -> jax.Array:
-    """Hold up unlikely tokens that are punished although they are no noise."""
+    """Add KL(π̃ ‖ π) where a rare token has a negative advantage and a probability above τ.
+
+    So tokens that are unlikely, but no noise, are not pushed out.
+    """
     log_probs, mask = x.policy.log_probs, x.answers.mask
     old = stop_gradient(log_probs)
     kept = (old > jnp.log(coefs.noise)) | (old == old.max(-1, keepdims=True))  # one at least

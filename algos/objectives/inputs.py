@@ -25,7 +25,7 @@ class Answers(NamedTuple):
     """
 
     tokens: jax.Array  # int32 [P, G, T]
-    mask: jax.Array  # bool [P, G, T], True up to and including the end token
+    mask: jax.Array  # bool [P, G, T], True up to and including the end token, but for hints
     old_log_prob: jax.Array  # float32 [P, G, T], of the tokens under the policy that sampled them
     ref_log_prob: jax.Array  # float32 [P, G, T], of the tokens under the reference policy
     reward: jax.Array  # float32 [P, G], 1 for a correct answer and 0 for a wrong one
@@ -60,8 +60,8 @@ class Inputs(NamedTuple):
     state: Any = ()  # the sampler's, before this update
     age: jax.Array | float = 0.0  # float32 [] in [0, 1], fraction of the updates done
     kl: jax.Array | float = 0.0
-    """float32 [], per token, of the last update, and of this one in `observe`: before its last
-    gradient step, so 0 if there is only one."""
+    """float32 [], mean KL(π_old ‖ π) per token in the update before. In `observe` it is that of
+    this update, before its last gradient step; so it is 0 where an update has only one."""
     policy: Policy | None = None  # None where no gradient is taken
 
 

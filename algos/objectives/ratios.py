@@ -194,7 +194,8 @@ class Gbpo(Kl):
     reach: float = hyper(0.3, above=0)
     """c: targets are in [1 − c, 1 + c]."""
     temperature: float = hyper(1e-4, above=0)
-    """λ: how far from the median an answer is half convinced."""
+    """λ: width of the sigmoid, in standard deviations of the group's rewards. With a small one, the
+    target is 1 − c below the median and 1 + c above it."""
 
 
 def bounded(x: Inputs, coefs: Gbpo) -> jax.Array:

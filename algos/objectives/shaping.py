@@ -126,7 +126,8 @@ class Hbpo(Clip):
     """Coefficients of HBPO."""
 
     length_coef: float = hyper(0.5, at_least=0, at_most=1)
-    """Share of its reward that an answer loses if it is a greatest length off; our choice."""
+    """Share of its reward that an answer loses if its length and its budget differ by the greatest
+    length; proportional in between; our choice."""
 
 
 NUM_BUDGETS = 2

@@ -154,7 +154,7 @@ def extended_gae(x: Inputs, coefs: Tppo) -> jax.Array:
     """Estimate generalised advantages; tokens before the cut bootstrap from its value."""
     mask, value = x.answers.mask, x.answers.value
     ends, place = is_last(mask), jnp.arange(mask.shape[-1])
-    cut = (place == jnp.round(coefs.window * mask.shape[-1]) - 1) & mask & ~ends
+    cut = (place == jnp.maximum(jnp.round(coefs.window * mask.shape[-1]), 1) - 1) & mask & ~ends
     next_value = jnp.concatenate([value[..., 1:], jnp.zeros_like(value[..., :1])], -1)
     reward = jnp.where(ends, x.answers.reward[..., None], 0.0)
     inputs = (reward, value, next_value, ends, cut)

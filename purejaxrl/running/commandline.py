@@ -91,7 +91,9 @@ def plan_runs(settings: type, build: Build, words: Sequence[str]) -> list[Plan]:
 
     Args:
         settings: dataclass that extends `Experiment` and has a field `hypers`.
-        build: turns settings into a job; what it reads of `hypers` and `seeds` is ignored.
+        build: turns settings into a job. It is called once per run, with the first values of what
+            is swept. If a job depends on a field of `hypers`, `Job.reads` names that field, which
+            then cannot be swept.
         words: of the command line.
 
     Raises:

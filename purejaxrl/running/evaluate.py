@@ -77,8 +77,8 @@ def own_key(key: jax.Array, of_member: jax.Array) -> jax.Array:
 
     Args:
         key: typed key of the evaluation.
-        of_member: the typed key in the member's state; its words are numbers here, and no random
-            number is drawn with it.
+        of_member: the typed key in the member's state; it is only folded into `key` as
+            integers, to tell members apart, and no random number is drawn with it.
     """
     for word in jax.random.key_data(of_member).ravel():
         key = jax.random.fold_in(key, word)

@@ -13,8 +13,9 @@ MAX_UPDATES = 2**31 - 1
 class RunOptions:
     """How to run, as against what to run.
 
-    None of it changes a result, but for the last bit of sums where `group` is 1 or `only` is set:
-    one member alone is another matrix product than several. `run.json` records the group.
+    None of it changes what is learned, but for the last bit of sums where `group` is 1 or `only` is
+    set: one member alone is another matrix product than several. `run.json` records the group. What
+    evaluations measure, and so which policy is kept as the best, follows from the `eval_` fields.
     """
 
     out: str = "results/run"

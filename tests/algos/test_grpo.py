@@ -1,5 +1,7 @@
 """Supervised and reinforcement learning on a token task, from a tiny network."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import envs
 from algos import grpo, sft, token_policy
 from algos.objectives import OBJECTIVES
+from algos.objectives.advantages import whiten
 from purejaxrl.algorithm import Task, make_train, update
 from purejaxrl.identity import is_named
 from purejaxrl.running.population import Rows, populate, seeds
@@ -111,10 +114,9 @@ def test_failed_groups_get_hints_and_the_others_none():
     solution = LEVELS.solution[seen.answers.prompt]
     hinted = np.asarray(seen.answers.hint) > 0
     assert (hinted.sum(1)[np.asarray(failed)] == 4).all()
-    shown = np.floor(0.5 * np.asarray((solution != ENV.pad).sum(-1)))[:, None] > 0
     first = np.asarray(seen.answers.tokens[..., 0] == solution[:, None, 0])
-    assert first[hinted & shown].all()
-    assert not np.asarray(seen.answers.mask[..., 0])[hinted & shown].any()
+    assert first[hinted].all()
+    assert not np.asarray(seen.answers.mask[..., 0])[hinted].any()
     assert int(seen.num_tokens) > np.asarray(seen.answers.mask).sum()
 
 
@@ -170,3 +172,29 @@ def test_an_objective_with_groups_of_its_own_size_asks_more_prompts():
 def test_bad_settings_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_start_of_another_network_is_refused():
+    larger = token_policy.make_network(replace(CONFIG, num_layers=2), ENV)
+    start = token_policy.init_params(jax.random.key(0), larger)
+    for wrong in (start, None):
+        with pytest.raises(ValueError, match=r"Hypers.start: .* is not valid; .* such as sft.py"):
+            begin(GRPO, grpo.Hypers(wrong, OBJECTIVES["grpo"].coefs), Task(LEVELS, jnp.int32(4)))
+
+
+def test_a_token_of_probability_zero_is_never_drawn():
+    log_probs = jnp.log(jnp.array([0.0, 0.25, 0.0, 0.75, 0.0]))
+    draws = jnp.array([0.0, 0.2499, 0.2501, 1 - 2**-24])
+    found = jax.vmap(token_policy.sample_token, (None, 0))(log_probs, draws)
+    assert found.tolist() == [1, 1, 3, 3]
+
+
+def test_values_are_whitened_and_a_single_one_becomes_zero():
+    np.testing.assert_allclose(whiten(jnp.array([1.0, 3.0])), [-(0.5**0.5), 0.5**0.5], rtol=1e-4)
+    assert whiten(jnp.array([7.0])).tolist() == [0.0]
+
+
+def test_evaluations_on_other_prompts_have_other_names():
+    first, second = (jax.tree.map(lambda x, i=i: x[i : i + 2], LEVELS) for i in (0, 2))
+    names = [token_policy.on_prompts(CONFIG, ENV, x).name for x in (first, first, second)]
+    assert names[0] == names[1] != names[2]

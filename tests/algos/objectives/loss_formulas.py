@@ -240,16 +240,17 @@ def hpt(c, p, h):
 
 
 def red(c, p, h):
-    A = c.r - c.r.mean(1, keepdims=True)
-    surprise = lambda k, i: A[k, i] * (-pi(c, h, k, i) - spread(h, k, i, c))  # noqa: E731
-    offline, places = 0.0, 0
+    A, imitated = c.r - c.r.mean(1, keepdims=True), c.r.mean(1) <= 0.25
+    online, offline = [], []
     for k in range(c.P):
-        for t, log_pi in enumerate(shown(c, h, k)):
+        for t, log_pi in enumerate(shown(c, h, k) if imitated[k] else ()):
             log_probs = h.demonstration_log_probs[k, t]
-            offline += -log_pi + (np.exp(log_probs) * log_probs).sum()
-            places += 1
-    weight = np.clip(-token_mean(c, surprise) / max(offline / places, 1e-3), 0, 1)
-    return hpt_loss(c, p, c.r.mean(1) <= 0.25, weight)
+            offline.append(-log_pi + (np.exp(log_probs) * log_probs).sum())
+        for i in () if imitated[k] else range(c.G):
+            online += list(A[k, i] * (-pi(c, h, k, i) - spread(h, k, i, c)))
+    online, offline = np.mean(online), np.mean(offline)
+    weight = min(abs(online) / abs(offline), 1) if online * offline < 0 else 0
+    return hpt_loss(c, p, imitated, weight)
 
 
 def relift(c, p, h):
