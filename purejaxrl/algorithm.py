@@ -61,7 +61,8 @@ class Algorithm(NamedTuple):
     a `parts.rollout.Experience`."""
     learn: Callable
     """(state, hypers, experience) -> (State, Metrics). Metrics are scalars of one update; they
-    include `env_steps` (int32), `episodes` (finished ones) and `return` (their mean, or NaN)."""
+    include `env_steps` (int32, so an update must make fewer than 2**31), `episodes` (finished ones)
+    and `return` (their mean, or NaN)."""
     policy: Callable
     """(state) -> policy: what acting needs, parameters and frozen normaliser statistics."""
     act: Callable | None = None

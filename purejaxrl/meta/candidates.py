@@ -149,7 +149,10 @@ def score_levels(
 
 
 def generation_metrics(setup: CandidateSetup, fitness: jax.Array, horizon: jax.Array) -> Metrics:
-    """Summarise a generation from fitness `[2, num_pairs]` and horizons `[num_pairs]`."""
+    """Summarise a generation from fitness `[2, num_pairs]` and horizons `[num_pairs]`.
+
+    `env_steps` is wrong where all lives of a generation make 2**31 environment steps or more.
+    """
     group, sound = setup.config.group, jnp.isfinite(fitness)
     inner, updates = setup.world.inner, 2 * horizon.sum()
     warmup_steps = 2 * setup.num_pairs * inner.warmup_steps

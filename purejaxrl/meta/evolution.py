@@ -61,7 +61,8 @@ class Config:
     """What decides a shape or a length. Static."""
 
     num_pairs: int = 16
-    """Antithetic pairs of candidates in a generation."""
+    """Antithetic pairs of candidates in a generation. The environment steps of all their lives are
+    counted in an int32: there must be fewer than 2**31."""
     group: int = 2
     """Candidates that a device vmaps at a time; divides the candidates of every world. A CPU core
     is fastest with 2: the two of a pair live equally long, so that neither waits for the other. On

@@ -83,9 +83,11 @@ def stagger_horizon(horizon: jax.Array, index: jax.Array, num_agents: int) -> ja
     Args:
         horizon: full length of its life, in updates.
         index: its index among the agents.
-        num_agents: number of agents.
+        num_agents: number of agents; up to 46,340, no product overflows, whatever the horizon.
     """
-    return jnp.maximum(1, -(-horizon * (index + 1) // num_agents)).astype(horizon.dtype)
+    whole, rest = horizon // num_agents, horizon % num_agents  # horizon * index can overflow
+    end = whole * (index + 1) - (-rest * (index + 1) // num_agents)
+    return jnp.maximum(1, end).astype(horizon.dtype)
 
 
 def replace_each(agents: Any, finished: jax.Array, replacement: Replacement) -> Any:

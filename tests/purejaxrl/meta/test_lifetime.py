@@ -1,5 +1,7 @@
 """Lives: their final return, staggered first lives, and the replacement of finished agents."""
 
+import math
+from fractions import Fraction
 from functools import partial
 
 import jax
@@ -38,6 +40,15 @@ def test_the_return_of_a_life_is_that_of_its_last_policy():
 def test_first_lives_end_at_even_intervals():
     ends = [int(stagger_horizon(jnp.int32(100), jnp.int32(i), 4)) for i in range(4)]
     assert ends == [25, 50, 75, 100]
+
+
+@pytest.mark.parametrize("num_agents", [1, 3, 2048, 40_000])
+@pytest.mark.parametrize("horizon", [1, 7, 2047, 2_000_000, 2**31 - 1])
+def test_first_lives_end_where_exact_fractions_say_whatever_the_size(horizon, num_agents):
+    index = np.arange(num_agents, dtype=np.int32)
+    found = jax.jit(stagger_horizon, static_argnums=2)(jnp.int32(horizon), index, num_agents)
+    expected = [max(1, math.ceil(Fraction(horizon * (i + 1), num_agents))) for i in index.tolist()]
+    assert found.dtype == jnp.int32 and found.tolist() == expected
 
 
 def test_a_first_life_has_at_least_one_update():
