@@ -163,6 +163,45 @@ def test_what_comes_after_a_terminated_step_does_not_reach_those_before():
     np.testing.assert_array_equal(q_target[3, 1], seen.reward[3, 1])
 
 
+def test_the_rule_reads_the_newest_trajectories_and_others_of_all_that_the_buffer_holds(
+    monkeypatch,
+):
+    """Rewards are the number of the update, of the second environment its negative. The buffer
+    holds the trajectories of three updates."""
+    _, hypers, level = ALGORITHMS["disco"]()
+    sizes = dict(num_envs=2, num_trajectories=6, replay_capacity=6)
+    algorithm = disco.make(disco.Config(**DISCO | sizes), envs.make("CartPole-v1")[0])
+    rule_inputs, read = disco.rule_inputs, []
+
+    def record(*args):
+        read.append(rule_inputs(*args))
+        return read[-1]
+
+    monkeypatch.setattr(disco, "rule_inputs", record)
+
+    def learn(state, experience, reward, key):
+        seen = experience.transitions
+        seen = seen._replace(reward=jnp.broadcast_to(reward, seen.reward.shape))
+        experience = experience._replace(transitions=seen)
+        state, _ = algorithm.learn(state._replace(key=key), hypers, experience)
+        return state, read[-1].reward
+
+    def start(key):
+        return algorithm.collect(algorithm.init(key, hypers, Task(level, jnp.int32(9))), hypers)
+
+    learn, start = (jax.jit(f, compiler_options=QUICK) for f in (learn, start))
+    state, experience = start(jax.random.key(0))
+    for number, held in enumerate([{1}, {1, 2}, {1, 2, 3}, {2, 3, 4}], start=1):
+        reward, others = jnp.array([number, -number], jnp.float32), set()
+        for key in jax.random.split(jax.random.key(number), 10):
+            after, rewards = learn(state, experience, reward, key)
+            assert (rewards == rewards[0]).all()  # every column is one trajectory
+            assert rewards[0, :2].tolist() == [number, -number]
+            others |= set(rewards[0, 2:].tolist())
+        assert others == {sign * x for x in held for sign in (1, -1)}
+        state = after
+
+
 @pytest.mark.slow
 def test_agents_side_by_side_learn_as_one_after_the_other():
     algorithm, hypers, level = ALGORITHMS["disco"]()

@@ -59,6 +59,33 @@ def test_every_network_is_a_drift(name, seed, scale, x, a, age):
     assert value == 0 and slope == 0
 
 
+def test_a_drift_reads_the_inputs_of_the_paper():
+    """log r, (log r)², 1 - r, (1 - r)², and each times A."""
+    found = lpo.features(jnp.log(1.5), jnp.float32(2.0))
+    expected = [0.4054651, 0.1644020, -0.5, 0.25, 0.8109302, 0.3288039, -1.0, 0.5]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_random_drift_equals_its_formula(name):
+    network, params = random_drift(FAMILY[name], 5, 1.0)
+    rng, age = np.random.default_rng(0), 0.3
+    log_ratio, a = rng.normal(size=(2, 200)).astype(np.float32)
+    found = network.apply(params, LossInputs(log_ratio, a, age))
+
+    first, second = (np.float64(params["params"][f"Dense_{i}"]["kernel"]) for i in (0, 1))
+    r, log_r, a = np.exp(np.float64(log_ratio)), np.float64(log_ratio), np.float64(a)
+    x = np.stack([log_r, log_r**2, 1 - r, (1 - r) ** 2], axis=1)
+    x = np.concatenate([x, x * a[:, None]], axis=1)
+    if name == "ta_lpo":
+        x = np.concatenate([x, age * x], axis=1)
+    learned = (np.tanh(x @ first) @ second)[:, 0]
+    clipped = np.maximum((r - np.clip(r, 0.8, 1.2)) * a, 0)
+    expected = np.maximum(clipped + learned - 1e-4, 0)
+    assert 50 < (expected > 0).sum() < 200
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 dpos_drift_and_slope = jax.jit(jax.value_and_grad(lambda x, a: dpo.drift(x, a, 2.0, 0.6)))
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from purejaxrl.algorithm import Task
 from purejaxrl.meta import critic as critics
-from purejaxrl.parts import networks
+from purejaxrl.parts import networks, rollout
+from tests.algos.chain import Chain
 from tests.helpers import init_rule
 from tests.purejaxrl.meta.small import AGENT, ENV, HYPERS, INNER
 
@@ -47,6 +48,38 @@ def learn(rollouts, scale, rate=0.05, noise=0.0):
         found.append(results)
     advantages, explained, values = map(np.array, zip(*found, strict=True))
     return advantages, explained, values[-1]
+
+
+def test_values_and_advantages_are_those_of_generalised_advantage_estimation():
+    """In units of the returns' standard deviation; an episode that is cut bootstraps from its last
+    observation, and one that terminates does not bootstrap."""
+    env, rng = Chain(), np.random.default_rng(0)
+    start = rollout.Interaction.start(jax.random.key(0), env, env.default_params, 2)
+    act = rollout.uniform(env)
+    _, experience = rollout.collect(jax.random.key(1), env, env.default_params, start, act, 9, 0.9)
+    seen = experience.transitions._replace(reward=jnp.float32(3 * rng.normal(size=(9, 2)) + 1))
+    network = networks.readout(env.observation_space(), None, 1)
+    critic = critics.init(network, jax.random.key(0), seen.obs, 2, 0.05)
+    table = rng.normal(size=3)
+    critic = critic._replace(params={"params": {"rows": jnp.float32(table)[:, None]}})
+    _, found = critics.estimate(network, critic, seen, 0.9, 0.7)
+
+    seen = jax.tree.map(np.asarray, seen)
+    assert seen.terminated.any() and seen.truncated.any()
+    running, returns = np.zeros(2), []
+    for reward, ends in zip(seen.reward, seen.terminated | seen.truncated, strict=True):
+        running = 0.9 * running + reward
+        returns.append(running)
+        running = np.where(ends, 0.0, running)
+    unit = np.std(returns)
+    advantage, after = np.zeros((9, 2)), np.zeros(2)
+    for t in reversed(range(9)):
+        next_value = np.where(seen.terminated[t], 0.0, unit * table[seen.final_obs[t]])
+        delta = seen.reward[t] + 0.9 * next_value - unit * table[seen.obs[t]]
+        done = seen.terminated[t] | seen.truncated[t]
+        advantage[t] = after = delta + 0.9 * 0.7 * np.where(done, 0.0, after)
+    np.testing.assert_allclose(found.value, unit * table[seen.obs], rtol=1e-4)
+    np.testing.assert_allclose(found.advantage, advantage, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

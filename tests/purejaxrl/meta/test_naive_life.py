@@ -1,15 +1,19 @@
 """The meta-gradient against finite differences, and against a life written as plain loops."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from algos import lpg
 from purejaxrl.parts.returns import generalized_advantage
+from tests.helpers import mostly_slow
 from tests.purejaxrl.meta.small import (
     AGENT,
+    ENV,
     HYPERS,
-    INNER,
     agents_of,
     first_gradient,
     make,
@@ -29,40 +33,54 @@ class NaiveLife:
     rule reads of the policy and the predictions follows from θ.
     """
 
-    def __init__(self, agent, theta):
-        hypers = HYPERS.agent.replace(rule=theta)
-        state, self.seen = agent.state, []
+    def __init__(self, inner, hypers, agent, theta):
+        self.config, self.hypers = inner.config, hypers
+        hypers = hypers.replace(rule=theta)
+        state, rollouts = agent.state, []
         self.start = jax.tree.map(jnp.asarray, state.params)
-        collect, learn = jax.jit(INNER.collect), jax.jit(INNER.learn)
+        collect, learn = jax.jit(inner.collect), jax.jit(inner.learn)
         for _ in range(2):
             state, experience = collect(state, hypers)
-            self.seen.append(experience.transitions)
+            rollouts.append(experience.transitions)
             state, _ = learn(state, hypers, experience)
         _, experience = collect(state, hypers)
-        self.fresh = experience.transitions
-        self.advantage = self.normalized_advantages()[-1]
+        rollouts.append(experience.transitions)
+        self.advantage = self.normalized_advantage(rollouts)
+        if self.config.normalize_reward:
+            variances = self.variances_of_returns(rollouts, hypers.gamma)
+            for i, (seen, var) in enumerate(zip(rollouts, variances, strict=True)):
+                rollouts[i] = seen._replace(reward=np.clip(seen.reward / np.sqrt(var), -10, 10))
+        *self.seen, self.fresh = rollouts
         self.loss_and_slope = jax.jit(jax.value_and_grad(self.meta_loss))
 
-    def normalized_advantages(self):
-        """Advantages of every rollout without a critic, divided by their running scale."""
-        running, square, found = np.zeros(AGENT.num_envs), 1.0, []
+    @staticmethod
+    def variances_of_returns(rollouts, gamma):
+        """The variance of all discounted returns so far, after each rollout."""
+        running, found = np.zeros(AGENT.num_envs), []
         mean, var, count = 0.0, 1.0, 1e-4
-        for seen in [*self.seen, self.fresh]:
-            zero, done, returns = jnp.zeros(seen.reward.shape), seen.terminated | seen.truncated, []
+        for seen in rollouts:
+            done, returns = seen.terminated | seen.truncated, []
             for reward, ends in zip(seen.reward, done, strict=True):
-                running = 0.99 * running + reward
+                running = gamma * running + reward
                 returns.append(running)
                 running = np.where(ends, 0.0, running)
             new, total = np.ravel(returns), count + np.size(returns)
             second = (count * (var + mean**2) + (new**2).sum()) / total
             mean = (count * mean + new.sum()) / total
             var, count = second - mean**2, total
+            found.append(var + 1e-8)
+        return found
+
+    def normalized_advantage(self, rollouts):
+        """Advantages of the last rollout without a critic, divided by their running scale."""
+        square, variances = 1.0, self.variances_of_returns(rollouts, 0.99)
+        for seen, var in zip(rollouts, variances, strict=True):
+            zero = jnp.zeros(seen.reward.shape)
             advantage = generalized_advantage(
                 seen.reward, zero, zero, seen.terminated, seen.truncated, 0.99, 0.95
             )
-            square = 0.9 * square + 0.1 * (advantage**2).mean() / (var + 1e-8)
-            found.append(advantage / np.sqrt((var + 1e-8) * max(square, 0.01)))
-        return found
+            square = 0.9 * square + 0.1 * (advantage**2).mean() / var
+        return advantage / np.sqrt(var * max(square, 0.01))
 
     @staticmethod
     def logits(params, obs):
@@ -88,7 +106,7 @@ class NaiveLife:
         h, outputs = jnp.zeros((AGENT.num_envs, width)), []
         for t in reversed(range(AGENT.num_steps)):
             h = jnp.where((seen.terminated[t] | seen.truncated[t])[:, None], 0, h)
-            gamma = jnp.full(AGENT.num_envs, HYPERS.agent.gamma)
+            gamma = jnp.full(AGENT.num_envs, self.hypers.gamma)
             d = 1.0 * seen.terminated[t]
             x = jnp.stack(
                 [seen.reward[t], d, gamma, prob[t], embed(y[t]), embed(next_y[t])], axis=1
@@ -103,34 +121,68 @@ class NaiveLife:
         pi_hat = (h @ p["Dense_2"]["kernel"] + p["Dense_2"]["bias"])[..., 0]
         return pi_hat, jax.nn.softmax(h @ p["Dense_3"]["kernel"] + p["Dense_3"]["bias"])
 
-    def agent_loss(self, params, seen, pi_hat, y_hat):
+    def log_prob(self, params, seen):
         log_pi = jax.nn.log_softmax(self.logits(params.actor, seen.obs))
-        log_prob = jnp.take_along_axis(log_pi, seen.action[..., None], -1)[..., 0]
+        return jnp.take_along_axis(log_pi, seen.action[..., None], -1)[..., 0]
+
+    def agent_loss(self, params, seen, pi_hat, y_hat, old_log_prob):
+        """PPO's clipped objective with π̂ for the advantage, and the prediction's KL divergence."""
+        ratio = jnp.exp(self.log_prob(params, seen) - old_log_prob)
+        ratio = jnp.where(pi_hat > 0, jnp.minimum(ratio, 1.2), jnp.maximum(ratio, 0.8))
         y = jax.nn.softmax(self.logits(params.predictor, seen.obs))
-        return (0.5 * (y * jnp.log(y / y_hat)).sum(-1) - log_prob * pi_hat).mean()
+        return (0.5 * (y * jnp.log(y / y_hat)).sum(-1) - ratio * pi_hat).mean()
+
+    def descend(self, params, grads, m, v, step):
+        """One step of SGD, or of Adam (Kingma and Ba 2015)."""
+        rate = self.hypers.learning_rate
+        if self.config.optimizer == "sgd":
+            return jax.tree.map(lambda p, g: p - rate * g, params, grads), m, v
+        m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, grads)
+        v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, v, grads)
+
+        def move(p, m, v):
+            root = jnp.sqrt(v / (1 - 0.999**step) + 1e-16)
+            return p - rate * m / (1 - 0.9**step) / (root + 1e-5)
+
+        return jax.tree.map(move, params, m, v), m, v
 
     def meta_loss(self, theta, c):
-        params, penalty = self.start, 0.0
+        params, penalty, step = self.start, 0.0, 0
+        m = v = jax.tree.map(jnp.zeros_like, params)
         for seen in self.seen:
             pi_hat, y_hat = self.rule(theta, params, seen)
-            grads = jax.grad(self.agent_loss)(params, seen, pi_hat, y_hat)
-            params = jax.tree.map(lambda p, g: p - HYPERS.agent.learning_rate * g, params, grads)
+            old_log_prob = self.log_prob(params, seen)
+            for _ in range(self.config.num_epochs):
+                step += 1
+                grads = jax.grad(self.agent_loss)(params, seen, pi_hat, y_hat, old_log_prob)
+                params, m, v = self.descend(params, grads, m, v, step)
             penalty += c.pi_hat * (pi_hat**2).mean() / 2
             penalty += c.y_hat * (y_hat**2).sum(-1).mean() / 2
         log_pi = jax.nn.log_softmax(self.logits(params.actor, self.fresh.obs))
         log_y = jax.nn.log_softmax(self.logits(params.predictor, self.fresh.obs))
-        log_prob = jnp.take_along_axis(log_pi, self.fresh.action[..., None], -1)[..., 0]
         penalty += c.entropy * (jnp.exp(log_pi) * log_pi).sum(-1).mean()
         penalty += c.prediction_entropy * (jnp.exp(log_y) * log_y).sum(-1).mean()
-        return penalty - (log_prob * self.advantage).mean()
+        return penalty - (self.log_prob(params, self.fresh) * self.advantage).mean()
 
 
-@pytest.fixture(scope="module")
-def life():
+WAYS = {
+    "sgd": (dict(optimizer="sgd"), 3.0),
+    "adam": (dict(optimizer="adam", normalize_reward=True), 0.3),
+    "sgd_twice": (dict(optimizer="sgd", num_epochs=2), 3.0),
+    "adam_twice": (dict(optimizer="adam", normalize_reward=True, num_epochs=2), 0.3),
+}
+"""How the agent descends: settings of its own, and its step size."""
+
+
+@pytest.fixture(scope="module", params=mostly_slow(WAYS, {"sgd", "adam_twice"}))
+def life(request):
     """A life in float64, its naive version, and our meta-gradient; the critic stays at zero."""
+    settings, rate = WAYS[request.param]
+    inner = lpg.make(dataclasses.replace(AGENT, **settings), ENV)
     with jax.enable_x64(True):
-        learner = make(num_agents=1)
-        hypers = HYPERS.replace(critic_learning_rate=0.0, max_grad_norm=jnp.inf)
+        learner = make(num_agents=1, inner=inner)
+        own = HYPERS.agent.replace(learning_rate=rate)
+        hypers = HYPERS.replace(agent=own, critic_learning_rate=0.0, max_grad_norm=jnp.inf)
         state = start(learner, hypers, seed=15)
         double = lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x  # noqa: E731
         is_float = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
@@ -166,7 +218,7 @@ def life():
             params=theta, opt_state=jax.tree.map(double, state.opt_state)
         )
         agent = jax.tree.map(lambda x: x[0], agents)
-        naive = NaiveLife(agent, theta)
+        naive = NaiveLife(inner, own, agent, theta)
         after, metrics = jax.jit(learner.learn)(state, hypers, ())
         return theta, naive, first_gradient(after), metrics
 
