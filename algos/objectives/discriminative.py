@@ -11,7 +11,7 @@ from jax.lax import stop_gradient
 
 from algos.objectives import losses
 from algos.objectives.advantages import accuracy, correct, lengths
-from algos.objectives.inputs import Inputs, Objective, bounded_exp
+from algos.objectives.inputs import Inputs, Objective, bounded_exp, k3
 from algos.objectives.losses import maximise, mean_of_answers, token_mean
 from algos.objectives.weights import Kl, log_prob, log_ratio, ratio
 from purejaxrl.validation import hyper
@@ -100,8 +100,7 @@ def contrast(
         jnp.where(wrong_or_unused, score / coefs.temperature, -jnp.inf), axis=-1
     )
     gap = (shares(x, coefs) * score).sum(-1) - hardest
-    log_rho = log_ratio(x)
-    kl = token_mean(bounded_exp(log_rho) - 1 - log_rho, x.answers.mask)
+    kl = token_mean(k3(log_ratio(x)), x.answers.mask)
     excess = stop_gradient(coefs.kl_weight * jnp.maximum(kl - coefs.kl_limit, 0.0))
     return excess * kl - jnp.where(both, gap, 0.0).mean()
 

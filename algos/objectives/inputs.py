@@ -80,6 +80,11 @@ def bounded_exp(log_ratio: jax.Array) -> jax.Array:
     return jnp.exp(jnp.clip(log_ratio, -MOST, MOST))
 
 
+def k3(log_ratio: jax.Array) -> jax.Array:
+    """Compute e^x − 1 − x >= 0. Where x = log q/p, its mean over p is KL(p ‖ q) (Schulman 2020)."""
+    return bounded_exp(log_ratio) - 1 - log_ratio
+
+
 def no_state(num_prompts: int, num_bins: int) -> tuple:
     """Start without statistics."""
     return ()
@@ -165,8 +170,8 @@ def compute_loss(objective: Objective, coefs: Any, x: Inputs) -> tuple[jax.Array
     metrics = {
         "policy_loss": loss,
         "entropy": mean(-(jnp.exp(x.policy.log_probs) * x.policy.log_probs).sum(-1)),
-        "approx_kl": mean(bounded_exp(to_old) - 1 - to_old),
-        "kl_to_reference": mean(bounded_exp(to_ref) - 1 - to_ref),
+        "approx_kl": mean(k3(to_old)),
+        "kl_to_reference": mean(k3(to_ref)),
     }
     return loss, metrics
 

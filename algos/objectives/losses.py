@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from algos.objectives.advantages import lengths
-from algos.objectives.inputs import Inputs, Objective, Policy, bounded_exp
+from algos.objectives.inputs import Inputs, Objective, Policy, k3
 from algos.objectives.weights import log_ratio_to_reference
 
 Average = Callable[[jax.Array, jax.Array], jax.Array]
@@ -49,8 +49,7 @@ def entropy(policy: Policy) -> jax.Array:
 
 def kl_to_reference(x: Inputs) -> jax.Array:
     """Estimate KL(π ‖ π_ref) at each token by π_ref/π − log π_ref/π − 1 (k3): `[P, G, T]`."""
-    to_reference = -log_ratio_to_reference(x)
-    return bounded_exp(to_reference) - to_reference - 1
+    return k3(-log_ratio_to_reference(x))
 
 
 def maximise(

@@ -30,17 +30,12 @@ class Rebel(struct.PyTreeNode):
     """η: step size, in units of the reward."""
 
 
-def to_old(x: Inputs, coefs: Rebel) -> jax.Array:
-    """Return log π/π_old of each token."""
-    return log_ratio(x)
-
-
 def rebel_loss(surrogate: jax.Array, x: Inputs, coefs: Rebel) -> jax.Array:
     """Regress differences of log-ratios on differences of rewards."""
     return mean_square_of_pairs(surrogate.sum(-1) / coefs.eta - x.answers.reward)
 
 
-REBEL = Objective(name="rebel", coefs=Rebel(), advantage=correct, weight=to_old, loss=rebel_loss)
+REBEL = Objective(name="rebel", coefs=Rebel(), advantage=correct, weight=log_ratio, loss=rebel_loss)
 """Regression to relative rewards (Gao et al. 2024, arXiv 2404.16767).
 
 mean over pairs of ((1/η)(Δ log π/π_old) − Δr)²

@@ -31,7 +31,7 @@ class Clip(Kl):
     """How far ρ may rise above 1 before its gradient vanishes."""
 
 
-def log_ratio(x: Inputs) -> jax.Array:
+def log_ratio(x: Inputs, coefs: Any = None) -> jax.Array:
     """Compute log ρ, 0 after the end: `[P, G, T]`."""
     return jnp.where(x.answers.mask, x.policy.log_prob - x.answers.old_log_prob, 0.0)
 
