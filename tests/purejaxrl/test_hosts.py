@@ -91,6 +91,19 @@ def test_a_killed_process_ends_the_run_and_another_number_of_processes_resumes_i
     assert read_metrics(out).equals(read_metrics(whole))
 
 
+@pytest.mark.slow
+def test_a_run_that_is_asked_to_stop_saves_and_reports_no_error(tmp_path):
+    out, never = tmp_path / "out", str(2**30)
+    running = begin(*together(*PPO, "--total-steps", never, "--out", out), stderr=subprocess.PIPE)
+    while not (out / "saved.json").exists():
+        assert running.poll() is None
+        time.sleep(0.1)
+    running.send_signal(signal.SIGTERM)
+    said = running.communicate(timeout=60)[1].decode()
+    assert running.returncode == hosts.STOPPED
+    assert "resume to go on" in said and "error" not in said
+
+
 def test_the_process_that_was_killed_is_named_and_not_one_that_lost_it(monkeypatch):
     said = []
     monkeypatch.setattr(hosts, "say", said.append)
