@@ -132,6 +132,6 @@ def map_finished(
         some = jax.vmap(function)(jax.tree.map(lambda x: x.at[at].get(mode="clip"), agents))
         return jax.tree.map(lambda all, x: all.at[at].set(x, mode="drop"), results, some)
 
-    one = jax.eval_shape(function, jax.tree.map(lambda x: x[0], agents))
+    one = jax.eval_shape(lambda agents: function(jax.tree.map(lambda x: x[0], agents)), agents)
     results = jax.tree.map(lambda x: jnp.full((num_agents, *x.shape), jnp.nan, x.dtype), one)
     return jax.lax.fori_loop(0, -(-finished.sum() // slots), map_slots, results)

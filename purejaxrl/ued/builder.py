@@ -62,10 +62,11 @@ class Builder(Wrapper):
 
     def _info(self) -> dict[str, Any]:
         def step(key: jax.Array):
+            reset_key, action_key, step_key = jax.random.split(key, 3)
             params = self._env.default_params
-            _, state = self._env.reset_env(key, params)
-            action = self._env.action_space(params).sample(key)
-            return self._env.step_env(key, state, action, params)[-1]
+            _, state = self._env.reset_env(reset_key, params)
+            action = self._env.action_space(params).sample(action_key)
+            return self._env.step_env(step_key, state, action, params)[-1]
 
         return jax.eval_shape(step, jax.random.key(0))
 

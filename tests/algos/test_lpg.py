@@ -53,10 +53,10 @@ class TemporalDifference:
         return lpg.Target(0 * x.reward, jnp.log(target / target.sum(-1, keepdims=True)))
 
 
-def one_update(rule):
+def one_update(rule, entropy_coef=0.0):
     """Parameters before and after one update, and its experience, as NumPy."""
     inner = lpg.make(SMALL, ENV, rule=rule)
-    hypers = lpg.Hypers(learning_rate=RATE, gamma=GAMMA)
+    hypers = lpg.Hypers(learning_rate=RATE, gamma=GAMMA, entropy_coef=entropy_coef)
     state = jax.jit(inner.init)(jax.random.key(0), hypers, TASK)
     rng = np.random.default_rng(0)
     draw = lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype)  # noqa: E731
@@ -76,8 +76,10 @@ def logits(table, obs):
     return table["rows"][obs.row] + obs.time[..., None] * table["time"]
 
 
-def test_with_returns_for_pi_hat_it_is_reinforce():
-    (actor, predictor), (after, predictor_after), seen = one_update(Reinforce())
+@pytest.mark.parametrize("entropy_coef", [0.0, 0.3])
+def test_with_returns_for_pi_hat_it_is_reinforce(entropy_coef):
+    """Also with a bonus of the policy's entropy."""
+    (actor, predictor), (after, predictor_after), seen = one_update(Reinforce(), entropy_coef)
     done = seen.terminated | seen.truncated
     assert done[:-1].any() and not done.all() and seen.reward.any()
     expected = {name: x.astype(np.float64) for name, x in actor.items()}
@@ -86,7 +88,9 @@ def test_with_returns_for_pi_hat_it_is_reinforce():
         ret = 0.0
         for t in reversed(range(SMALL.num_steps)):
             ret = seen.reward[t, b] + GAMMA * (0.0 if done[t, b] else ret)
-            push = RATE / count * ret * (np.eye(5)[seen.action[t, b]] - probs[t, b])
+            p, of_action = probs[t, b], np.eye(5)[seen.action[t, b]]
+            of_entropy = -p * (np.log(p) - (p * np.log(p)).sum())
+            push = RATE / count * (ret * (of_action - p) + entropy_coef * of_entropy)
             expected["rows"][seen.obs.row[t, b]] += push
             expected["time"] += push * seen.obs.time[t, b]
     np.testing.assert_allclose(after["rows"], expected["rows"], rtol=1e-4, atol=1e-6)

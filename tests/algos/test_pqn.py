@@ -53,6 +53,14 @@ def test_rewards_are_scaled_for_the_targets_alone():
     assert experience.episodes["return"] == 5  # 1 + 2, 3 + 4
 
 
+def test_gradients_are_clipped_by_their_norm():
+    """RAdam's first step is along the gradient."""
+    radam = pqn.optimizer(pqn.Hypers(learning_rate=0.1, max_grad_norm=1.0), jnp.float32(0))
+    grads = {"x": jnp.float32(6), "y": jnp.float32(8)}
+    update, _ = radam.update(grads, radam.init(grads))
+    np.testing.assert_allclose([update["x"], update["y"]], [-0.06, -0.08], rtol=1e-5)
+
+
 def train(env, params, updates=60, config=SMALL, hypers=FAST):
     run = jax.jit(make_train(pqn.make(config, env), updates))
     return run(jax.random.key(0), hypers, params)
