@@ -40,7 +40,10 @@ def chain_agent(expected, **changes):
 
 
 def test_targets_on_a_chain_with_a_terminal_and_a_truncated_step():
-    """4 + γ Q(reset) would be the target of a flat buffer, and 4 that of a time limit that ends."""
+    """A buffer that stores the observation after the reset would give 4 + γ Q(reset).
+
+    Treating the time limit as a termination would give 4.
+    """
     shares = chain_agent(ONE_STEP)
     assert min(shares) > 0
     np.testing.assert_allclose(sum(shares), 1.0, rtol=1e-6)

@@ -102,11 +102,16 @@ def test_rebrac_charges_both_policy_and_critics():
 
 
 @pytest.mark.parametrize("delay", [1, 3])
-def test_the_policy_moves_once_in_a_delay(delay):
-    agent, state = started(td3_bc, td3_bc.Hypers(recorded()), policy_delay=delay)
-    after, _ = update(agent, state, td3_bc.Hypers(recorded()))
+def test_the_policy_and_the_targets_move_once_in_a_delay(delay):
+    hypers = td3_bc.Hypers(recorded(), actor_rate=0.0, critic_rate=0.0, target_rate=0.1)
+    agent, state = started(td3_bc, hypers, policy_delay=delay)
+    state = state._replace(target_params=jax.tree.map(jnp.zeros_like, state.target_params))
+    after, _ = jax.jit(lambda state: update(agent, state, hypers))(state)
     assert int(after.opt_state.critic[0].count) == delay
     assert int(after.opt_state.actor[0].count) == 1
+    now, params = map(jax.tree.leaves, (after.target_params, state.params))
+    for target, learned in zip(now, params, strict=True):
+        np.testing.assert_allclose(target, 0.1 * learned, rtol=1e-5, atol=1e-7)
 
 
 def test_a_penalty_is_taken_off_the_targets():

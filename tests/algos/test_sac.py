@@ -37,33 +37,37 @@ def train(env, params, updates, hypers, config=SMALL):
 
 
 class Known:
-    """Actions whose values and probabilities are numbers, and which do not depend on parameters."""
+    """Actions whose values and probabilities are tables, with a row for each observation."""
 
     entropy_unit = 1.0
 
     def consider(self, actor, critic, obs, key):
-        weight = jnp.array([[0.25, 0.75], [0.5, 0.5]])
-        return Considered(weight + 0 * actor, jnp.log(weight), critic["lower"] + 0 * actor)
+        weight = jnp.array([[0.1, 0.9], [0.5, 0.5], [0.25, 0.75]])[obs]
+        return Considered(weight + 0 * actor, jnp.log(weight), critic["lower"][obs] + 0 * actor)
 
     def q(self, critic, obs, action):
-        return critic["taken"]
+        return critic["taken"][:, obs]
 
 
-def test_targets_are_soft_values_of_the_target_critics():
-    taken = jnp.zeros((2, 2))
-    critic = {"taken": taken, "lower": jnp.full((2, 2), 99.0)}
-    slow = {"taken": taken, "lower": jnp.array([[1.0, 2.0], [3.0, 5.0]])}
+def test_targets_and_the_actors_loss_are_soft_values():
+    """Of the next observation by the target critics, and of this one by the learned critics."""
+    taken = jnp.array([[0.5, 3.0, 99.0], [-1.0, 4.0, 99.0]])
+    critic = {"taken": taken, "lower": jnp.array([[6.0, 7.0], [8.0, 9.0], [99.0, 99.0]])}
+    slow = {"taken": 0 * taken, "lower": jnp.array([[50.0, 60.0], [70.0, 80.0], [1.0, 2.0]])}
     params = sac.Params(jnp.float32(0), critic, jnp.log(0.1))
-    obs, discount = jnp.zeros((2, 1)), jnp.array([0.5, 0.0])
-    batch = Batch(obs, jnp.zeros(2), jnp.array([1.0, 2.0]), discount, obs)
+    obs, next_obs, discount = jnp.array([0, 1]), jnp.array([2, 0]), jnp.array([0.5, 0.0])
+    batch = Batch(obs, jnp.zeros(2), jnp.array([1.0, 2.0]), discount, next_obs)
     *_, metrics = sac.learn_from_batch(
         Known(), params, slow, init_each(params), batch, jax.random.key(0), sac.Hypers()
     )
-    entropy = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
-    target = np.array([1 + 0.5 * (1.75 + 0.1 * entropy), 2.0])
-    np.testing.assert_allclose(metrics["critic_loss"], (target**2).mean(), rtol=1e-5)
+    entropy = lambda p: -(p * np.log(p) + (1 - p) * np.log(1 - p))  # noqa: E731
+    target = np.array([1 + 0.5 * (1.75 + 0.1 * entropy(0.25)), 2.0])
+    error = np.array([[0.5, 3.0], [-1.0, 4.0]]) - target
+    of_actor = -(6.9 + 0.1 * entropy(0.1) + 8.5 + 0.1 * entropy(0.5)) / 2
+    np.testing.assert_allclose(metrics["critic_loss"], (error**2).sum() / 4, rtol=1e-5)
+    np.testing.assert_allclose(metrics["actor_loss"], of_actor, rtol=1e-5)
     np.testing.assert_allclose(metrics["alpha"], 0.1, rtol=1e-5)
-    np.testing.assert_allclose(metrics["entropy"], (entropy + np.log(2)) / 2, rtol=1e-5)
+    np.testing.assert_allclose(metrics["entropy"], (entropy(0.1) + np.log(2)) / 2, rtol=1e-5)
 
 
 @pytest.mark.slow

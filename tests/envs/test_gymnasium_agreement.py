@@ -16,6 +16,13 @@ STATE = {
 }
 """What Gymnasium keeps as an array, in its order."""
 
+BEFORE_GOAL = {
+    "Acrobot-v1": {"joint_angle1": 2.0, "joint_angle2": 0.0, "velocity_1": 1.0},
+    "MountainCar-v0": {"position": 0.4, "velocity": 0.04},
+    "MountainCarContinuous-v0": {"position": 0.35, "velocity": 0.04},
+}
+"""What is changed in a state to be a few steps before a goal that random actions seldom reach."""
+
 
 def as_array(name: str, state) -> np.ndarray:
     return np.array([np.float64(getattr(state, field)).item() for field in STATE[name]])
@@ -29,8 +36,11 @@ def test_every_step_agrees_with_gymnasiums(name):
     step, reset = jax.jit(env.step_env), jax.jit(env.reset_env)
     key, reset_key = jax.random.split(jax.random.key(0))
     _, state = reset(reset_key, params)
+    before_goal = jax.tree.map(np.float32, BEFORE_GOAL.get(name, {}))
     ends = 0
     for t in range(400):
+        if t % 40 == 20:
+            state = state.replace(**before_goal)
         key, act_key, step_key, reset_key = jax.random.split(key, 4)
         if t % 10 == 0:  # held for a while, so that speeds and limits are met
             action = env.action_space(params).sample(act_key)
@@ -45,7 +55,7 @@ def test_every_step_agrees_with_gymnasiums(name):
         if terminated:
             ends += 1
             _, state = reset(reset_key, params)
-    assert ends > 0 or name != "CartPole-v1"
+    assert ends > 0 or name == "Pendulum-v1"
 
 
 @pytest.mark.parametrize("name", STATE)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from purejaxrl.parts.normalize import Moments
 from purejaxrl.parts.replay import Replay
 from purejaxrl.parts.rollout import Interaction
 from purejaxrl.parts.transitions import (
     Step,
     check_replay,
     draw_batch,
+    draw_normalized,
     sum_rewards,
     warm_up,
 )
@@ -106,6 +109,31 @@ def test_draws_are_uniform_over_what_was_written():
     assert len(counts) == 8
     chi_square = ((counts - 1000) ** 2 / 1000).sum()
     assert chi_square < 24.3  # 0.999 quantile, 7 degrees of freedom
+
+
+@pytest.mark.parametrize("normalize_obs", [True, False])
+def test_a_normalized_draw_standardises_both_observations_and_scales_returns_of_n_steps(
+    normalize_obs,
+):
+    rollouts = jax.tree.map(lambda x: x[0], random_rollouts(np.random.default_rng(0), 1, 8, 2))
+    history = [[Step(*(x[t, env] for x in rollouts)) for t in range(8)] for env in range(2)]
+    steps = jax.tree.map(lambda x: jnp.asarray(x.reshape(-1)), rollouts)
+    replay = Replay.start(steps, 16).write(steps)
+    moments = Moments(mean=jnp.float32(3), var=jnp.float32(4), count=jnp.float32(9))
+    config = SimpleNamespace(batch_size=64, num_envs=2, num_returns=2)
+    hypers = SimpleNamespace(gamma=GAMMA, reward_scale=0.1)
+    batch = draw_normalized(
+        jax.random.key(0), replay, moments if normalize_obs else None, config, hypers
+    )
+    t, env = np.divmod(batch.action, 2)  # an action is the number of its step
+    transitions = [n_step(history, *place, 2) for place in zip(t, env, strict=True)]
+    obs, reward, discount, next_obs = np.transpose(transitions)
+    standard = lambda x: (x - 3) / 2 if normalize_obs else x  # noqa: E731
+    np.testing.assert_allclose(batch.obs, standard(obs), rtol=1e-5)
+    np.testing.assert_allclose(batch.next_obs, standard(next_obs), rtol=1e-5)
+    np.testing.assert_allclose(batch.reward, 0.1 * reward, rtol=1e-5)
+    np.testing.assert_allclose(batch.discount, discount, rtol=1e-5)
+    assert set(discount.tolist()) == {0.0, 0.25, 0.5}
 
 
 @dataclasses.dataclass(frozen=True)
