@@ -43,7 +43,7 @@ from purejaxrl.study.compare import Contender, Problem, members, prepare, score_
 from purejaxrl.study.stats import suite_interval
 from purejaxrl.study.tables import by_agent
 from purejaxrl.study.tuning import check_grid, combinations
-from purejaxrl.validation import require_count, require_distinct, require_known
+from purejaxrl.validation import require_count
 
 BASELINE, REFERENCE = "PPO", "PPO at its best"
 
@@ -74,9 +74,7 @@ class Settings:
 
     def __post_init__(self):
         require_count(self, "seeds")
-        require_distinct(self, "envs", "names of environments")
-        for name in self.envs:
-            require_known("environment", name, envs.names())
+        envs.require_names(self, "envs")
         check_grid("Settings", {"learning_rate": self.learning_rates}, ppo.Hypers())
         check_drifts(self)
         object.__setattr__(self, "out", writable_folder(self.out))

@@ -48,7 +48,6 @@ from purejaxrl.validation import (
     check_hypers,
     require,
     require_count,
-    require_distinct,
     require_known,
 )
 
@@ -108,9 +107,7 @@ class Settings:
             self.num_chosen <= most, self, "num_chosen",
             f"an integer <= num_levels / rules = {most}, as each rule has levels of its own",
         )  # fmt: skip
-        require_distinct(self, "envs", "names of environments")
-        for name in self.envs:
-            require_known("environment", name, envs.names())
+        envs.require_names(self, "envs")
         check_hypers(self.hypers)
         object.__setattr__(self, "out", writable_folder(self.out))
 

@@ -75,11 +75,9 @@ class Settings:
     def __post_init__(self):
         require_count(self, "meta_steps", "seeds")
         require_distinct(self, "curricula", f"of {', '.join(CURRICULA)}")
-        require_distinct(self, "envs", "names of environments")
+        envs.require_names(self, "envs")
         for name in self.curricula:
             require_known("curriculum", name, CURRICULA)
-        for name in self.envs:
-            require_known("environment", name, envs.names())
         check_hypers(self.hypers)
         object.__setattr__(self, "out", writable_folder(self.out))
 

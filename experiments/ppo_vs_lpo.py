@@ -35,7 +35,7 @@ from purejaxrl.running.commandline import writable_folder
 from purejaxrl.study import plots, tables
 from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare
 from purejaxrl.study.tuning import check_grid
-from purejaxrl.validation import require_count, require_distinct, require_known
+from purejaxrl.validation import require_count
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,7 @@ class Settings:
 
     def __post_init__(self):
         require_count(self, "seeds", "num_tuning")
-        require_distinct(self, "envs", "names of environments")
-        for name in self.envs:
-            require_known("environment", name, envs.names())
+        envs.require_names(self, "envs")
         check_grid("Settings", {"learning_rate": self.learning_rates}, ppo.Hypers())
         check_drifts(self)
         object.__setattr__(self, "out", writable_folder(self.out))
