@@ -50,7 +50,7 @@ class Settings(Experiment):
     """Passes over the experience of an update, of the worlds in turn."""
     lives: Lives = Lives()
     """What differs from life to life."""
-    generations: int = 200
+    generations: int = 100
     """Steps of the evolution."""
     validation_lives: int = 192
     """Lives in which a drift is compared with its start."""
@@ -58,10 +58,10 @@ class Settings(Experiment):
     """Drifts to learn, one after the other; their seeds count up from `first_seed`."""
     learner: evolution.Config = evolution.Config(num_pairs=24, max_steps=1000)
     """Static settings of the evolution."""
-    agent: lpo.Config = lpo.Config(num_envs=16, num_steps=64)
+    agent: lpo.Config = lpo.Config(num_envs=16, num_steps=64, drift_width=8)
     """Static settings of the agents and of the drift; the worlds have their own `num_epochs`."""
     hypers: evolution.Hypers = evolution.Hypers(
-        agent=lpo.Hypers(), learning_rate=0.03, decay=0.99, std=0.03
+        agent=lpo.Hypers(), learning_rate=0.01, decay=0.98, std=0.03
     )
     """The evolution's hyperparameters."""
     run: RunFlags = RunOptions(out="results/lpo_meta_train", chunk=1, eval_every=50)
