@@ -17,7 +17,7 @@ python experiments/maze.py --curriculum accel --learner.num-edits 20
 Every run ends with OUT/held_out.csv and OUT/held_out.png: how often students solve each maze.
 """
 
-from purejaxrl.running.devices import use_cpu_cores
+from purejaxrl.running.devices import on_cpu, use_cpu_cores
 
 use_cpu_cores()
 
@@ -94,7 +94,7 @@ class Settings(Experiment):
         return cls(
             curriculum=curriculum, max_walls=0 if curriculum == "accel" else 60,
             learner=method, hypers=method.hypers(STUDENT),
-            run=RunOptions(out=f"results/maze_{curriculum}", group=1),
+            run=RunOptions(out=f"results/maze_{curriculum}", group=1 if on_cpu() else None),
         )  # fmt: skip
 
 

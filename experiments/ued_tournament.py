@@ -16,7 +16,7 @@ Killed and started again, it continues. OUT holds `scores.csv` (a row for each s
 student played last, at several moments) and `levels.csv` (how hard that was, over all students).
 """
 
-from purejaxrl.running.devices import use_cpu_cores
+from purejaxrl.running.devices import on_cpu, use_cpu_cores
 
 use_cpu_cores()
 
@@ -166,7 +166,8 @@ def train(one: Contender, settings: Settings) -> Result:
         seeds(settings.seeds, start=settings.first_seed), one.hypers, maze.empty()
     )
     folder = record.folder_of(settings.out / one.name, one.algorithm, members, one.num_updates)
-    options = RunOptions(folder, resume=True, group=1, keep_last=one.num_updates)
+    group = 1 if on_cpu() else None  # a vmapped student would compute an update if another does
+    options = RunOptions(folder, resume=True, group=group, keep_last=one.num_updates)
     evaluator = on_levels(TEST_ENV, held_out_mazes(), 4, maze.MAX_STEPS, "held-out mazes")
     say(f"{one.title}: {settings.seeds} students, {one.num_updates:,} updates")
     return run(one.algorithm, members, one.num_updates, options, evaluator=evaluator)
@@ -198,11 +199,8 @@ def play(one: Contender, result: Result, settings: Settings) -> Tested:
     path = result.out / f"solved_{settings.num_levels}x{settings.attempts}.npz"
     if not path.exists():
         random = solvable_mazes(settings.max_walls, settings.num_levels)
-        sets = list(enumerate((random, random, held_out_mazes())))
-        found = [
-            solve(one, result, levels, settings, seed)
-            for seed, levels in track(sets, f"testing {one.title}", console=console)
-        ]
+        sets = track((random, random, held_out_mazes()), f"testing {one.title}", console=console)
+        found = [solve(one, result, levels, settings, seed) for seed, levels in enumerate(sets)]
         partial = path.with_suffix(".partial.npz")
         np.savez(partial, *found)
         partial.replace(path)

@@ -1,4 +1,7 @@
 import gc
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # tests are of a CPU's results, bit for bit
 
 import jax
 import pytest

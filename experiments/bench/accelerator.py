@@ -144,7 +144,7 @@ def row(case: Case, result: dict | str) -> dict[str, Any]:
         "compile_s": round(result["compile_s"], 1),
         "host_mb": round(result["peak_mb"]),
         "device_mb": round(result["device_mb"]),
-        "matmul": result["precision"],
+        "matmul": "default" if result["precision"] == "None" else result["precision"],
     }
 
 

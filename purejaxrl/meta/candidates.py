@@ -13,6 +13,7 @@ from purejaxrl.meta.lifetime import train_and_play
 from purejaxrl.meta.metrics import masked_mean
 from purejaxrl.meta.sharding import AXIS, is_sharded, num_shards, shard_index
 from purejaxrl.meta.worlds import World, divide
+from purejaxrl.running.devices import group_size, on_cpu
 from purejaxrl.ued.buffer import Visits
 from purejaxrl.ued.curriculum import Chosen
 from purejaxrl.ued.scores import LevelOutcome
@@ -36,11 +37,12 @@ class CandidateSetup(NamedTuple):
     world: World
     insert: Insert
     num_pairs: int
+    group: int  # candidates that are vmapped
 
     @property
     def num_groups(self) -> int:
         """Groups of candidates that devices share."""
-        return 2 * self.num_pairs // self.config.group
+        return 2 * self.num_pairs // self.group
 
 
 def set_up(config: "Config", worlds: Sequence[World], insert: Insert) -> list[CandidateSetup]:
@@ -51,13 +53,19 @@ def set_up(config: "Config", worlds: Sequence[World], insert: Insert) -> list[Ca
     """
     setups = []
     for world, count in zip(worlds, divide("num_pairs", config.num_pairs, worlds), strict=True):
-        if 2 * count % config.group:
+        group = config.group or _usual_group(2 * count)
+        if 2 * count % group:
             raise ValueError(
-                f"group: {config.group} is not valid; it must divide the {2 * count} candidates of "
-                f"world {world.name!r}"
+                f"group: {group} is not valid; it must divide the {2 * count} candidates of world "
+                f"{world.name!r}"
             )
-        setups.append(CandidateSetup(config, world, insert, count))
+        setups.append(CandidateSetup(config, world, insert, count, group))
     return setups
+
+
+def _usual_group(num_candidates: int) -> int:
+    """Two on a CPU; on accelerators the candidates of one device, as far as they divide."""
+    return 2 if on_cpu() else group_size(num_candidates, -(-num_candidates // jax.device_count()))
 
 
 def evaluate_pairs(
@@ -97,14 +105,15 @@ def evaluate_sorted(
     lives and long ones. If the groups cannot be divided among them, each evaluates all groups.
     """
     config, world, num_groups = setup.config, setup.world, setup.num_groups
+    group = setup.group
     divided = is_sharded() and num_groups % num_shards() == 0
     turns = np.arange(num_groups).reshape(-1, num_shards() if divided else 1)
     turns[1::2] = turns[1::2, ::-1]
     mine = jnp.asarray(turns)[:, shard_index() if divided else 0]
-    grouped = lambda x: x.reshape(num_groups, config.group, *x.shape[1:])[mine]  # noqa: E731
+    grouped = lambda x: x.reshape(num_groups, group, *x.shape[1:])[mine]  # noqa: E731
 
-    def evaluate(group: tuple[Any, Lives]) -> tuple[jax.Array, jax.Array]:
-        thetas, lives = group
+    def evaluate(candidates: tuple[Any, Lives]) -> tuple[jax.Array, jax.Array]:
+        thetas, lives = candidates
         agents = jax.vmap(setup.insert)(thetas, lives.hypers)
         played = train_and_play(
             world.inner, world.env, lives.keys, agents, lives.tasks,
@@ -118,8 +127,8 @@ def evaluate_sorted(
 
     def restore_order(x: jax.Array) -> jax.Array:
         """Apply the same permutation again."""
-        x = x.reshape(num_groups, config.group, *x.shape[2:])
-        return x[turns.ravel()].reshape(num_groups * config.group, *x.shape[2:])
+        x = x.reshape(num_groups, group, *x.shape[2:])
+        return x[turns.ravel()].reshape(num_groups * group, *x.shape[2:])
 
     return jax.tree.map(restore_order, found)
 
@@ -153,7 +162,7 @@ def generation_metrics(setup: CandidateSetup, fitness: jax.Array, horizon: jax.A
 
     `env_steps` is wrong where all lives of a generation make 2**31 environment steps or more.
     """
-    group, sound = setup.config.group, jnp.isfinite(fitness)
+    group, sound = setup.group, jnp.isfinite(fitness)
     inner, updates = setup.world.inner, 2 * horizon.sum()
     warmup_steps = 2 * setup.num_pairs * inner.warmup_steps
     longest = jnp.sort(jnp.repeat(horizon, 2)).reshape(-1, group)[:, -1]

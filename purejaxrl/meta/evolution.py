@@ -63,10 +63,10 @@ class Config:
     num_pairs: int = 16
     """Antithetic pairs of candidates in a generation. The environment steps of all their lives are
     counted in an int32: there must be fewer than 2**31."""
-    group: int = 2
-    """Candidates that a device vmaps at a time; divides the candidates of every world. A CPU core
-    is fastest with 2: the two of a pair live equally long, so that neither waits for the other. On
-    an accelerator, use as many as fit in memory."""
+    group: int | None = None
+    """Candidates that a device vmaps at a time; divides the candidates of every world. By default 2
+    on a CPU, whose cores are fastest with them: the two of a pair live equally long, so that
+    neither waits for the other. On an accelerator, by default all that one device has."""
     num_episodes: int = 16
     """Evaluation episodes of a candidate's last policy."""
     max_steps: int = 10_000
@@ -77,15 +77,12 @@ class Config:
         """Candidates in a generation."""
         return 2 * self.num_pairs
 
-    @property
-    def num_groups(self) -> int:
-        """Groups in a generation."""
-        return self.num_candidates // self.group
-
     def __post_init__(self):
-        require_count(self, "num_pairs", "group", "num_episodes", "max_steps")
-        divides = self.num_candidates % self.group == 0
-        require(divides, self, "group", f"a divisor of 2 * num_pairs = {self.num_candidates}")
+        require_count(self, "num_pairs", "num_episodes", "max_steps")
+        if self.group is not None:
+            require_count(self, "group")
+            divides = self.num_candidates % self.group == 0
+            require(divides, self, "group", f"a divisor of 2 * num_pairs = {self.num_candidates}")
 
 
 class Hypers(struct.PyTreeNode):

@@ -35,11 +35,14 @@ def orthogonal(scale: float) -> jax.nn.initializers.Initializer:
     """Make an orthogonal initialiser that is safe under vmap.
 
     A batched QR inside a jitted function deadlocks now and then on CPU (jax 0.10.2, two cores);
-    `sequential_vmap` turns the batch into a loop, here and in a user's own `vmap(train)`.
+    `sequential_vmap` turns the batch into a loop, here and in a user's own `vmap(train)`. On an
+    accelerator thousands of members would wait for that loop.
     """
     init = nn.initializers.orthogonal(scale)
 
     def safe(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        if jax.default_backend() != "cpu":
+            return init(key, shape, dtype)
         return jax.custom_batching.sequential_vmap(lambda key: init(key, shape, dtype))(key)
 
     return safe

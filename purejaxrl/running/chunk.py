@@ -147,8 +147,9 @@ def start(
 ) -> list[Carry]:
     """Start every member, on the devices.
 
-    Members start one by one: alike however many there are, and without a batched QR decomposition,
-    which can deadlock.
+    On a CPU members start one by one: alike however many there are, and without a batched QR
+    decomposition, which can deadlock. On accelerators they start side by side, each on its device;
+    a meta-learner's members run one by one there, too.
 
     Args:
         algorithm: what to run.
@@ -158,13 +159,18 @@ def start(
         evaluated: whether the best policies are kept.
     """
     own, shared, structure = members_of(population)
-    partition = _partition(algorithm)
-    started = []
+    partition, part = _partition(algorithm), plan.of_one_group
+    everything, started = (population.keys, own, population.env_params), []
     for index in plan.together:
-        everything = population.keys, own, population.env_params
         members = jax.tree.map(lambda x, index=index: x[index], everything)
-        carry = _start_members(algorithm, structure, evaluated, horizon, shared, members)
-        started.append(plan.of_one_group.place(carry, partition))
+        if plan.on_cpu or algorithm.agents:
+            carry = _start_one_by_one(algorithm, structure, evaluated, horizon, shared, members)
+            started.append(part.place(carry, partition))
+        else:
+            begin = functools.partial(_start_member, algorithm, structure, evaluated)
+            together = part.jit(part.map(begin, num_shared=2))
+            placed = jnp.int32(horizon), part.replicate(shared), part.place(members)
+            started.append(together(*placed))
     return started
 
 
@@ -172,7 +178,7 @@ def abstract(algorithm: Algorithm, population: Population, evaluated: bool) -> C
     """Return the shapes and types of a checkpoint."""
     own, shared, structure = members_of(population)
     members = population.keys, own, population.env_params
-    begin = functools.partial(_start_members, algorithm, structure, evaluated)
+    begin = functools.partial(_start_one_by_one, algorithm, structure, evaluated)
     return jax.eval_shape(begin, 1, shared, members)
 
 
@@ -222,7 +228,7 @@ def compile_chunk(
     lowered = chunk.lower(
         algorithm, part, members.structure, room, jnp.int32(0), shared, carry[0], own[0]
     )
-    quick = not optimize and plan.mesh.devices.flat[0].platform == "cpu"
+    quick = not optimize and plan.on_cpu
     compiled = lowered.compile(QUICK_COMPILATION if quick else None)
     evaluate = functools.partial(_evaluate, algorithm, part, evaluator)
     return Program(
@@ -253,8 +259,24 @@ def _nothing(metric: jax.Array) -> Any:
     return jnp.array(jnp.nan if floating else 0, metric.dtype)
 
 
+def _start_member(
+    algorithm: Algorithm,
+    structure: Structure,
+    evaluated: bool,
+    horizon: jax.Array,
+    shared: list,
+    member: tuple,
+) -> Carry:
+    key, own, env_params = member
+    task = Task(env_params, jnp.asarray(horizon, jnp.int32))
+    state = algorithm.init(key, structure(own, shared), task)
+    state = jax.tree.map(_without_weak_type, state)  # as a checkpoint will restore it
+    best = Best.start(algorithm.policy(state)) if evaluated else ()
+    return Carry(state, jnp.bool_(True), best)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _start_members(
+def _start_one_by_one(
     algorithm: Algorithm,
     structure: Structure,
     evaluated: bool,
@@ -262,15 +284,8 @@ def _start_members(
     shared: list,
     members: tuple,
 ) -> Carry:
-    def one(member: tuple) -> Carry:
-        key, own, env_params = member
-        task = Task(env_params, jnp.asarray(horizon, jnp.int32))
-        state = algorithm.init(key, structure(own, shared), task)
-        state = jax.tree.map(_without_weak_type, state)  # as a checkpoint will restore it
-        best = Best.start(algorithm.policy(state)) if evaluated else ()
-        return Carry(state, jnp.bool_(True), best)
-
-    return jax.lax.map(one, members)
+    begin = functools.partial(_start_member, algorithm, structure, evaluated, horizon, shared)
+    return jax.lax.map(begin, members)
 
 
 def _without_weak_type(x: jax.Array) -> jax.Array:

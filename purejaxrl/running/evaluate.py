@@ -12,6 +12,7 @@ from purejaxrl.algorithm import Algorithm, Metrics, Task, is_finite, require_fit
 from purejaxrl.identity import part_name
 from purejaxrl.parts.rollout import reset
 from purejaxrl.running import checkpoint
+from purejaxrl.running.devices import map_members
 from purejaxrl.validation import COUNT, is_count
 
 Play = Callable[[Algorithm, jax.Array, Any, Any], Metrics]
@@ -262,7 +263,7 @@ def evaluate_members(
             max_steps=max_steps,
         )
 
-    return jax.jit(lambda states: jax.lax.map(one, states))(state)
+    return jax.jit(lambda states: map_members(one, states))(state)
 
 
 class TrainedPolicy:

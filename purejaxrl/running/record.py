@@ -145,7 +145,7 @@ def claim(out: Path, resume: bool, identity: dict, **about: Any) -> None:
             raise ValueError(f"out: {out} holds another run: {difference}")
         if unnamed:
             raise ValueError(f"out: {out} cannot be resumed: {why}")
-        _warn_of_group(kept.get("layout"), about.get("layout"))
+        _warn_of_change(kept, about.get("layout"))
         return
     left = [name for name in ("checkpoints", "metrics") if any((out / name).glob("*"))]
     if left:
@@ -155,12 +155,15 @@ def claim(out: Path, resume: bool, identity: dict, **about: Any) -> None:
         )
     if unnamed:
         warnings.warn(f"this run cannot be resumed: {why}", stacklevel=3)
-    versions = {
+    _write(out, {"format": FORMAT, "identity": identity, "versions": _versions()} | about)
+
+
+def _versions() -> dict[str, str]:
+    return {
         "jax": jax.__version__,
         "platform": jax.default_backend(),
         "matmul_precision": str(jax.config.jax_default_matmul_precision),
     }
-    _write(out, {"format": FORMAT, "identity": identity, "versions": versions} | about)
 
 
 def require_free(out: Path) -> None:
@@ -175,10 +178,12 @@ def require_free(out: Path) -> None:
 def renew(out: Path, **about: Any) -> None:
     """Change what the record of a run keeps for people and for `--resume`: `about` of `claim`.
 
+    Its versions become those of today.
+
     Raises:
         ValueError: if the record is damaged or cannot be written.
     """
-    _write(out, read(out) | about)
+    _write(out, read(out) | {"versions": _versions()} | about)
 
 
 def _write(out: Path, kept: dict[str, Any]) -> None:
@@ -190,13 +195,25 @@ def _write(out: Path, kept: dict[str, Any]) -> None:
         raise ValueError(f"out: {out} cannot be written: {error}") from error
 
 
-def _warn_of_group(before: dict | None, now: dict | None) -> None:
-    """A member vmapped alone is another matrix product than several, in the last bit of a sum."""
-    if before and now and (before["group"] == 1) != (now["group"] == 1):
+def _warn_of_change(kept: dict, layout: dict | None) -> None:
+    """Warn of what changes the last bits of sums.
+
+    On a CPU a group of one member is another matrix product than a larger one. On an accelerator
+    every size of a group is another product.
+    """
+    before, now = kept.get("versions", {}), _versions()
+    words = [
+        f"had {name} {before[name]} and goes on with {now[name]}"
+        for name in now
+        if before.get(name, now[name]) != now[name]
+    ]
+    if kept.get("layout") and layout:
+        one, other = kept["layout"]["group"], layout["group"]
+        if one != other and (1 in (one, other) or jax.default_backend() != "cpu"):
+            words.append(f"had {one} members at a time on a device and goes on with {other}")
+    for changed in words:
         warnings.warn(
-            f"the run had {before['group']} members at a time on a device and goes on with "
-            f"{now['group']}: it will not be bit for bit what an unbroken run is",
-            stacklevel=4,
+            f"the run {changed}: it will not be bit for bit what an unbroken run is", stacklevel=4
         )
 
 

@@ -2,7 +2,7 @@
 
 Updates run in chunks on the devices. Between chunks, never inside, the host writes metrics and
 checkpoints, shows progress, and listens for a signal. Chunk boundaries are counted in updates, so
-that a run killed at any moment and resumed ends bit for bit where an unbroken one ends.
+that a run killed at any moment and resumed ends where an unbroken one ends, on CPUs bit for bit.
 """
 
 import contextlib

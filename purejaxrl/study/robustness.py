@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purejaxrl.algorithm import Algorithm, Metrics, require_fit
+from purejaxrl.running.devices import map_members
 from purejaxrl.running.evaluate import Evaluator, evaluate
 
 
@@ -174,7 +175,7 @@ def solve_rates(
         def one(member: tuple[jax.Array, Any]) -> jax.Array:
             return count_solved(algorithm, env, *member, levels, num_episodes, max_steps, num_slots)
 
-        return jax.lax.map(one, (keys, policies))
+        return map_members(one, (keys, policies))
 
     num_members = jax.tree.leaves(state)[0].shape[0]
     keys = jax.random.split(jax.random.key(seed), num_members)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from algos import lpg, meta_lpg
-from purejaxrl.meta import evolution, gradient
+from purejaxrl.meta import candidates, evolution, gradient
 from tests.helpers import assert_equal
 from tests.purejaxrl.meta.small import AGENT, ENV, HYPERS, first_gradient, start, world
 
@@ -111,6 +111,17 @@ def test_pairs_are_divided_among_worlds():
 def test_worlds_that_do_not_fit_are_refused(worlds, expected):
     with pytest.raises(ValueError, match=expected):
         by_gradient(worlds)
+
+
+@pytest.mark.parametrize(("num_devices", "group"), [(1, 24), (2, 12), (5, 4), (8, 3), (99, 1)])
+def test_an_accelerator_takes_all_its_candidates_at_a_time(num_devices, group, monkeypatch):
+    config = evolution.Config(num_pairs=12)
+    (on_cpu,) = candidates.set_up(config, [world()], lpg.with_rule)
+    assert (on_cpu.group, on_cpu.num_groups) == (2, 12)
+    monkeypatch.setattr(candidates, "on_cpu", lambda: False)
+    monkeypatch.setattr(jax, "device_count", lambda: num_devices)
+    (found,) = candidates.set_up(config, [world()], lpg.with_rule)
+    assert (found.group, found.num_groups) == (group, 24 // group)
 
 
 def test_groups_of_candidates_must_fit_every_world():

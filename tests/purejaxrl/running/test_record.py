@@ -112,6 +112,15 @@ def test_the_record_is_written_again_only_where_it_changes(copy):
     assert (copy / record.FILE).stat().st_mtime_ns == before
 
 
+def test_going_on_with_another_platform_is_announced_once(copy):
+    path = copy / record.FILE
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps(kept | {"versions": kept["versions"] | {"platform": "gpu"}}))
+    with pytest.warns(UserWarning, match="had platform gpu and goes on with cpu: .* not be bit"):
+        train(copy, 4, resume=True)
+    assert record.read(copy)["versions"] == kept["versions"]
+
+
 @pytest.mark.slow
 def test_going_on_with_another_group_is_announced(tmp_path):
     one = jax.devices()[:1]
