@@ -3,15 +3,17 @@ r"""Do rules learned on a few levels of high regret generalise better than on a 
 This asks a question of GROOVE (Jackson et al. 2023, arXiv 2310.02782) on fixed levels. First the
 regret of many levels is measured: what A2C earns at the end of a life, minus what agents with a
 rule earn. Then rules are learned on fixed levels of the highest regret, others on as many random
-levels, each rule on levels of its own. All are tested beside A2C on new levels. Killed and started
-again, it continues.
+levels, each rule on levels of its own. All are tested beside A2C on new levels. Levels of high
+regret also pay much, so a third arm can have those on which the agents with a rule earn most.
+Killed and started again, it continues.
 
 python experiments/groove_static.py
+python experiments/groove_static.py --arms regret return random
 python experiments/groove_static.py --num-levels 1000 --rules 3 --meta-steps 500    # a small one
 
 OUT holds `levels.npz` (all levels, and the final returns on them), `regrets.csv` (how well
-replicates agree), `levels.png` and `levels.csv` (the levels that rules learn on), folders `regret`
-and `random` (the rules, `rules-*/rule-N.npz`), `scores.csv` (every rule on every test level),
+replicates agree), `levels.png` and `levels.csv` (the levels that rules learn on), a folder for each
+arm (the rules, `rules-*/rule-N.npz`), `scores.csv` (every rule on every test level),
 `table.csv`, `scores.png`, and `relative.csv` and `relative.png` (scores in units of A2C's).
 """
 
@@ -19,6 +21,7 @@ from purejaxrl.running.devices import use_cpu_cores
 
 use_cpu_cores()
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,10 +51,16 @@ from purejaxrl.validation import (
     check_hypers,
     require,
     require_count,
+    require_distinct,
     require_known,
 )
 
-ARMS = ("regret", "random")
+HIGHEST: Mapping[str, Callable[[regret.Regrets], np.ndarray]] = {
+    "regret": lambda found: found.mean,
+    "return": lambda found: found.agent.mean(0),
+}
+"""Arms whose levels are the highest by something, `[num_levels]`."""
+ARMS = (*HIGHEST, "random")
 CHUNK = 250
 """Levels whose returns are kept in one file."""
 
@@ -73,6 +82,9 @@ class Settings:
     """Length of these lives, in updates."""
     num_episodes: int = 32
     """Evaluation episodes at the end of these lives."""
+    arms: tuple[str, ...] = ("regret", "random")
+    """Levels that rules are learned on: of the highest `regret`, of the highest `return` of the
+    agents with the rule, or `random` ones, with which the others are compared."""
     num_chosen: int = 16
     """Levels that a rule is learned on."""
     rules: int = 5
@@ -98,6 +110,10 @@ class Settings:
 
     def __post_init__(self):
         require_known("levels", self.levels, LEVELS)
+        require_distinct(self, "arms", f"of {', '.join(ARMS)}")
+        for arm in self.arms:
+            require_known("arm", arm, ARMS)
+        require("random" in self.arms, self, "arms", "a list with random, the reference")
         require_count(
             self, "num_levels", "num_replicates", "horizon", "num_episodes", "num_chosen", "rules",
             "meta_steps",
@@ -136,7 +152,7 @@ def measure_regrets(settings: Settings, rule: LearnedRule) -> tuple[Any, pd.Data
         jax.random.split(life_key, settings.num_replicates)
     )
     found = measure(levels=levels, keys=keys, chunk=CHUNK)
-    chosen = choose(found.mean, settings.rules, settings.num_chosen)
+    chosen = choose(found, settings.arms, settings.rules, settings.num_chosen)
     ours = regret.at(levels, chosen["level"].to_numpy())
     other_key = jax.random.fold_in(life_key, settings.num_replicates)
     keys = jax.random.split(other_key, (settings.num_replicates, len(chosen)))
@@ -156,14 +172,17 @@ def measure_regrets(settings: Settings, rule: LearnedRule) -> tuple[Any, pd.Data
     return levels, chosen
 
 
-def choose(mean_regret: np.ndarray, num_rules: int, num_chosen: int) -> pd.DataFrame:
-    """Choose the levels of every rule: those of the highest regret, and random ones.
+def choose(
+    found: regret.Regrets, arms: Sequence[str], num_rules: int, num_chosen: int
+) -> pd.DataFrame:
+    """Choose the levels of every rule of every arm.
 
     The highest are dealt to the rules in turn. Levels are drawn independently, so that the first
     ones are random ones; more levels leave them as they are.
 
     Args:
-        mean_regret: of all levels `[num_levels]`.
+        found: returns on all levels.
+        arms: of `ARMS`.
         num_rules: rules of each arm.
         num_chosen: levels of each rule.
 
@@ -172,16 +191,19 @@ def choose(mean_regret: np.ndarray, num_rules: int, num_chosen: int) -> pd.DataF
     """
     count = num_rules * num_chosen
     number = np.arange(count)
-    highest = {"rule": number % num_rules, "level": regret.highest(mean_regret, count)}
-    first = {"rule": number // num_chosen, "level": number}
-    arms = zip(ARMS, (highest, first), strict=True)
-    return pd.concat([pd.DataFrame({"arm": arm} | own) for arm, own in arms], ignore_index=True)
+    own = {
+        arm: {"rule": number % num_rules, "level": regret.highest(HIGHEST[arm](found), count)}
+        if arm in HIGHEST
+        else {"rule": number // num_chosen, "level": number}
+        for arm in arms
+    }
+    return pd.concat([pd.DataFrame({"arm": arm} | own[arm]) for arm in arms], ignore_index=True)
 
 
 def describe(found: regret.Regrets, chosen: pd.DataFrame, out: Path) -> None:
     """Write `regrets.csv`, and print it: how well replicates agree, and means by arm."""
     columns = ["regret", "again", "agent", "antagonist", "optimum"]
-    table = chosen.groupby("arm", sort=False)[columns].mean().loc[list(ARMS)].reset_index()
+    table = chosen.groupby("arm", sort=False)[columns].mean().reset_index()
     table = table.assign(**{
         "all levels": np.nanmean(found.mean), "Spearman of two replicates": found.correlation(),
     }).round(4)  # fmt: skip
@@ -190,8 +212,8 @@ def describe(found: regret.Regrets, chosen: pd.DataFrame, out: Path) -> None:
 
 
 def draw_levels(env: Any, levels: Any, chosen: pd.DataFrame, path: Path, columns: int = 4) -> None:
-    """Draw the levels of highest regret on the left, and random ones on the right."""
-    arms = [chosen[chosen["arm"] == arm] for arm in ARMS]
+    """Draw the levels of every arm, side by side."""
+    arms = [part for _, part in chosen.groupby("arm", sort=False)]
     rows = [
         part.iloc[start : start + columns]
         for start in range(0, len(arms[0]), columns)
@@ -200,7 +222,7 @@ def draw_levels(env: Any, levels: Any, chosen: pd.DataFrame, path: Path, columns
     shown = pd.concat(rows)
     titles = [f"{row.arm}: {row.regret:.2f}" for row in shown.itertuples()]
     params = [regret.at(levels, index) for index in shown["level"]]
-    gallery.levels(env, params, path, titles, 2 * columns)
+    gallery.levels(env, params, path, titles, len(arms) * columns)
 
 
 def learn_arm(settings: Settings, arm: str, levels: Any, chosen: pd.DataFrame) -> list[LearnedRule]:
@@ -236,7 +258,7 @@ def main(settings: Settings) -> None:
     make = partial(build, agent=settings.agent, tune=settings.tune)
     prepare(settings.envs, partial(make, rules={"any": [load_rule("lpg")]}))
     levels, chosen = measure_regrets(settings, rule)
-    rules = {arm: learn_arm(settings, arm, levels, chosen) for arm in ARMS}
+    rules = {arm: learn_arm(settings, arm, levels, chosen) for arm in settings.arms}
     found = []
     for problem, contenders in prepare(settings.envs, partial(make, rules=rules)):
         scale = settings.on_levels if hasattr(problem.env, "sample_level") else settings.elsewhere

@@ -65,6 +65,8 @@ COMMANDS = [
         "--rule lpo --envs gridworld-small",
         r"observation_space: Dict\(row, time\) is not valid",
     ),
+    ("groove_static", "--arms regret", r"Settings.arms: .* is not valid; .* with random"),
+    ("groove_static", "--arms random regrets", r"unknown arm 'regrets'; did you mean: regret"),
     ("groove_static", "--num-levels 0", r"Settings.num_levels: 0 is not valid"),
     (
         "groove_static",
