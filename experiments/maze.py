@@ -146,7 +146,7 @@ def report(outcome: Outcome) -> pd.DataFrame:
         for row, alive in zip(result.population.rows, result.alive, strict=True)
         if alive
     ]
-    groups = dict(iter(frame.groupby(combination, sort=False)))
+    groups = dict(iter(frame.groupby(np.array(combination), sort=False)))
     table = Table("maze", *groups, title=f"held-out mazes, {ATTEMPTS} attempts each")
     for name in frame:
         table.add_row(name, *(_estimate(part[name]) for part in groups.values()))

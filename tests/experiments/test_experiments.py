@@ -146,8 +146,8 @@ def run_as_script(name: str, words: list[str], monkeypatch) -> None:
 
 
 QUICK = {  # the cheapest command of an experiment of every family; the slow tests have all of them
-    "lpg_meta_train": "--agent.num-envs 2 --agent.num-steps 4 --agent.rule-width 4 "
-    "--learner.num-agents 2 --learner.num-updates 1 --meta-steps 2 --seeds 2",
+    "lpg_meta_train": "--agent.num-envs 2 --agent.num-steps 64 --agent.rule-width 4 "
+    "--learner.num-agents 2 --learner.num-updates 1 --meta-steps 4 --seeds 2",
     "maze": "--agent.num-envs 2 --agent.num-steps 16 --agent.num-minibatches 1 "
     "--agent.num-epochs 1 --agent.hidden 8 --agent.memory-size 4 --total-steps 64 --seeds 1",
     "rule_tournament": "--contenders A2C --reference A2C --envs bandit-contextual --num-envs 2 "
