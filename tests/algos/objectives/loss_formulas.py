@@ -239,7 +239,7 @@ def hpt(c, p, h):
     return hpt_loss(c, p, c.r.mean(1) <= 0, 1.0)
 
 
-def red(c, p, h):
+def red_weight(c, h):
     A, imitated = c.r - c.r.mean(1, keepdims=True), c.r.mean(1) <= 0.25
     online, offline = [], []
     for k in range(c.P):
@@ -249,8 +249,11 @@ def red(c, p, h):
         for i in () if imitated[k] else range(c.G):
             online += list(A[k, i] * (-pi(c, h, k, i) - spread(h, k, i, c)))
     online, offline = np.mean(online), np.mean(offline)
-    weight = min(abs(online) / abs(offline), 1) if online * offline < 0 else 0
-    return hpt_loss(c, p, imitated, weight)
+    return min(abs(online) / abs(offline), 1) if online * offline < 0 else 0
+
+
+def red(c, p, h):
+    return hpt_loss(c, p, c.r.mean(1) <= 0.25, red_weight(c, h))
 
 
 def relift(c, p, h):

@@ -1,6 +1,7 @@
 """Every objective against its formula, written plainly in NumPy: values and gradients."""
 
 import copy
+import itertools
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from tests.algos.objectives.cases import (
     make_policy,
 )
 from tests.algos.objectives.formulas import SURROGATES, Batch, live
-from tests.algos.objectives.loss_formulas import LOSSES
+from tests.algos.objectives.loss_formulas import LOSSES, red_weight
 
 FORMULAS = SURROGATES | ADVANTAGES | LOSSES
 COEFS = {
@@ -66,6 +67,19 @@ def test_value_and_gradient_are_those_of_the_formula(name, apart):
         slope = sum((getattr(gradient, k) * v).sum() for k, v in direction.items())
         expected = (ahead - behind) / (2 * STEP)
         np.testing.assert_allclose(slope, expected, rtol=2e-3, atol=2e-5)
+
+
+def test_red_imitates_where_the_changes_of_entropy_cancel():
+    weights = []
+    for correct in itertools.combinations(range(4), 2):  # of the answers to the first prompt
+        reward, policy = REWARD.copy(), make_policy()
+        reward[0] = np.isin(np.arange(4), correct)
+        answers, held = make_answers(reward), live(policy)
+        value, _ = loss_and_gradient("red", answers, policy)
+        np.testing.assert_allclose(value, formula_of("red", answers)(held, held), rtol=2e-4)
+        state = make_inputs("red", answers).state
+        weights.append(red_weight(Batch(answers, state, AGE), held))
+    assert min(weights) == 0 < max(weights) < 1, weights
 
 
 def spoil(answers, policy):
