@@ -160,6 +160,8 @@ def start(
     """
     own, shared, structure = members_of(population)
     partition, part = _partition(algorithm), plan.of_one_group
+    begin = functools.partial(_start_member, algorithm, structure, evaluated)
+    start_together = part.jit(part.map(begin, num_shared=2))  # compiled once for all groups
     everything, started = (population.keys, own, population.env_params), []
     for index in plan.together:
         members = jax.tree.map(lambda x, index=index: x[index], everything)
@@ -167,10 +169,8 @@ def start(
             carry = _start_one_by_one(algorithm, structure, evaluated, horizon, shared, members)
             started.append(part.place(carry, partition))
         else:
-            begin = functools.partial(_start_member, algorithm, structure, evaluated)
-            together = part.jit(part.map(begin, num_shared=2))
             placed = jnp.int32(horizon), part.replicate(shared), part.place(members)
-            started.append(together(*placed))
+            started.append(start_together(*placed))
     return started
 
 
