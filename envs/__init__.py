@@ -26,7 +26,7 @@ from envs import (
     variants,
 )
 from envs.random_mdp_kinds import EXPLORATION
-from purejaxrl.validation import require_distinct, require_known
+from purejaxrl.validation import require_known
 
 
 def _grid(level: str, observation: str = "row") -> gridworld.GridWorld:
@@ -134,13 +134,6 @@ def family(name: str) -> str:
     """
     require_known("environment", name, names())
     return next(family for family, members in FAMILIES.items() if name in members)
-
-
-def require_names(owner: object, field: str) -> None:
-    """Raise a ValueError unless a field names environments, at least one and none twice."""
-    require_distinct(owner, field, "names of environments")
-    for name in getattr(owner, field):
-        require_known("environment", name, names())
 
 
 def look_up(name: str, table: Mapping[str, T], default: T) -> T:

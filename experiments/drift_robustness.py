@@ -43,7 +43,7 @@ from purejaxrl.study.compare import Contender, Problem, members, prepare, score_
 from purejaxrl.study.stats import suite_interval
 from purejaxrl.study.tables import by_agent
 from purejaxrl.study.tuning import check_grid, combinations
-from purejaxrl.validation import require_count
+from purejaxrl.validation import require_count, require_names
 
 BASELINE, REFERENCE = "PPO", "PPO at its best"
 
@@ -74,7 +74,7 @@ class Settings:
 
     def __post_init__(self):
         require_count(self, "seeds")
-        envs.require_names(self, "envs")
+        require_names(self, "envs", "environment", envs.names())
         check_grid("Settings", {"learning_rate": self.learning_rates}, ppo.Hypers())
         check_drifts(self)
         object.__setattr__(self, "out", writable_folder(self.out))

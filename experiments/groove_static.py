@@ -51,8 +51,8 @@ from purejaxrl.validation import (
     check_hypers,
     require,
     require_count,
-    require_distinct,
     require_known,
+    require_names,
 )
 
 HIGHEST: Mapping[str, Callable[[regret.Regrets], np.ndarray]] = {
@@ -110,9 +110,7 @@ class Settings:
 
     def __post_init__(self):
         require_known("levels", self.levels, LEVELS)
-        require_distinct(self, "arms", f"of {', '.join(ARMS)}")
-        for arm in self.arms:
-            require_known("arm", arm, ARMS)
+        require_names(self, "arms", "arm", ARMS)
         require("random" in self.arms, self, "arms", "a list with random, the reference")
         require_count(
             self, "num_levels", "num_replicates", "horizon", "num_episodes", "num_chosen", "rules",
@@ -123,7 +121,7 @@ class Settings:
             self.num_chosen <= most, self, "num_chosen",
             f"an integer <= num_levels / rules = {most}, as each rule has levels of its own",
         )  # fmt: skip
-        envs.require_names(self, "envs")
+        require_names(self, "envs", "environment", envs.names())
         check_hypers(self.hypers)
         object.__setattr__(self, "out", writable_folder(self.out))
 

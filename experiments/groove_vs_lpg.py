@@ -37,7 +37,7 @@ from purejaxrl.running.commandline import writable_folder
 from purejaxrl.study import relative, tables
 from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare
 from purejaxrl.ued.scores import SCORES
-from purejaxrl.validation import check_hypers, require_count, require_distinct, require_known
+from purejaxrl.validation import check_hypers, require_count, require_names
 
 CURRICULA = ("uniform", "tabular", *SCORES)
 LEARNED_ON = "all_shortlife"
@@ -74,10 +74,8 @@ class Settings:
 
     def __post_init__(self):
         require_count(self, "meta_steps", "seeds")
-        require_distinct(self, "curricula", f"of {', '.join(CURRICULA)}")
-        envs.require_names(self, "envs")
-        for name in self.curricula:
-            require_known("curriculum", name, CURRICULA)
+        require_names(self, "curricula", "curriculum", CURRICULA)
+        require_names(self, "envs", "environment", envs.names())
         check_hypers(self.hypers)
         object.__setattr__(self, "out", writable_folder(self.out))
 

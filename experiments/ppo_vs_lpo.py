@@ -35,7 +35,7 @@ from purejaxrl.running.commandline import writable_folder
 from purejaxrl.study import plots, tables
 from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare
 from purejaxrl.study.tuning import check_grid
-from purejaxrl.validation import require_count
+from purejaxrl.validation import require_count, require_names
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Settings:
 
     def __post_init__(self):
         require_count(self, "seeds", "num_tuning")
-        envs.require_names(self, "envs")
+        require_names(self, "envs", "environment", envs.names())
         check_grid("Settings", {"learning_rate": self.learning_rates}, ppo.Hypers())
         check_drifts(self)
         object.__setattr__(self, "out", writable_folder(self.out))

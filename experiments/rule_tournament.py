@@ -42,7 +42,7 @@ from purejaxrl.running.commandline import writable_folder
 from purejaxrl.study import life
 from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare
 from purejaxrl.study.suite import Column, report, with_random
-from purejaxrl.validation import require, require_count
+from purejaxrl.validation import require, require_count, require_names
 
 STEPS: Mapping[str, float] = {
     "CartPole-v1": 2e5,
@@ -118,7 +118,7 @@ class Settings:
         require(differ and not any("/" in x for x in labels), self, "labels", expected)
         for field in ("reference", "baseline"):
             require(getattr(self, field) in labels, self, field, f"one of {', '.join(labels)}")
-        envs.require_names(self, "envs")
+        require_names(self, "envs", "environment", envs.names())
         for name in self.envs:
             known = self.total_steps is not None or name in STEPS
             require(known, self, "total_steps", f"a number, as the table has none for {name!r}")

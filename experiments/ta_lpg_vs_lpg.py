@@ -31,7 +31,7 @@ from purejaxrl.meta import evolution, gradient
 from purejaxrl.running.commandline import writable_folder
 from purejaxrl.study import horizons
 from purejaxrl.study.compare import Contender, Problem
-from purejaxrl.validation import require_count, require_counts, require_distinct, require_known
+from purejaxrl.validation import require_count, require_counts, require_known, require_names
 
 AGENTS = {"LPG": lpg.Config, "TA-LPG": ta_lpg.Config}
 CONTENDERS = tuple(f"{rule}-{how}" for rule in AGENTS for how in ("gradient", "evolution"))
@@ -66,9 +66,7 @@ class Settings:
         require_count(
             self, "meta_steps", "generations", "seeds", "num_envs", "rule_width", "num_levels"
         )
-        require_distinct(self, "contenders", f"of {', '.join(CONTENDERS)}")
-        for name in self.contenders:
-            require_known("contender", name, CONTENDERS)
+        require_names(self, "contenders", "contender", CONTENDERS)
         require_known("levels", self.levels, LEVELS)
         require_counts(self, "horizons")
         object.__setattr__(self, "out", writable_folder(self.out))

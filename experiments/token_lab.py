@@ -47,8 +47,8 @@ from purejaxrl.validation import (
     check_hypers,
     require,
     require_count,
-    require_distinct,
     require_known,
+    require_names,
 )
 
 WARM_UPDATES = {
@@ -102,9 +102,7 @@ class Settings:
         require_count(self, "seeds", "updates", "num_test", "num_samples", "k", "eval_every")
         names = tuple(name for word in self.objectives for name in word.split(","))
         object.__setattr__(self, "objectives", names)
-        require_distinct(self, "objectives", "objectives")
-        for name in names:
-            require_known("objective", name, OBJECTIVES)
+        require_names(self, "objectives", "objective", OBJECTIVES)
         require_known("task", self.task, WARM_UPDATES)
         require(self.first_seed >= 0, self, "first_seed", "an integer >= 0")
         require(self.warm_updates >= 0, self, "warm_updates", "an integer >= 0")

@@ -59,7 +59,7 @@ from purejaxrl.study.stats import PROBABILITY, interval
 from purejaxrl.study.tables import print_table
 from purejaxrl.ued import student
 from purejaxrl.ued.curriculum import sample_new
-from purejaxrl.validation import require, require_count, require_distinct, require_known
+from purejaxrl.validation import require, require_count, require_names
 
 BLOCKS = 10
 """Parts of the random mazes. Each is left out once, for intervals over mazes (the jackknife)."""
@@ -109,9 +109,7 @@ class Settings:
 
     def __post_init__(self):
         require_count(self, "seeds", "num_levels", "attempts")
-        require_distinct(self, "contenders", f"of {', '.join(METHODS)}")
-        for name in self.contenders:
-            require_known("method", name, METHODS)
+        require_names(self, "contenders", "method", METHODS)
         among = self.baseline in self.contenders
         require(among, self, "baseline", f"one of {', '.join(self.contenders)}")
         require(self.first_seed >= 0, self, "first_seed", "an integer >= 0")

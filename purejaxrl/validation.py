@@ -139,6 +139,22 @@ def require_distinct(owner: object, field: str, expected: str) -> None:
     require(valid, owner, field, f"one or more {expected}, all different")
 
 
+def require_names(owner: object, field: str, kind: str, known: Iterable[str]) -> None:
+    """Raise a ValueError unless the field of `owner` names known things, each once.
+
+    Args:
+        owner: a `Config` or the settings of an experiment.
+        field: its field, with a tuple of names.
+        kind: what a name stands for, as "environment".
+        known: all valid names. An empty field's error lists them where they are few.
+    """
+    known = tuple(known)
+    expected = f"of {', '.join(known)}" if len(known) <= 20 else f"names of {kind}s"
+    require_distinct(owner, field, expected)
+    for name in getattr(owner, field):
+        require_known(kind, name, known)
+
+
 def require_seed(owner: object, field: str = "seed") -> None:
     """Raise a ValueError unless the field of `owner` is a seed of `jax.random.key`."""
     require(0 <= getattr(owner, field) < 2**32, owner, field, "an integer >= 0 and < 2**32")

@@ -29,7 +29,7 @@ from processes import WORKERS, console, error_in, without_cache, write_table
 
 from purejaxrl.launch import command
 from purejaxrl.study.stats import bootstrap_interval
-from purejaxrl.validation import require, require_count, require_known
+from purejaxrl.validation import require, require_count, require_names
 
 CASES = ("ppo", "ppo_make_train", "lpg", "groove", "evolution")
 
@@ -54,9 +54,7 @@ class Settings:
             valid = (getattr(self, name) / "purejaxrl" / "algorithm.py").is_file()
             require(valid, self, name, "a checkout, which holds purejaxrl/algorithm.py")
         require_count(self, "pairs")
-        require(bool(self.cases), self, "cases", f"one or more of {', '.join(CASES)}")
-        for case in self.cases:
-            require_known("case", case, CASES)
+        require_names(self, "cases", "case", CASES)
 
 
 class Worker:

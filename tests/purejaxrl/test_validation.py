@@ -8,7 +8,7 @@ from flax import struct
 
 from algos import ppo, ppo_rnn
 from purejaxrl.meta import gradient
-from purejaxrl.validation import check_hypers, hyper, require, require_known
+from purejaxrl.validation import check_hypers, hyper, require, require_known, require_names
 
 
 def hypers_with(value, **bounds):
@@ -126,6 +126,39 @@ def test_an_unknown_name_gets_the_nearest_as_a_suggestion():
 def test_a_name_unlike_any_other_gets_all_of_them():
     with pytest.raises(ValueError, match="did you mean: alpha, beta"):
         require_known("thing", "zzz", ["beta", "alpha"])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            (),
+            r"^Tournament\.names: \(\) is not valid; it must be one or more of b, a, all",
+        ),
+        (("a", "b", "a"), r"^Tournament\.names: \('a', 'b', 'a'\) is not valid; .* of b, a, all"),
+        (("a", "c"), "^unknown letter 'c'; did you mean: a, b"),
+    ],
+)
+def test_names_are_known_and_different(names, message):
+    @dataclasses.dataclass
+    class Tournament:
+        names: tuple[str, ...]
+
+    require_names(Tournament(("b", "a")), "names", "letter", ("b", "a"))
+    with pytest.raises(ValueError, match=message):
+        require_names(Tournament(names), "names", "letter", iter(("b", "a")))
+
+
+def test_many_valid_names_are_not_listed():
+    @dataclasses.dataclass
+    class Tournament:
+        names: tuple[str, ...] = ()
+
+    many = [f"letter-{i}" for i in range(21)]
+    with pytest.raises(ValueError, match=r"one or more names of letters, all different$"):
+        require_names(Tournament(), "names", "letter", many)
+    with pytest.raises(ValueError, match=r"one or more of letter-0, .*letter-19, all different$"):
+        require_names(Tournament(), "names", "letter", many[:20])
 
 
 def test_the_defaults_are_valid():
