@@ -13,9 +13,10 @@ gets `accelerator_DEVICE.csv`, and `accelerator.md`, the tables of all devices.
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ class Case(NamedTuple):
     contender: str
     size: int  # members, agents, or pairs
     command: tuple[Any, ...]
+    environment: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Settings:
     """Checkout of PureJaxRL; without one, it is not measured."""
     peer_python: Path | None = None
     """Python interpreter with the peers' packages; without one, no peer is measured."""
+    retry_failed: bool = False
+    """Whether cases that failed are measured again."""
     out: Path = Path("docs/results")
     """Folder for the tables."""
 
@@ -91,17 +95,25 @@ class Settings:
         require(valid, self, "peer_python", "a Python interpreter")
 
 
+def peers_of(settings: Settings) -> dict[str, dict[str, str]]:
+    """Return the peers that can be measured, each with its environment variables."""
+    if settings.peer_python is None:
+        return {}
+    found = {"rejax": {}}
+    if settings.purejaxrl:
+        found["PureJaxRL"] = {"PYTHONPATH": str((settings.purejaxrl / "purejaxrl").absolute())}
+    return found
+
+
 def training(env: str, members: Sequence[int], settings: Settings) -> Iterator[Case]:
     """PPO, ours and the peers'; no peer has settings for Brax's ant."""
-    peers = PEERS if settings.peer_python and env != "ant" else {}
     for count in members:
         words = env, count, updates_of(env, count), settings.repeats
         ours = sys.executable, WORKERS / SCRIPTS["ours"], *words
         yield Case(f"PPO, {env}", "ours", count, ours)
-        for peer, script in peers.items():
-            if peer == "rejax" or settings.purejaxrl:
-                python = settings.peer_python.absolute()
-                yield Case(f"PPO, {env}", peer, count, (python, WORKERS / script, *words))
+        for peer, environment in peers_of(settings).items() if env != "ant" else ():
+            theirs = settings.peer_python.absolute(), WORKERS / PEERS[peer], *words
+            yield Case(f"PPO, {env}", peer, count, theirs, environment)
 
 
 def meta_learning(kind: str, sizes: Sequence[int], settings: Settings, *more: int):
@@ -130,6 +142,29 @@ PARTS = {
     "tests": tests,
 }
 KEY = ["part", "contender", "size"]
+FIXED = ["rule_width", "num_envs", "repeats"]
+"""Settings that all rows of a table share."""
+
+
+def kept_rows(path: Path, settings: Settings) -> list[dict[str, Any]]:
+    """Read what was measured before.
+
+    Raises:
+        ValueError: if it was measured with other settings.
+    """
+    if not path.exists():
+        return []
+    rows = pd.read_csv(path)
+    for name in FIXED:
+        if (rows[name] != getattr(settings, name)).any():
+            raise ValueError(
+                f"{name}: {getattr(settings, name)} is not valid; {path} was measured with "
+                f"{rows[name].iloc[0]}: give that, or another `out`"
+            )
+    if settings.retry_failed and "failed" in rows:
+        rows = rows[rows["failed"].isna()]
+    console.print(f"{len(rows)} cases were measured before: {path}", markup=False)
+    return rows.to_dict("records")
 
 
 def row(case: Case, result: dict | str) -> dict[str, Any]:
@@ -153,7 +188,7 @@ def main(settings: Settings) -> None:
     if isinstance(device, str):
         raise ValueError(f"no device can be used: {device}")
     path = settings.out / f"accelerator_{device['device']}.csv"
-    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
+    rows = kept_rows(path, settings)
     done = {tuple(one[name] for name in KEY) for one in rows}
     began, left = time.monotonic(), 0
     for case in (case for part in settings.parts for case in PARTS[part](settings)):
@@ -163,8 +198,9 @@ def main(settings: Settings) -> None:
             left += 1
             continue
         console.print(" · ".join(map(str, case[:3])), markup=False)
-        result = run_worker(case.command, settings.case_seconds, NO_PREALLOCATION)
-        rows.append(row(case, result))
+        environment = NO_PREALLOCATION | case.environment
+        result = run_worker(case.command, settings.case_seconds, environment)
+        rows.append(row(case, result) | {name: getattr(settings, name) for name in FIXED})
         write_table(pd.DataFrame(rows), path)
     write_page(settings.out)
     if left:

@@ -31,7 +31,7 @@ def workers(monkeypatch):
     def run_worker(command, limit, environment=None):
         if Path(command[1]).name == "device.py":
             return {"device": "abacus"}
-        run.append(command)
+        run.append((command, environment))
         return "out of memory" if command[1].name == "ours.py" and command[3] == 2 else MEASURED
 
     monkeypatch.setattr(accelerator, "run_worker", run_worker)
@@ -48,6 +48,9 @@ def test_each_case_is_measured_once_and_a_failure_is_a_row(workers, tmp_path):
     assert table["failed"][1] == "out of memory"
     accelerator.main(settings(tmp_path, agents=(2, 4)))
     assert len(workers) == 4
+    accelerator.main(settings(tmp_path, retry_failed=True))
+    assert [int(command[3]) for command, _ in workers[4:]] == [2]  # the case that failed
+    assert len(pd.read_csv(tmp_path / "accelerator_abacus.csv")) == 4
     page = (tmp_path / "accelerator.md").read_text()
     assert (
         "## abacus" in page and "out of memory" in page and "[Data](accelerator_abacus.csv)" in page
@@ -62,7 +65,25 @@ def test_no_case_starts_when_the_time_is_over(workers, tmp_path, capsys):
 
 def test_peers_are_measured_where_they_are_given(workers, tmp_path):
     accelerator.main(settings(tmp_path, parts=("Breakout",), peer_python=Path(sys.executable)))
-    assert {command[1].name for command in workers} == {"ours.py", "rejax_ppo.py"}
+    assert {command[1].name for command, _ in workers} == {"ours.py", "rejax_ppo.py"}
+
+
+def test_purejaxrl_is_imported_from_its_checkout(workers, tmp_path):
+    checkout = tmp_path / "checkout"
+    (checkout / "purejaxrl").mkdir(parents=True)
+    (checkout / "purejaxrl" / "ppo.py").touch()
+    peers = {"peer_python": Path(sys.executable), "purejaxrl": checkout}
+    accelerator.main(settings(tmp_path, parts=("Breakout",), **peers))
+    paths = {command[1].name: given.get("PYTHONPATH") for command, given in workers}
+    found = str(checkout / "purejaxrl")
+    assert paths == {"ours.py": None, "rejax_ppo.py": None, "purejaxrl_ppo.py": found}
+    assert all(given["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false" for _, given in workers)
+
+
+def test_rows_of_other_settings_do_not_mix(workers, tmp_path):
+    accelerator.main(settings(tmp_path))
+    with pytest.raises(ValueError, match=r"rule_width: 64 is not valid; .* measured with 256"):
+        accelerator.main(settings(tmp_path, rule_width=64))
 
 
 @pytest.mark.slow
