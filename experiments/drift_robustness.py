@@ -39,7 +39,15 @@ from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.population import Rows, seeds
 from purejaxrl.study import suite
-from purejaxrl.study.compare import Contender, Problem, members, prepare, score_members, train
+from purejaxrl.study.compare import (
+    Contender,
+    Problem,
+    in_turn,
+    members,
+    prepare,
+    score_members,
+    train,
+)
 from purejaxrl.study.stats import suite_interval
 from purejaxrl.study.tables import by_agent
 from purejaxrl.study.tuning import check_grid, combinations
@@ -182,7 +190,7 @@ def main(settings: Settings) -> None:
     num_updates, out = updates_for(settings.total_steps, settings.agent.batch_size), settings.out
     out.mkdir(parents=True, exist_ok=True)
     found = []
-    for problem, contenders in prepare(settings.envs, partial(build, settings=settings)):
+    for problem, contenders in in_turn(prepare(settings.envs, partial(build, settings=settings))):
         found.append(score_all(contenders, problem, settings.seeds, num_updates, out))
         pd.concat(found).to_csv(out / "scores.csv", index=False)
         jax.clear_caches()  # the next environment needs none of what was compiled for this one

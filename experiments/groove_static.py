@@ -44,7 +44,7 @@ from purejaxrl.meta import gradient
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.commandline import writable_folder
 from purejaxrl.study import regret, relative, tables
-from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare
+from purejaxrl.study.compare import Contender, Problem, Scale, compare, in_turn, prepare
 from purejaxrl.study.horizons import KeptLives
 from purejaxrl.ued.curriculum import fixed
 from purejaxrl.validation import (
@@ -124,6 +124,10 @@ class Settings:
         require_names(self, "envs", "environment", envs.names())
         check_hypers(self.hypers)
         object.__setattr__(self, "out", writable_folder(self.out))
+
+    def scale(self, problem: Problem) -> Scale:
+        """Return the scale of the test in an environment."""
+        return self.on_levels if hasattr(problem.env, "sample_level") else self.elsewhere
 
 
 def measure_regrets(settings: Settings, rule: LearnedRule) -> tuple[Any, pd.DataFrame]:
@@ -254,13 +258,13 @@ def build(
 def main(settings: Settings) -> None:
     rule = load_rule(settings.rule)
     make = partial(build, agent=settings.agent, tune=settings.tune)
-    prepare(settings.envs, partial(make, rules={"any": [load_rule("lpg")]}))
+    prepare(settings.envs, partial(make, rules={"any": [load_rule("lpg")]}), settings.scale)
     levels, chosen = measure_regrets(settings, rule)
     rules = {arm: learn_arm(settings, arm, levels, chosen) for arm in settings.arms}
     found = []
-    for problem, contenders in prepare(settings.envs, partial(make, rules=rules)):
-        scale = settings.on_levels if hasattr(problem.env, "sample_level") else settings.elsewhere
-        found.append(compare(contenders, problem, scale, settings.out)[0])
+    for problem, contenders in in_turn(prepare(settings.envs, partial(make, rules=rules))):
+        found.append(compare(contenders, problem, settings.scale(problem), settings.out)[0])
+        pd.concat(found).to_csv(settings.out / "scores.csv", index=False)
     scores = pd.concat(found)
     tables.report(scores, "random", settings.out)
     relative.report(scores, "A2C", "random", settings.out)

@@ -35,7 +35,7 @@ from purejaxrl.meta import gradient
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.commandline import writable_folder
 from purejaxrl.study import relative, tables
-from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare
+from purejaxrl.study.compare import Contender, Problem, Scale, compare, in_turn, prepare
 from purejaxrl.ued.scores import SCORES
 from purejaxrl.validation import check_hypers, require_count, require_names
 
@@ -79,6 +79,10 @@ class Settings:
         check_hypers(self.hypers)
         object.__setattr__(self, "out", writable_folder(self.out))
 
+    def scale(self, problem: Problem) -> Scale:
+        """Return the scale of the test in an environment."""
+        return self.on_levels if hasattr(problem.env, "sample_level") else self.elsewhere
+
 
 def make_learner(settings: Settings, curriculum: str) -> tuple[Algorithm, gradient.Hypers]:
     """Make the meta-learner of a curriculum, and its hyperparameters."""
@@ -109,7 +113,8 @@ def build(
 
 
 def main(settings: Settings) -> None:
-    prepare(settings.envs, partial(build, rules={"any": [load_rule("lpg")]}, tune=settings.tune))
+    make = partial(build, tune=settings.tune)
+    prepare(settings.envs, partial(make, rules={"any": [load_rule("lpg")]}), settings.scale)
     learners = {name: make_learner(settings, name) for name in settings.curricula}
     rules = {}
     for name, (learner, hypers) in learners.items():
@@ -120,11 +125,9 @@ def main(settings: Settings) -> None:
         require_rules(name, files)
         rules[name] = [load_rule(file) for file in files]
     found = []
-    for problem, contenders in prepare(
-        settings.envs, partial(build, rules=rules, tune=settings.tune)
-    ):
-        scale = settings.on_levels if hasattr(problem.env, "sample_level") else settings.elsewhere
-        found.append(compare(contenders, problem, scale, settings.out)[0])
+    for problem, contenders in in_turn(prepare(settings.envs, partial(make, rules=rules))):
+        found.append(compare(contenders, problem, settings.scale(problem), settings.out)[0])
+        pd.concat(found).to_csv(settings.out / "scores.csv", index=False)
     scores = pd.concat(found)
     reference = "uniform" if "uniform" in settings.curricula else settings.curricula[0]
     tables.report(scores, reference, settings.out)

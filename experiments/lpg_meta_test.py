@@ -95,6 +95,9 @@ if __name__ == "__main__":
         parsed = parse(Settings, sys.argv[1:])
         if len({(one.out, one.env) for one in parsed}) < len(parsed):
             raise ValueError("out: tests that differ in more than `env` need folders of their own")
-        prepared = [prepare([one.env], partial(build, settings=one))[0] for one in parsed]
+        prepared = [
+            prepare([one.env], partial(build, settings=one), lambda _, one=one: one)[0]
+            for one in parsed
+        ]
         for chosen, (problem, contenders) in zip(parsed, prepared, strict=True):
             test(problem, contenders, chosen)

@@ -33,7 +33,7 @@ from purejaxrl.launch import command, updates_for
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.commandline import writable_folder
 from purejaxrl.study import plots, tables
-from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare
+from purejaxrl.study.compare import Contender, Problem, Scale, compare, in_turn, prepare
 from purejaxrl.study.tuning import check_grid
 from purejaxrl.validation import require_count, require_names
 
@@ -91,11 +91,13 @@ def main(settings: Settings) -> None:
         settings.tuning_rounds, settings.greedy_episodes,
     )  # fmt: skip
     found = []
-    for problem, contenders in prepare(settings.envs, partial(build, settings=settings)):
+    prepared = prepare(settings.envs, partial(build, settings=settings), lambda _: scale)
+    for problem, contenders in in_turn(prepared):
         scores, metrics = compare(contenders, problem, scale, settings.out)
         picture = settings.out / problem.name / "curves.png"
         plots.learning_curves(metrics, picture, by=("contender",), title=problem.name)
         found.append(scores)
+        pd.concat(found).to_csv(settings.out / "scores.csv", index=False)
     tables.report(pd.concat(found), "PPO", settings.out)
 
 

@@ -40,7 +40,7 @@ from purejaxrl.launch import command
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.commandline import writable_folder
 from purejaxrl.study import life
-from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare
+from purejaxrl.study.compare import Contender, Problem, Scale, compare, in_turn, prepare
 from purejaxrl.study.suite import Column, report, with_random
 from purejaxrl.validation import require, require_count, require_names
 
@@ -149,14 +149,15 @@ def build(name: str, settings: Settings) -> tuple[Problem, list[Contender]]:
             contender, env, label, tune=settings.tune, rates=settings.learning_rates,
             num_envs=settings.num_envs, hidden=settings.hidden,
         )  # fmt: skip
-    for one in found:
-        settings.scale(name).updates_of(one.algorithm)  # refuses a life shorter than an update
     return Problem(name, env, env_params), found
 
 
 def main(settings: Settings) -> None:
     found, parts = [], []
-    for problem, contenders in prepare(settings.envs, partial(build, settings=settings)):
+    prepared = prepare(
+        settings.envs, partial(build, settings=settings), lambda one: settings.scale(one.name)
+    )
+    for problem, contenders in in_turn(prepared):
         scores, metrics = compare(contenders, problem, settings.scale(problem.name), settings.out)
         found.append(with_random(scores, problem))
         parts.append(life.by_part(metrics).assign(env=problem.name))

@@ -79,6 +79,11 @@ COMMANDS = [
     ("groove_static", "--agent.num-envs 0", r"Config.num_envs: 0 is not valid"),
     ("groove_static", "--envs gridworld", r"unknown environment 'gridworld'"),
     ("groove_static", "--envs gridworld-small Pendulum-v1", DISCRETE),
+    (
+        "groove_static",
+        "--elsewhere.num-updates None --elsewhere.total-steps 1",
+        r"'Breakout-MinAtar' is not valid: Scale.total_steps: 1.* a number >= 320",
+    ),
     ("groove_static", "--out {file}", NO_FOLDER),
     ("groove_vs_lpg", "--curricula", r"Settings.curricula: \(\) is not valid"),
     ("groove_vs_lpg", "--curricula regrets", r"unknown curriculum 'regrets'"),
@@ -88,6 +93,11 @@ COMMANDS = [
     ("groove_vs_lpg", "--envs gridworld-small Pendulum-v1", DISCRETE),
     ("groove_vs_lpg", "--elsewhere.num-agents 0", r"Scale.num_agents: 0 is not valid"),
     ("groove_vs_lpg", "--hypers.curriculum.temperature 0", r"temperature: 0.* is not valid"),
+    (
+        "groove_vs_lpg",
+        "--on-levels.num-updates None --on-levels.total-steps 100",
+        r"'gridworld-all_shortlife' is not valid: Scale.total_steps: 100.* a number >= 320",
+    ),
     ("groove_vs_lpg", "--seeds 0", r"Settings.seeds: 0 is not valid"),
     ("groove_vs_lpg", "--out {file}", NO_FOLDER),
     ("horizon_generalisation", "--rules", r"Settings.rules: \(\) is not valid"),

@@ -5,7 +5,7 @@ and one with other contenders uses the runs that are there.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,6 +144,14 @@ def require_equal_budgets(contenders: Sequence[Contender]) -> None:
         )
 
 
+def require_lives(contenders: Sequence[Contender], scale: Scale) -> None:
+    """Raise a ValueError unless all contenders can live equally many environment steps."""
+    for contender in contenders:
+        scale.updates_of(contender.algorithm)
+    if scale.total_steps is None:
+        _require_equal_updates(contenders)
+
+
 def _require_equal_updates(contenders: Sequence[Contender]) -> None:
     steps = {one.name: one.algorithm.steps_per_update for one in contenders}
     if len(set(steps.values())) > 1:
@@ -155,25 +163,41 @@ def _require_equal_updates(contenders: Sequence[Contender]) -> None:
 
 
 def prepare(
-    names: Sequence[str], make: Callable[[str], tuple[Problem, list[Contender]]]
+    names: Sequence[str],
+    make: Callable[[str], tuple[Problem, list[Contender]]],
+    scale_of: Callable[[Problem], Scale] | None = None,
 ) -> list[tuple[Problem, list[Contender]]]:
     """Make the problems and their contenders, to see before any training that all can be made.
 
     Args:
         names: of environments.
         make: makes the problem of an environment, and its contenders.
+        scale_of: how large the comparison on a problem will be; None if it has no `Scale`.
 
     Raises:
-        ValueError: naming the environment, if one cannot be made or budgets are not equal.
+        ValueError: naming the environment, if one cannot be made, budgets are not equal, or a life
+            is shorter than an update.
     """
     made = []
     for name in names:
         try:
-            made.append(make(name))
-            require_equal_budgets(made[-1][1])
+            problem, contenders = make(name)
+            require_equal_budgets(contenders)
+            if scale_of:
+                require_lives(contenders, scale_of(problem))
+            made.append((problem, contenders))
         except ValueError as error:
             raise ValueError(f"env: {name!r} is not valid: {error}") from error
     return made
+
+
+def in_turn(
+    prepared: Sequence[tuple[Problem, list[Contender]]],
+) -> Iterator[tuple[Problem, list[Contender]]]:
+    """Yield what `prepare` made, and say where the comparison is."""
+    for i, (problem, contenders) in enumerate(prepared):
+        say(f"{problem.name}: environment {i + 1} of {len(prepared)}")
+        yield problem, contenders
 
 
 def compare(
@@ -198,10 +222,7 @@ def compare(
     """
     require_equal_budgets(contenders)
     processes.require_single("a comparison")
-    for contender in contenders:
-        scale.updates_of(contender.algorithm)
-    if scale.total_steps is None:
-        _require_equal_updates(contenders)
+    require_lives(contenders, scale)
     names = [contender.name for contender in contenders]
     best, scores, metrics = None, [], []
     for i, contender in enumerate(contenders):
