@@ -83,16 +83,31 @@ def test_every_episode_of_a_slot_begins_with_an_empty_memory(num_slots):
     np.testing.assert_array_equal(found, [[0, 0, 0, 1]])
 
 
+RANDOM = acts(
+    lambda policy, memory, first, key: (jax.random.randint(key, first.shape, 0, 3), memory)
+)
+
+
+def test_attempts_differ_by_seed_and_by_member():
+    """Luck must not choose the worst levels and also be their rate, nor be all members' alike."""
+
+    def rates(seed):
+        return solve_rates(
+            RANDOM, ENV, jnp.zeros(2), LEVELS, num_episodes=50, max_steps=4, seed=seed
+        )
+
+    first, second = rates(0), rates(1)
+    np.testing.assert_array_equal(rates(0), first)
+    assert len(np.unique(np.concatenate([first, second]), axis=0)) == 4
+
+
 def test_refilled_slots_find_the_rates_of_episodes_side_by_side():
     count = 2000
-    random = acts(
-        lambda policy, memory, first, key: (jax.random.randint(key, first.shape, 0, 3), memory)
-    )
     found = solve_rates(
-        random, ENV, jnp.zeros(1), LEVELS, num_episodes=count, max_steps=4, num_slots=50
+        RANDOM, ENV, jnp.zeros(1), LEVELS, num_episodes=count, max_steps=4, num_slots=50
     )[0]
     play = jax.jit(
-        lambda key: play_levels(random, ENV, key, jnp.zeros(()), LEVELS, count, max_steps=4)
+        lambda key: play_levels(RANDOM, ENV, key, jnp.zeros(()), LEVELS, count, max_steps=4)
     )
     expected = (play(jax.random.key(7)) > 0).mean(-1)
     assert 0.02 < expected[0] < 0.98 and expected[2] == found[2] == 0
