@@ -26,9 +26,11 @@ def lived(monkeypatch):
     return lived
 
 
-def scores(out, rates=(1.0,), lengths=(2, 3)):
-    contenders = [contender("mine", 1.0, {}, rate=rate) for rate in rates]
-    return horizons.score_lives(contenders, LEVELS, lengths, num_levels=2, num_episodes=4, out=out)
+def scores(out, rates=(1.0,), lengths=(2, 3), peak=1.0, num_episodes=4):
+    contenders = [contender("mine", peak, {}, rate=rate) for rate in rates]
+    return horizons.score_lives(
+        contenders, LEVELS, lengths, num_levels=2, num_episodes=num_episodes, out=out
+    )
 
 
 def test_scores_are_kept_by_the_contenders_content(lived, tmp_path):
@@ -41,6 +43,10 @@ def test_scores_are_kept_by_the_contenders_content(lived, tmp_path):
     assert lived == [2, 3, 2, 3]  # all known
     scores(tmp_path, lengths=(3, 4))
     assert lived == [2, 3, 2, 3, 4]
+    scores(tmp_path, lengths=(2,), num_episodes=5)
+    assert lived == [2, 3, 2, 3, 4, 2]
+    scores(tmp_path, lengths=(3,), peak=2.0)  # of another algorithm, with equal hyperparameters
+    assert lived == [2, 3, 2, 3, 4, 2, 3]
 
 
 def test_contenders_of_one_name_are_its_rules(lived, tmp_path):
