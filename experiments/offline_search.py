@@ -15,6 +15,7 @@ use_cpu_cores()
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 
-from purejaxrl.launch import command, say
+from purejaxrl.launch import Job, command, say
 from purejaxrl.offline.protocol import Search, curve, deployed_return
 from purejaxrl.running.commandline import rebuild, writable_folder
 from purejaxrl.running.evaluate import evaluate_members
@@ -57,32 +58,50 @@ class Settings:
         object.__setattr__(self, "out", writable_folder(self.out))
 
 
-def play(folder: Path, settings: Settings) -> np.ndarray:
-    """Play episodes with every policy of a run: returns `[num_policies, stored_episodes]`."""
+class Policies(NamedTuple):
+    """The policies of a run, and where they act."""
+
+    job: Job
+    states: Any  # of all members, leaves [num_members, ...]
+    alive: np.ndarray  # bool [num_members], those that did not diverge
+
+
+def load_policies(folder: Path, settings: Settings) -> Policies:
+    """Load the policies of a run.
+
+    Raises:
+        ValueError: if they have no environment to act in, or too few did not diverge; and as
+            `rebuild`.
+    """
     plan = rebuild(folder)
-    job = plan.job
-    if job.env is None:
+    if plan.job.env is None:
         raise ValueError(f"runs: {folder} holds a run without an environment to act in")
     states, alive = load_members(plan)
     require(
         alive.sum() >= settings.policies, settings, "policies",
         f"at most {alive.sum()}, as many as {folder} has that did not diverge",
     )  # fmt: skip
-    played = evaluate_members(
-        job.algorithm, job.env, jax.random.key(settings.seed), states, job.env_params,
-        num_episodes=settings.stored_episodes,
-    )  # fmt: skip
     if not alive.all():
         say(f"{folder}: {(~alive).sum()} policies diverged, and are left out")
-    return np.asarray(played.ret)[alive]
+    return Policies(plan.job, states, alive)
+
+
+def play(found: Policies, settings: Settings) -> np.ndarray:
+    """Play episodes with every policy of a run: returns `[num_policies, stored_episodes]`."""
+    job = found.job
+    played = evaluate_members(
+        job.algorithm, job.env, jax.random.key(settings.seed), found.states, job.env_params,
+        num_episodes=settings.stored_episodes,
+    )  # fmt: skip
+    return np.asarray(played.ret)[found.alive]
 
 
 def main(settings: Settings) -> None:
     how = Search(settings.policies, settings.episodes, settings.trials)
     search = jax.jit(lambda key, returns: deployed_return(key, returns, how))
-    found = []
-    for folder in settings.runs:
-        returns = play(folder, settings)
+    found, policies = [], {folder: load_policies(folder, settings) for folder in settings.runs}
+    for folder, of_run in policies.items():
+        returns = play(of_run, settings)
         say(f"{folder}: {len(returns)} policies, mean returns up to {returns.mean(1).max():.4g}")
         line = curve(search(jax.random.key(settings.seed), jnp.asarray(returns)))
         frame = pd.DataFrame(line, columns=["return", "low", "high"])
