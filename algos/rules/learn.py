@@ -35,7 +35,8 @@ def learn_rules(
     Returns:
         The files of the rules that did not diverge.
     """
-    say(f"{out.name}: rules to learn: {num_rules}")
+    last = first_seed + num_rules
+    say(f"{out.name}: rule{'' if num_rules == 1 else f's {first_seed + 1} to'} {last}")
     population = populate(seeds(num_rules, start=first_seed), hypers, ())
     result = compare.train(learner, population, num_updates, out / "rules")
     return save_population(result, config)
