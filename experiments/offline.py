@@ -29,7 +29,7 @@ from purejaxrl.parts.dataset import Dataset, weigh_by_advantage, weigh_by_return
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.study.normalized import save_scores
-from purejaxrl.validation import require_count, require_known
+from purejaxrl.validation import require, require_count, require_known
 
 WEIGHTS: Mapping[str, Callable[[Dataset], Dataset]] = {
     "alike": lambda dataset: dataset,
@@ -82,15 +82,17 @@ class Settings(Experiment):
 
 def build(settings: Settings) -> Job:
     require_count(settings, "updates")
+    delay = getattr(settings.agent, "policy_delay", 1)
+    expected = f"an integer >= policy_delay = {delay}"
+    require(settings.updates >= delay, settings, "updates", expected)
     dataset, card = load_dataset(settings.dataset)
     env, env_params = envs.make(card.env, **card.env_settings)
     env = for_network(env, tables=True)
     algorithm = ALGORITHMS[settings.algorithm].make(settings.agent, env)
-    num_updates = settings.updates // getattr(settings.agent, "policy_delay", 1)
     return Job(
         algorithm,
         env_params,
-        num_updates,
+        settings.updates // delay,
         env,
         shared={"dataset": WEIGHTS[settings.weights](dataset)},
     )

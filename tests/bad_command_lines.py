@@ -188,6 +188,7 @@ COMMANDS = [
     ("offline", "--algorithm iqll", r"unknown algorithm 'iqll'; did you mean: iql"),
     ("offline", "--dataset none.npz", r"dataset none.npz: there is no such file"),
     ("offline", "--updates 0", r"Settings.updates: 0 is not valid"),
+    ("offline", "--algorithm td3_bc --updates 1", r"updates: 1 .* an integer >= policy_delay = 2"),
     ("dynamics_error", "--guidance -1", r"Settings.guidance: .* numbers >= 0"),
     ("dynamics_error", "--run {empty}", r"out: .* holds no run"),
     ("guided_point_mass", "--noise 0", r"Settings.noise: .* a number > 0"),
