@@ -23,6 +23,7 @@ use_cpu_cores()
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,6 +161,17 @@ def train(settings: Settings, algorithm: Algorithm, hypers: Any, env: Any, env_p
     return stages, state
 
 
+def medium_of(stages: Sequence[Stage], random: float) -> Stage:
+    """Return the first stage that is a third of the way from random actions to the expert.
+
+    Args:
+        stages: of the expert while it learns; the last one is the expert.
+        random: the mean return of random actions, less than the expert's.
+    """
+    least = random + MEDIUM * (stages[-1].ret - random)
+    return next(stage for stage in stages if stage.ret >= least)
+
+
 def main(settings: Settings) -> None:
     env, env_params = envs.make(settings.env, **settings.env_settings())
     env = for_network(env, tables=True)
@@ -185,8 +197,7 @@ def main(settings: Settings) -> None:
         expert > random, settings, "total_steps",
         f"enough for an expert; its return is {expert:.4g}, that of random actions {random:.4g}",
     )  # fmt: skip
-    least = random + MEDIUM * (expert - random)
-    medium = next(stage for stage in stages if stage.ret >= least)
+    medium = medium_of(stages, random)
 
     @jax.jit
     def play(key: jax.Array, policy: Any) -> Dataset:
