@@ -60,11 +60,10 @@ STEPS: Mapping[str, float] = {
     "bandit-contextual": 1e5,
     "FourRooms-misc": 2e5,
 }
-"""Environments of families that are kept for tests (`HELD_OUT` in `algos/rules/worlds.py`), and
-the environment steps of a life. But lpo and ta_lpo were evolved in CartPole, and drifts of
-`lpo_meta_train.py` are also in Acrobot and SpaceInvaders. Two are left out, as
-PPO is no better than random actions there: MemoryChain, which needs a memory, and MountainCar
-(-199.9), whose goal it hardly ever reaches."""
+"""Environments that are kept for tests (`HELD_OUT` in `algos/rules/worlds.py`), and the environment
+steps of a life. But lpo and ta_lpo were evolved in CartPole, and drifts of `lpo_meta_train.py` are
+also in Acrobot and SpaceInvaders. Two are left out, as PPO is no better than random actions there:
+MemoryChain, which needs a memory, and MountainCar (-199.9), whose goal it hardly ever reaches."""
 
 
 @dataclass(frozen=True)

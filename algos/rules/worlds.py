@@ -20,12 +20,18 @@ from purejaxrl.ued.curriculum import Curriculum, uniform
 from purejaxrl.validation import require, require_counts, require_known
 
 HELD_OUT = (
-    "classic control", "MinAtar", "mazes", "Garnets", "long chains", "contextual bandits",
-    "DeepSea", "DiscountingChain", "MemoryChain", "UmbrellaChain", "FourRooms",
+    "CartPole-v1", "CartPole-variants", "Acrobot-v1", "Acrobot-variants", "MountainCar-v0",
+    "Asterix-MinAtar", "Breakout-MinAtar", "Freeway-MinAtar", "Seaquest-MinAtar",
+    "SpaceInvaders-MinAtar",
+    "gridworld-mazes", "maze-25", "maze-60", "maze-perfect", "MetaMaze-misc",
+    "garnet", "chain-long", "chain-long-noisy", "bandit-contextual",
+    "DeepSea-bsuite", "DiscountingChain-bsuite", "MemoryChain-bsuite", "UmbrellaChain-bsuite",
+    "FourRooms-misc",
 )  # fmt: skip
-"""Families of environments that no world belongs to. Some worlds resemble them: `random-reach` has
-the hill of MountainCar, a kind of random MDP is a bandit, and the locks of `EXPLORATION` ask for
-one long sequence of right actions, as DeepSea does."""
+"""Environments of families that no world belongs to: classic control, MinAtar, mazes, Garnets, long
+chains, contextual bandits, and five single ones. Some worlds resemble them: `random-reach` has the
+hill of MountainCar, a kind of random MDP is a bandit, and the locks of `EXPLORATION` ask for one
+long sequence of right actions, as DeepSea does."""
 
 MakeEnv = Callable[[str], tuple[Any, Any]]
 """`(name) -> (environment, env_params)`, as `envs.make`."""
