@@ -7,21 +7,31 @@ from pathlib import Path
 import jax
 import pytest
 
+from purejaxrl.identity import is_named
 from purejaxrl.running import record
 from purejaxrl.running.commandline import plan_runs
 from tests.helpers import mostly_slow
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 LONGER = {
+    "differentiate_rule": "--meta-steps",
+    "distil_rule": "--steps",
+    "dqn": "--total-steps",
+    "evolve_hand_rule": "--generations",
+    "evolve_rule": "--generations",
     "groove_meta_train": "--meta-steps",
     "lpg_meta_train": "--meta-steps",
     "lpo_meta_train": "--generations",
     "maze": "--total-steps",
     "maze --curriculum plr": "--total-steps",
     "maze --curriculum accel": "--total-steps",
+    "maze_autoencoder": "--steps",
     "ppo": "--total-steps",
     "ppo_rnn_memory": "--total-steps",
+    "pqn": "--total-steps",
     "quickstart": "--total-steps",
+    "sac": "--total-steps",
+    "td3": "--total-steps",
     "ta_lpg_meta_train": "--generations",
 }
 CHANGED = [
@@ -47,7 +57,10 @@ CHANGED = [
 ]
 
 
-QUICK = {"lpg_meta_train", "ppo", "ppo_rnn_memory", "quickstart"}
+QUICK = {
+    "dqn", "lpg_meta_train", "maze_autoencoder", "ppo", "ppo_rnn_memory", "pqn", "quickstart",
+    "sac", "td3",
+}  # fmt: skip
 """Tried at every change; the others are marked slow."""
 
 
@@ -64,12 +77,14 @@ def identity(command, words):
     name, *first = command.split()
     module = importlib.import_module(name)
     (plan,) = plan_runs(module.Settings, module.build, first + words.split())
-    return record.identity(plan.job.algorithm, plan.population)
+    found = record.identity(plan.job.algorithm, plan.population, plan.job.evaluator)
+    assert all(map(is_named, found["made_of"])) and is_named(found["evaluator"] or "")
+    return found
 
 
 @pytest.mark.parametrize("name", mostly_slow(LONGER, QUICK))
 def test_a_longer_run_in_another_folder_is_the_same_run(name):
-    longer = identity(name, f"{LONGER[name]} 1000000 --out elsewhere --chunk 4")
+    longer = identity(name, f"{LONGER[name]} 1000000 --out elsewhere --chunk 128")
     assert not record.first_difference(identity(name, ""), longer)
 
 
@@ -79,4 +94,6 @@ def test_a_longer_run_in_another_folder_is_the_same_run(name):
     ids=lambda x: x.replace(" ", "_"),
 )
 def test_a_changed_setting_makes_another_run(name, words):
-    assert record.first_difference(identity(name, ""), identity(name, words))
+    """Also where policies are not evaluated: the name of what evaluates them is not enough."""
+    before, now = (identity(name, x) | {"evaluator": None} for x in ("", words))
+    assert record.first_difference(before, now)
