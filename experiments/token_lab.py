@@ -195,7 +195,7 @@ def label(name: str, row: Row) -> str:
 
 def score(name: str, result: Result, settings: Settings) -> pd.DataFrame:
     """Return a row for each policy: its last evaluation, and the end of its training."""
-    last = result.evaluations.groupby("member").last()
+    last = result.evaluations.groupby("member").tail(1).set_index("member")
     seen = result.metrics
     late = seen[seen["update"] > 0.9 * settings.updates].groupby("member")
     rows = result.population.rows

@@ -67,6 +67,16 @@ def test_policies_are_scored_by_their_last_evaluation_and_the_end_of_training(
     assert "grpo, coefs.kl_coef=0,seed=8: diverged" in said.out + said.err
 
 
+def test_what_the_last_evaluation_lacks_is_not_taken_from_an_earlier_one(
+    experiment, settings, result
+):
+    """A policy without wrong answers has no length of wrong answers."""
+    frame = result.evaluations
+    frame.loc[(frame["member"] == 0) & (frame["update"] == UPDATES), "wrong_length"] = np.nan
+    found = experiment.score("grpo", result, settings)["wrong length"]
+    assert np.isnan(found[0]) and np.isfinite(found[1:]).all()
+
+
 def test_a_table_has_means_over_the_seeds_of_each_combination(experiment, settings, result):
     scores = experiment.score("grpo", result, settings)
     scores["wrong length"] = [np.nan, 3.0, np.nan]
