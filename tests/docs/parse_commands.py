@@ -12,6 +12,8 @@ import json
 import sys
 from pathlib import Path
 
+import tyro
+
 from purejaxrl.running.words import parse
 
 ROOT = Path(__file__).parents[2]
@@ -31,13 +33,21 @@ def load(file: str):
     return module
 
 
+def sweeps(file: str) -> bool:
+    """Whether an experiment takes lists of values; the others give their words to `command`."""
+    return "    command(main" not in (ROOT / file).read_text()
+
+
 def error_of(file: str, words: list[str]) -> str:
     """Return what is wrong with a command line, if anything."""
     said = io.StringIO()
     try:
         module = load(file)
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            parse(module.Settings, words)
+            if sweeps(file):
+                parse(module.Settings, words)
+            else:
+                tyro.cli(module.Settings, args=words)
     except (SystemExit, Exception) as error:
         helped = isinstance(error, SystemExit) and error.code == 0  # --help
         return "" if helped else f"{error!r}: {said.getvalue()}"
