@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.axes
 import matplotlib.figure
+import matplotlib.lines
 import numpy as np
 import pandas as pd
 
@@ -80,7 +82,7 @@ def learning_curves(
     drawn = data.assign(
         low=data["low"].clip(lower=lowest - room), high=data["high"].clip(upper=highest + room)
     )
-    panels = _groups(drawn, panel_by)
+    panels, styles = _groups(drawn, panel_by), _styles(_groups(drawn, line_by))
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
     figure = matplotlib.figure.Figure(
@@ -88,7 +90,7 @@ def learning_curves(
     )
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for axes, (name, part) in zip(grid, panels, strict=False):
-        _draw_panel(axes, _groups(part, line_by))
+        _draw_panel(axes, _groups(part, line_by), styles)
         axes.set_title(name, fontsize=9)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
@@ -96,8 +98,8 @@ def learning_curves(
     figure.supxlabel("environment steps per agent", fontsize=10)
     figure.supylabel(metric, fontsize=10)
     if not data.empty:
-        handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+        handles = [matplotlib.lines.Line2D([], [], **style) for style in styles.values()]
+        figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
     return data
 
@@ -114,12 +116,24 @@ def _groups(data: pd.DataFrame, by: Sequence[str]) -> list[tuple[str, pd.DataFra
     return named
 
 
-def _draw_panel(axes: matplotlib.axes.Axes, lines: list[tuple[str, pd.DataFrame]]) -> None:
+def _styles(lines: list[tuple[str, pd.DataFrame]]) -> dict[str, dict[str, Any]]:
+    """Choose the colour and the label of each line, equal in all panels."""
     colors = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(lines)))
-    for color, (name, part) in zip(colors, lines, strict=True):
-        label = f"{name} ({part['members'].max():.0f} members)".strip()
-        axes.plot(part["env_steps"], part["mean"], label=label, color=color)
-        if len(lines) <= MAX_BANDS:
+    return {
+        name: {"color": color, "label": f"{name} ({part['members'].max():.0f} members)".strip()}
+        for color, (name, part) in zip(colors, lines, strict=True)
+    }
+
+
+def _draw_panel(
+    axes: matplotlib.axes.Axes,
+    lines: list[tuple[str, pd.DataFrame]],
+    styles: dict[str, dict[str, Any]],
+) -> None:
+    for name, part in lines:
+        axes.plot(part["env_steps"], part["mean"], **styles[name])
+        if len(styles) <= MAX_BANDS:
+            color = styles[name]["color"]
             axes.fill_between(
                 part["env_steps"], part["low"], part["high"], color=color, alpha=0.2, lw=0
             )

@@ -1,3 +1,4 @@
+import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,6 +88,33 @@ def test_learning_curves_writes_the_picture_and_its_data(tmp_path, by):
     data = learning_curves(frame, path, by=by, title="a title")
     assert path.read_bytes().startswith(b"\x89PNG")
     pd.testing.assert_frame_equal(pd.read_csv(path.with_suffix(".csv")), data, check_dtype=False)
+
+
+def test_a_value_has_one_colour_in_all_panels_and_in_the_legend(tmp_path, monkeypatch):
+    """No agent of the smallest step size finished an episode in the first panel."""
+    saved = []
+    monkeypatch.setattr(
+        matplotlib.figure.Figure, "savefig", lambda self, *_, **__: saved.append(self)
+    )
+    frame = frame_of(
+        [[np.nan], [1.0], [2.0], [3.0], [4.0], [5.0]],
+        [[0], [1], [1], [1], [1], [1]],
+        gamma=[0.9, 0.9, 0.9, 0.99, 0.99, 0.99],
+        learning_rate=[0.1, 0.2, 0.3, 0.1, 0.2, 0.3],
+    )
+    learning_curves(frame, tmp_path / "curves.png", by=("gamma", "learning_rate"))
+    (figure,) = saved
+    colors = lambda lines: {line.get_label(): tuple(line.get_color()) for line in lines}  # noqa: E731
+    legend, first, second = (
+        colors(part.get_lines()) for part in (*figure.legends, *figure.axes[:2])
+    )
+    names = [f"learning_rate {rate} (1 members)" for rate in (0.1, 0.2, 0.3)]
+    assert [*second] == names and [*first] == names[1:]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == names
+    assert first.items() <= second.items() and second == dict(
+        zip(names, legend.values(), strict=True)
+    )
+    assert len(set(second.values())) == 3
 
 
 def test_heat_map_averages_the_final_scores_of_equal_settings(tmp_path):
