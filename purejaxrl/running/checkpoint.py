@@ -171,6 +171,12 @@ class Series:
         for old in self.updates()[: -self.keep_last]:
             shutil.rmtree(self.path(old), ignore_errors=True)
 
+    def remove_after(self, update: int) -> None:
+        """Remove the checkpoints after that which was loaded; a run makes them again."""
+        for later in self.updates():
+            if later > update:
+                shutil.rmtree(self.path(later), ignore_errors=True)
+
     def load_latest(self, like: Any, warn: Callable[[str], None]) -> tuple[Any, dict] | None:
         """Load the newest checkpoint that is whole; warn of each newer one that is damaged.
 

@@ -80,9 +80,10 @@ class Outputs(NamedTuple):
         )
 
     def resume_from(self, position: Position) -> None:
-        """Forget the rows that are newer than the checkpoint."""
+        """Forget what is newer than the loaded checkpoint: rows, and damaged checkpoints."""
         self.metrics.resume_from(position.update)
         self.evaluations.resume_from(position.evaluated)
+        self.saved.remove_after(position.update)
 
     def close(self) -> None:
         """Close the dashboards."""

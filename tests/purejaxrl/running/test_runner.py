@@ -26,6 +26,7 @@ from purejaxrl.running.population import grid, populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.study.stats import final_scores
 from tests.helpers import CONFIG, ENV, ENV_PARAMS, PPO, assert_equal, population, train
+from tests.purejaxrl.running.damage import files, flip
 
 REPO = Path(__file__).parents[3]
 
@@ -85,10 +86,10 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
 
 def test_a_finished_run_is_read_without_writing(tmp_path):
     whole = train(tmp_path / "run", 4)
-    files = lambda: {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*/*")}  # noqa: E731
-    before = files()
+    times = lambda: {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*/*")}  # noqa: E731
+    before = times()
     assert_equal(train(tmp_path / "run", 4, resume=True).state, whole.state)
-    assert files() == before
+    assert times() == before
 
 
 @pytest.mark.slow
@@ -250,18 +251,33 @@ def test_another_environment_or_loss_is_refused_by_name(tmp_path):
             run(algorithm, population(4), 4, options)
 
 
+def damage_newest(checkpoints: Path) -> None:
+    newest = max(checkpoints.glob("0*"))
+    victim = max(files(newest), key=lambda path: path.stat().st_size)
+    flip(victim, victim.stat().st_size // 2, bit=0)
+
+
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
     train(tmp_path / "run", 6)
-    newest = max((tmp_path / "run" / "checkpoints").glob("0*"))
-    victim = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    data = bytearray(victim.read_bytes())
-    data[len(data) // 2] ^= 1
-    victim.write_bytes(data)
+    damage_newest(tmp_path / "run" / "checkpoints")
     with pytest.warns(UserWarning, match="damaged.*trying the one before"):
         resumed = train(tmp_path / "run", 6, resume=True)
     whole = train(tmp_path / "whole", 6)
     assert_equal(whole.state, resumed.state)
     compare_metrics(whole.metrics, resumed.metrics)
+
+
+@pytest.mark.parametrize(("length", "saved"), [(4, [4]), (5, [5]), (8, [8])])
+def test_a_damaged_checkpoint_gives_way_to_those_made_after_the_fallback(tmp_path, length, saved):
+    """The run may end before the damaged update, at 6, or pass it."""
+    train(tmp_path / "run", 6, horizon=8)
+    damage_newest(tmp_path / "run" / "checkpoints")
+    with pytest.warns(UserWarning, match="damaged.*trying the one before"):
+        train(tmp_path / "run", length, horizon=8, resume=True, keep_last=1)
+    assert Series(tmp_path / "run" / "checkpoints").updates() == saved
+    assert read_metrics(tmp_path / "run")["update"].max() == length
+    again = train(tmp_path / "run", length, horizon=8, resume=True)
+    assert_equal(again.state, train(tmp_path / "whole", length, horizon=8).state)
 
 
 def test_a_full_disk_keeps_what_was_saved_and_says_so(tmp_path, monkeypatch):
