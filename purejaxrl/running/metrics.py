@@ -60,15 +60,19 @@ class Part(NamedTuple):
 
 
 class MetricsStore:
-    """The metrics of one run, in a folder of parts; a sink that can also be read and rewound."""
+    """The metrics of one run, in a folder of parts that is added to, read and rewound."""
 
     def __init__(self, folder: Path | str):
         """Store parts in this folder; it is made when the first one is written."""
         self.folder = local_path(folder)
         self._scratch = self.folder / ".partial"
 
-    def __call__(self, table: pa.Table, first_update: int) -> None:
+    def __call__(self, table: pa.Table, done: int) -> None:
         """Write a chunk's table as a part, then merge parts if there are ten of similar size.
+
+        Args:
+            table: of `tabulate`.
+            done: how many updates were done before these.
 
         Raises:
             OSError: if it cannot be written.
@@ -80,7 +84,7 @@ class MetricsStore:
         content = buffer.getvalue()
         self._scratch.write_bytes(content)
         last = pc.max(table["update"]).as_py()
-        self._publish(first_update, last, hashlib.sha256(content).hexdigest())
+        self._publish(done, last, hashlib.sha256(content).hexdigest())
         self._merge()
 
     def last_update(self) -> int:

@@ -227,8 +227,9 @@ def _train(
     def report(before: int, now: Position, metrics: dict[str, np.ndarray]) -> None:
         rows, updates = average_updates(metrics, before, options.log_every, program.episode_means)
         table = tabulate(population.rows, rows, updates)
-        for sink in (outputs.metrics, *outputs.sinks):
-            sink(table, before)
+        outputs.metrics(table, before)
+        for sink in outputs.sinks:
+            sink(table)
         progress.advance(now.update, int(now.env_steps.sum()), _mean_return(metrics))
         _warn_of_frozen(population, metrics["alive"], frozen, before)
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 from purejaxrl.running.checkpoint import local_path
 from purejaxrl.running.population import Row, name_of
 
-Sink = Callable[[pa.Table, int], None]
-"""(table of one chunk, first update in it) -> None. It may have a method `close()`."""
+Sink = Callable[[pa.Table], None]
+"""(table of one chunk) -> None. It may have a method `close()`."""
 
 
 class DroppableSink:
@@ -28,9 +28,9 @@ class DroppableSink:
         self.name = getattr(sink, "name", None) or getattr(sink, "__name__", type(sink).__name__)
         self._sink: Sink | None = sink
 
-    def __call__(self, table: pa.Table, first_update: int) -> None:
+    def __call__(self, table: pa.Table) -> None:
         """Pass a chunk on, unless the sink was dropped."""
-        self._try(self._sink, table, first_update)
+        self._try(self._sink, table)
 
     def close(self) -> None:
         """Close the sink if it can be closed; nothing is passed on after that."""
@@ -66,7 +66,7 @@ class TensorBoardSink:
         self._folders = [str(local_path(folder) / name) for name in names]
         self._writers: list[Any] = []
 
-    def __call__(self, table: pa.Table, first_update: int) -> None:
+    def __call__(self, table: pa.Table) -> None:
         """Write a chunk."""
         if not self._writers:
             self._writers = [self._tensorboard.SummaryWriter(folder) for folder in self._folders]
@@ -103,7 +103,7 @@ class WandbSink:
         self._project, self._group, self._rows, self._config = project, group, rows, config
         self._runs: list[Any] = []
 
-    def __call__(self, table: pa.Table, first_update: int) -> None:
+    def __call__(self, table: pa.Table) -> None:
         """Log a chunk, with the update as W&B's step."""
         for row in self._rows[len(self._runs) :]:
             self._runs.append(

@@ -34,13 +34,13 @@ def tabulate(
 
 
 def average_updates(
-    metrics: dict[str, np.ndarray], first_update: int, every: int, episode_means: Sequence[str]
+    metrics: dict[str, np.ndarray], done: int, every: int, episode_means: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Average the metrics of updates between multiples of `every`.
 
     Args:
         metrics: arrays `[M, length]`.
-        first_update: how many updates were done before the first of them.
+        done: how many updates were done before these.
         every: updates in a row; the first and the last row can have fewer.
         episode_means: metrics that are averaged over episodes instead of updates.
 
@@ -48,7 +48,7 @@ def average_updates(
         Arrays `[M, num_rows]` and the last update of each row, int `[num_rows]`. `episodes` is the
         sum over a row; `env_steps`, which counts from the start, and `alive` are the last values.
     """
-    updates = first_update + 1 + np.arange(metrics["episodes"].shape[1])
+    updates = done + 1 + np.arange(metrics["episodes"].shape[1])
     if every == 1:
         return metrics, updates
     begins = np.flatnonzero((updates - 1) % every == 0)

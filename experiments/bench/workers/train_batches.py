@@ -112,7 +112,7 @@ def train_with_run(parts: Any, chunk: int, out: str) -> None:
     algorithm, population, *_ = parts()
     clock, total = Clock(), 0
 
-    def sink(table: Any, first_update: int) -> None:
+    def sink(table: Any, *_: Any) -> None:  # older versions also pass a number
         nonlocal total
         steps = table["env_steps"].to_numpy().reshape(population.size, -1)  # summed since the start
         now = int(steps[:, -1].sum())

@@ -45,8 +45,8 @@ def test_a_resumed_run_has_the_same_evaluations(tmp_path, whole):
 
 
 def test_evaluations_after_the_last_checkpoint_are_made_again(tmp_path, whole):
-    def interrupt(table, first_update):
-        if first_update == 6:
+    def interrupt(table):
+        if table["update"][0].as_py() == 7:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -78,7 +78,7 @@ def test_damaged_metrics_are_refused_on_resume(copy):
 
 
 def test_a_dashboard_that_fails_is_dropped_and_the_run_goes_on(tmp_path):
-    def fail(table, first_update):
+    def fail(table):
         raise ConnectionError("no network")
 
     with pytest.warns(UserWarning, match="sink 'fail' failed and is dropped.*no network"):

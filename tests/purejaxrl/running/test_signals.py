@@ -41,8 +41,8 @@ def own_signals():
     "number", mostly_slow([signal.SIGTERM, signal.SIGINT, signal.SIGHUP], {signal.SIGTERM})
 )
 def test_a_signal_finishes_the_chunk_and_saves(tmp_path, number):
-    def interrupt(table, first_update):
-        if first_update == 2:
+    def interrupt(table):
+        if table["update"][0].as_py() == 3:
             os.kill(os.getpid(), number)
 
     with pytest.raises(runner.Stopped, match="stopped at update 4 of 10"):
@@ -53,7 +53,7 @@ def test_a_signal_finishes_the_chunk_and_saves(tmp_path, number):
 
 @pytest.mark.usefixtures("own_signals")
 def test_a_signal_in_the_last_chunk_lets_nothing_follow_the_run(tmp_path):
-    stop = lambda table, first_update: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    stop = lambda table: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
     with pytest.raises(runner.Stopped, match="stopped at update 2 of 2"):
         train(tmp_path / "run", 2, sinks=(stop,))
     assert train(tmp_path / "run", 2, resume=True).alive.all()
@@ -63,7 +63,7 @@ def test_a_signal_in_the_last_chunk_lets_nothing_follow_the_run(tmp_path):
 def test_a_signal_that_the_process_ignores_stays_ignored(tmp_path):
     """As under nohup, when the terminal is closed."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    hang_up = lambda table, first_update: os.kill(os.getpid(), signal.SIGHUP)  # noqa: E731
+    hang_up = lambda table: os.kill(os.getpid(), signal.SIGHUP)  # noqa: E731
     assert train(tmp_path / "run", 4, sinks=(hang_up,)).alive.all()
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
@@ -71,8 +71,8 @@ def test_a_signal_that_the_process_ignores_stays_ignored(tmp_path):
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_signals")
 def test_a_second_interrupt_stops_at_once_and_loses_nothing_saved(tmp_path):
-    def interrupt_twice(table, first_update):
-        if first_update == 4:
+    def interrupt_twice(table):
+        if table["update"][0].as_py() == 5:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -46,8 +46,8 @@ def wandb(monkeypatch):
 
 def test_each_member_is_a_wandb_run_in_one_group(wandb):
     sink = WandbSink("project", "results/run", ROWS, {"num_envs": 4})
-    sink(chunk(), 0)
-    sink(chunk(first=2), 2)
+    sink(chunk())
+    sink(chunk(first=2))
     assert [run.arguments for run in wandb.runs] == [
         {
             "project": "project",
@@ -65,7 +65,7 @@ def test_each_member_is_a_wandb_run_in_one_group(wandb):
 
 def test_wandb_runs_are_finished(wandb):
     sink = DroppableSink(WandbSink("project", "group", ROWS, {}))
-    sink(chunk(), 0)
+    sink(chunk())
     sink.close()
     assert [run.finished for run in wandb.runs] == [True, True]
 
@@ -101,7 +101,7 @@ def test_each_member_is_a_tensorboard_run(tmp_path):
     sink = DroppableSink(TensorBoardSink(tmp_path, ["seed=0", "seed=1"]))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        sink(chunk(), 0)
+        sink(chunk())
         sink.close()
     for name in ("seed=0", "seed=1"):
         [file] = (tmp_path / name).iterdir()
@@ -116,7 +116,7 @@ def test_a_failing_sink_is_dropped_with_one_warning(wandb):
     sink = DroppableSink(WandbSink("project", "group", ROWS, {}))
     with pytest.warns(UserWarning, match="sink 'wandb' failed and is dropped.*no network") as seen:
         for first in (0, 2, 4):
-            sink(chunk(first), first)
+            sink(chunk(first))
         sink.close()
     assert len(seen) == 1
 
@@ -125,7 +125,7 @@ def test_a_sink_that_cannot_be_closed_only_warns():
     class Sink:
         calls = 0
 
-        def __call__(self, table, first_update):
+        def __call__(self, table):
             self.calls += 1
 
         def close(self):
@@ -133,19 +133,19 @@ def test_a_sink_that_cannot_be_closed_only_warns():
 
     sink = Sink()
     droppable = DroppableSink(sink)
-    droppable(chunk(), 0)
+    droppable(chunk())
     with pytest.warns(UserWarning, match="sink 'Sink' failed.*OSError: disk is full"):
         droppable.close()
-    droppable(chunk(), 2)
+    droppable(chunk())
     assert sink.calls == 1
 
 
 def test_any_function_can_be_a_sink_and_an_interrupt_is_not_swallowed():
-    def log(table, first_update):
+    def log(table):
         raise KeyboardInterrupt
 
     sink = DroppableSink(log)
     assert sink.name == "log"
     with pytest.raises(KeyboardInterrupt):
-        sink(chunk(), 0)
+        sink(chunk())
     sink.close()
