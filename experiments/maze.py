@@ -111,7 +111,7 @@ def build(settings: Settings) -> Job:
     num_updates = updates_for(settings.total_steps, steps)
     level = maze.held_out()["SixteenRooms"]
     held_out, episodes = stack_levels(maze.held_out().values()), settings.run.eval_episodes
-    evaluator = on_levels(TEST_ENV, held_out, episodes, maze.MAX_STEPS, "held-out mazes")
+    evaluator = on_levels(TEST_ENV, held_out, episodes, maze.MAX_STEPS)
     return Job(algorithm, level, num_updates, TEST_ENV, evaluator)
 
 

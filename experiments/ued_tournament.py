@@ -166,7 +166,7 @@ def train(one: Contender, settings: Settings) -> Result:
     folder = record.folder_of(settings.out / one.name, one.algorithm, members, one.num_updates)
     group = 1 if on_cpu() else None  # a vmapped student would compute an update if another does
     options = RunOptions(folder, resume=True, group=group, keep_last=one.num_updates)
-    evaluator = on_levels(TEST_ENV, held_out_mazes(), 4, maze.MAX_STEPS, "held-out mazes")
+    evaluator = on_levels(TEST_ENV, held_out_mazes(), 4, maze.MAX_STEPS)
     say(f"{one.title}: {settings.seeds} students, {one.num_updates:,} updates")
     return run(one.algorithm, members, one.num_updates, options, evaluator=evaluator)
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purejaxrl.algorithm import Algorithm, Metrics, require_fit
+from purejaxrl.identity import fingerprint, part_name
 from purejaxrl.running.devices import map_members
 from purejaxrl.running.evaluate import Evaluator, evaluate
 
@@ -241,22 +242,20 @@ def steps_to_reach(steps: np.ndarray, rates: np.ndarray, rate: float) -> float:
     return float(np.asarray(steps)[reached[0]]) if len(reached) else float("inf")
 
 
-def on_levels(
-    env: Any, levels: Any, num_episodes: int, max_steps: int, name: str = "given levels"
-) -> Evaluator:
+def on_levels(env: Any, levels: Any, num_episodes: int, max_steps: int) -> Evaluator:
     """Evaluate policies by their mean return on levels, and by their solve rate (`solved`).
 
     Args:
         env, levels, num_episodes, max_steps: as of `play_levels`.
-        name: of the levels.
     """
+    how = {"num_episodes": num_episodes, "max_steps": max_steps}
 
     def play(algorithm: Algorithm, key: jax.Array, policy: Any, _: Any) -> Metrics:
-        returns = play_levels(algorithm, env, key, policy, levels, num_episodes, max_steps)
+        returns = play_levels(algorithm, env, key, policy, levels, **how)
         solved = (returns > 0).mean()
         return {"episodes": jnp.int32(returns.size), "return": returns.mean(), "solved": solved}
 
-    return Evaluator(play, f"{name}, {num_episodes} episodes each")
+    return Evaluator(play, f"on_levels({part_name(env)}, {fingerprint(levels)}, {how})")
 
 
 def stack_levels(levels: Iterable[Any]) -> Any:

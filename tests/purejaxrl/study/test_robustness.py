@@ -7,10 +7,12 @@ import pytest
 
 from algos import ppo
 from envs import maze
+from purejaxrl.identity import is_named
 from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.study.robustness import (
     conditional_value_at_risk,
     jackknife_at_risk,
+    on_levels,
     play_levels,
     solve_rates,
     stack_levels,
@@ -125,3 +127,19 @@ def test_values_of_blocks_have_the_mean_over_all_levels_and_its_spread():
     whole = conditional_value_at_risk(samples, samples, np.array([0.1])).mean()
     corrected = jackknife_at_risk(samples, samples, np.array([0.1]), 10).mean()
     assert abs(corrected - 0.05) < 0.5 * abs(whole - 0.05)
+
+
+def test_the_name_of_an_evaluation_on_levels_tells_all_that_it_depends_on():
+    """A run is not continued with other evaluations under the same name."""
+    name = lambda **changes: on_levels(**{**arguments, **changes}).name  # noqa: E731
+    arguments = {"env": ENV, "levels": LEVELS, "num_episodes": 2, "max_steps": 9}
+    other_levels = LEVELS.replace(goal_pos=LEVELS.goal_pos[::-1])
+    names = {
+        name(),
+        name(env=FlattenObservation(maze.Maze(view_size=3))),
+        name(levels=other_levels),
+        name(num_episodes=3),
+        name(max_steps=5),
+    }
+    assert len(names) == 5 and all(map(is_named, names))
+    assert name() == name(levels=jax.tree.map(np.asarray, LEVELS))
