@@ -87,11 +87,6 @@ class MetricsStore:
         self._publish(done, last, hashlib.sha256(content).hexdigest())
         self._merge()
 
-    def last_update(self) -> int:
-        """Return the last update that is stored, 0 if there is none."""
-        parts, _ = self._list()
-        return parts[-1].last if parts else 0
-
     def rewind(self, update: int) -> None:
         """Drop the rows after this update: the run will write them again.
 

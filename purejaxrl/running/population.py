@@ -3,7 +3,6 @@
 `seeds(16) * grid(learning_rate=[1e-4, 1e-3])` is 32 rows. A member is named by its row.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -79,25 +78,6 @@ def grid(**values: Iterable[float]) -> Rows:
             raise ValueError(f"{name}: no values; a grid needs at least one for each name")
         rows = rows * Rows({name: choice} for choice in choices)
     return rows
-
-
-def log_uniform(count: int, rng_seed: int = 0, **ranges: tuple[float, float]) -> Rows:
-    """Return `count` random rows, each named value log-uniform in its (low, high).
-
-    Raises:
-        ValueError: for an invalid count or range.
-    """
-    if not _is_integer(count) or count < 1:
-        raise ValueError(f"count: {count} is not valid; it must be an integer >= 1")
-    for name, (low, high) in ranges.items():
-        if not 0 < low < high:
-            raise ValueError(f"{name}: ({low}, {high}) is not valid; it must be 0 < low < high")
-    rng = np.random.default_rng(rng_seed)
-    draws = {
-        name: np.exp(rng.uniform(math.log(low), math.log(high), count))
-        for name, (low, high) in ranges.items()
-    }
-    return Rows({name: float(draws[name][i]) for name in draws} for i in range(count))
 
 
 def name_of(row: Row) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import struct
 
-from purejaxrl.running.population import grid, log_uniform, name_of, populate, seeds, with_field
+from purejaxrl.running.population import grid, name_of, populate, seeds, with_field
 from purejaxrl.validation import hyper
 
 
@@ -100,30 +100,6 @@ def test_a_product_that_would_set_a_name_twice_is_refused():
         grid(gamma=[0.5]) * grid(gamma=[0.6])
 
 
-def test_log_uniform_draws_lie_in_their_range_uniformly_in_the_logarithm():
-    draws = np.log10(
-        [row["learning_rate"] for row in log_uniform(2000, learning_rate=(1e-5, 1e-1))]
-    )
-    assert draws.min() >= -5
-    assert draws.max() <= -1
-    counts, _ = np.histogram(draws, bins=4, range=(-5, -1))
-    assert counts.min() > 400  # 500 expected, deviation 19
-
-
-def test_log_uniform_draws_are_a_function_of_the_seed_and_independent_between_names():
-    draw = lambda seed: log_uniform(50, seed, learning_rate=(1e-5, 1e-1), gamma=(0.1, 1))  # noqa: E731
-    assert draw(0) == draw(0)
-    assert draw(0) != draw(1)
-    rates, gammas = zip(*((r["learning_rate"], r["gamma"]) for r in draw(0)), strict=True)
-    assert abs(np.corrcoef(np.log(rates), np.log(gammas))[0, 1]) < 0.5
-
-
-@pytest.mark.parametrize("limits", [(0.0, 1.0), (-1.0, 1.0), (1.0, 1.0), (2.0, 1.0)])
-def test_log_uniform_refuses_an_invalid_range(limits):
-    with pytest.raises(ValueError, match=r"gamma: .* is not valid; it must be 0 < low < high"):
-        log_uniform(3, gamma=limits)
-
-
 def test_a_name_says_what_the_row_sets():
     assert name_of({"learning_rate": 1e-3, "seed": 3}) == "learning_rate=0.001,seed=3"
     assert name_of({"gamma": 1 / 3}) == "gamma=0.333333"
@@ -170,8 +146,6 @@ def test_no_rows_are_refused():
         populate([], Hypers(), None)
     with pytest.raises(ValueError, match="gamma: no values"):
         grid(gamma=[])
-    with pytest.raises(ValueError, match="count: 0 is not valid"):
-        log_uniform(0, gamma=(0.1, 1))
 
 
 def test_two_members_of_one_name_are_refused():
