@@ -45,7 +45,7 @@ from purejaxrl.parts.networks import is_discrete
 from purejaxrl.parts.rollout import uniform
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.commandline import writable_folder
-from purejaxrl.running.evaluate import evaluate, play_at_random
+from purejaxrl.running.evaluate import MAX_STEPS, evaluate, play_at_random
 from purejaxrl.running.logs import ProgressLine, console
 from purejaxrl.validation import (
     check_hypers,
@@ -145,7 +145,7 @@ def train(settings: Settings, algorithm: Algorithm, hypers: Any, env: Any, env_p
     def mean_return(policy: Any, key: jax.Array) -> jax.Array:
         return evaluate(
             algorithm, env, key, policy, env_params,
-            num_episodes=EPISODES, greedy=False, max_steps=10_000,
+            num_episodes=EPISODES, greedy=False, max_steps=MAX_STEPS,
         ).ret.mean()  # fmt: skip
 
     stages, num_stages = [], total // length

@@ -155,9 +155,9 @@ def require_names(owner: object, field: str, kind: str, known: Iterable[str]) ->
         require_known(kind, name, known)
 
 
-def require_seed(owner: object, field: str = "seed") -> None:
-    """Raise a ValueError unless the field of `owner` is a seed of `jax.random.key`."""
-    require(0 <= getattr(owner, field) < 2**32, owner, field, "an integer >= 0 and < 2**32")
+def require_seed(owner: Any) -> None:
+    """Raise a ValueError unless `owner.seed` is a seed of `jax.random.key`."""
+    require(0 <= owner.seed < 2**32, owner, "seed", "an integer >= 0 and < 2**32")
 
 
 def require_choice(owner: object, field: str, choices: tuple[str, ...]) -> None:

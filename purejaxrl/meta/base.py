@@ -18,9 +18,9 @@ PATIENCE = 3
 """A meta-learner has diverged after this many steps in a row without one sound agent."""
 
 
-def check_lifetime(sample_lifetime: SampleLifetime, num_draws: int = 8) -> None:
+def check_lifetime(sample_lifetime: SampleLifetime) -> None:
     """Raise a ValueError unless a few sampled lives are whole numbers of updates, at least 1."""
-    for key in jax.random.split(jax.random.key(0), num_draws):
+    for key in jax.random.split(jax.random.key(0), 8):
         life = np.asarray(sample_lifetime(key))
         if life.shape or not np.issubdtype(life.dtype, np.integer) or life < 1:
             raise ValueError(

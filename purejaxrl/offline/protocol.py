@@ -78,16 +78,15 @@ def deployed_return(key: jax.Array, returns: jax.Array, how: Search) -> jax.Arra
     return jax.lax.map(trial, jax.random.split(key, how.num_trials), batch_size=100)
 
 
-def curve(deployed: np.ndarray, resamples: int = 1000) -> np.ndarray:
+def curve(deployed: np.ndarray) -> np.ndarray:
     """Return mean and bootstrapped 95 % interval over trials: `[num_episodes, 3]`.
 
     Args:
         deployed: what `deployed_return` returned.
-        resamples: of the bootstrap.
     """
     deployed = np.asarray(deployed)
     rng = np.random.default_rng(0)
-    weights = rng.multinomial(len(deployed), np.full(len(deployed), 1 / len(deployed)), resamples)
+    weights = rng.multinomial(len(deployed), np.full(len(deployed), 1 / len(deployed)), 1000)
     means = weights @ deployed / len(deployed)
     low, high = np.percentile(means, [2.5, 97.5], axis=0)
     return np.stack([deployed.mean(0), low, high], axis=1)

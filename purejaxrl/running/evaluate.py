@@ -15,6 +15,9 @@ from purejaxrl.running import checkpoint
 from purejaxrl.running.devices import map_members
 from purejaxrl.validation import COUNT, is_count
 
+MAX_STEPS = 10_000
+"""Steps after which an episode is cut, where nobody says otherwise."""
+
 Play = Callable[[Algorithm, jax.Array, Any, Any], Metrics]
 """`(algorithm, key, policy, env_params) -> metrics`: scalars, among them `return`, the score of the
 policy, and `episodes` (int32), over how many it is averaged."""
@@ -91,7 +94,7 @@ def on_episodes(
     *,
     num_episodes: int = 16,
     greedy: bool = False,
-    max_steps: int = 10_000,
+    max_steps: int = MAX_STEPS,
 ) -> Evaluator:
     """Evaluate on new episodes.
 
@@ -158,13 +161,11 @@ def evaluate(
     return played._replace(ret=jnp.where(is_finite(policy), played.ret, jnp.nan))
 
 
-def play_at_random(
-    env: Any, key: jax.Array, env_params: Any, *, num_episodes: int, max_steps: int = 10_000
-) -> Evaluation:
+def play_at_random(env: Any, key: jax.Array, env_params: Any, *, num_episodes: int) -> Evaluation:
     """Play episodes with uniformly random actions: the least that a policy should reach.
 
     Args:
-        env, key, env_params, num_episodes, max_steps: see `evaluate`.
+        env, key, env_params, num_episodes: see `evaluate`.
 
     Raises:
         ValueError: as `evaluate`.
@@ -174,7 +175,7 @@ def play_at_random(
     def act(memory: Any, obs: Any, first: jax.Array, key: jax.Array):
         return jax.vmap(space.sample)(jax.random.split(key, num_episodes)), memory
 
-    return _play(env, key, env_params, act, (), num_episodes, max_steps)
+    return _play(env, key, env_params, act, (), num_episodes, MAX_STEPS)
 
 
 def _play(
@@ -241,14 +242,13 @@ def evaluate_members(
     *,
     num_episodes: int = 128,
     greedy: bool = True,
-    max_steps: int = 10_000,
 ) -> Evaluation:
     """Evaluate each member of a population on the same episodes; leaves `[members, episodes]`.
 
     Args:
         state: leaves `[members, ...]`, such as `result.state`.
         env_params: the level, without a population axis.
-        algorithm, env, key, num_episodes, greedy, max_steps: see `evaluate`.
+        algorithm, env, key, num_episodes, greedy: see `evaluate`.
     """
 
     def one(state: Any) -> Evaluation:
@@ -260,7 +260,7 @@ def evaluate_members(
             env_params,
             num_episodes=num_episodes,
             greedy=greedy,
-            max_steps=max_steps,
+            max_steps=MAX_STEPS,
         )
 
     return jax.jit(lambda states: map_members(one, states))(state)

@@ -259,8 +259,9 @@ def first_difference(before: Any, now: Any, path: str = "") -> str:
     return "" if a == b else f"{path} was {_excerpt(a, b)}, now {_excerpt(b, a)}"
 
 
-def _excerpt(text: str, other: str, before: int = 40, length: int = 120) -> str:
+def _excerpt(text: str, other: str) -> str:
     """Cut a long text to where it first differs from another."""
+    before, length = 40, 120
     if len(text) <= length:
         return text
     pairs = enumerate(zip(text, other, strict=False))

@@ -62,7 +62,6 @@ def learning_curves(
     *,
     by: Sequence[str] = (),
     title: str = "",
-    metric: str = "return",
 ) -> pd.DataFrame:
     """Draw the mean learning curve of every group, with its 95 % interval over members.
 
@@ -71,7 +70,7 @@ def learning_curves(
 
     Writes the picture to `path` and the curve's data beside it as CSV; returns the data.
     """
-    data = curves(frame, by, metric)
+    data = curves(frame, by)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     data.to_csv(path.with_suffix(".csv"), index=False, float_format="%.6g")
@@ -96,7 +95,7 @@ def learning_curves(
         axes.set_axis_off()
     figure.suptitle(_plain(f"{title} (no episode finished)" if data.empty else title), fontsize=11)
     figure.supxlabel("environment steps per agent", fontsize=10)
-    figure.supylabel(metric, fontsize=10)
+    figure.supylabel("return", fontsize=10)
     if not data.empty:
         handles = [matplotlib.lines.Line2D([], [], **style) for style in styles.values()]
         figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
@@ -146,16 +145,14 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def heat_map(
-    frame: pd.DataFrame, path: Path | str, *, x: str, y: str, metric: str = "return"
-) -> pd.DataFrame:
-    """Draw the final score over two swept columns.
+def heat_map(frame: pd.DataFrame, path: Path | str, *, x: str, y: str) -> pd.DataFrame:
+    """Draw the final return over two swept columns.
 
     Returns:
         The table that is drawn; without any score, nothing is.
     """
     members = frame.groupby("member")[[x, y]].first()
-    members["score"] = final_scores(frame, metric)
+    members["score"] = final_scores(frame)
     table = members.pivot_table(index=y, columns=x, values="score", dropna=False)
     if table.isna().all(axis=None):
         return table
@@ -165,7 +162,7 @@ def heat_map(
     axes = figure.subplots()
     image = axes.imshow(table.to_numpy(), aspect="auto", origin="lower", cmap="Blues")
     middle = np.nanmean(image.get_clim())
-    axes.set(xlabel=x, ylabel=y, title=f"final {metric}")
+    axes.set(xlabel=x, ylabel=y, title="final return")
     axes.set_xticks(range(table.shape[1]), [f"{v:g}" for v in table.columns])
     axes.set_yticks(range(table.shape[0]), [f"{v:g}" for v in table.index])
     for (i, j), value in np.ndenumerate(table.to_numpy()):

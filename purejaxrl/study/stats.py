@@ -97,9 +97,7 @@ def iqm(scores: np.ndarray, axis: int | None = None) -> np.ndarray:
     return stats.trim_mean(scores, TRIMMED, axis=axis)
 
 
-def iqm_interval(
-    scores: np.ndarray, reference: np.ndarray | None = None, *, confidence: float = 0.95
-) -> Estimate:
+def iqm_interval(scores: np.ndarray, reference: np.ndarray | None = None) -> Estimate:
     """Estimate the interquartile mean over a fixed suite of environments.
 
     Args:
@@ -107,25 +105,21 @@ def iqm_interval(
             all environments.
         reference: `[num_envs, num_agents]`, the normalised scores of the contender whose mean is 1,
             minus 1: that mean is an estimate too. None: the mean is known.
-        confidence: as of `interval`.
 
     Raises:
         ValueError: if there are no scores, or one is NaN.
     """
     influence, trimmed = iqm_influence(scores, reference), _kept(scores.size)
-    return _estimate(float(iqm(scores)), influence, 1, UNBOUNDED, confidence, trimmed)
+    return _estimate(float(iqm(scores)), influence, 1, kept=trimmed)
 
 
-def iqm_difference(
-    x: np.ndarray, y: np.ndarray, reference: np.ndarray | None = None, *, confidence: float = 0.95
-) -> Estimate:
+def iqm_difference(x: np.ndarray, y: np.ndarray, reference: np.ndarray | None = None) -> Estimate:
     """Estimate the difference of two interquartile means over the same environments.
 
     Args:
         x, y: as of `iqm_interval`, in the same environments. Agents of one index have the same
             seed (and level), so they are paired. The numbers of rules may differ.
         reference: as of `iqm_interval`.
-        confidence: as of `interval`.
 
     Raises:
         ValueError: if there are no scores, one is NaN, or environments or agents differ.
@@ -136,7 +130,7 @@ def iqm_difference(
         )
     of_x, of_y = iqm_influence(x, reference), iqm_influence(y, reference)
     difference, trimmed = of_x[..., :, None] - of_y[..., None, :], _kept(min(x.size, y.size))
-    return _estimate(float(iqm(x) - iqm(y)), difference, 2, UNBOUNDED, confidence, trimmed)
+    return _estimate(float(iqm(x) - iqm(y)), difference, 2, kept=trimmed)
 
 
 def iqm_influence(scores: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
@@ -171,14 +165,13 @@ def _kept(size: int) -> float:
     return max(left_in - 1, 1) / max(size - 1, 1)
 
 
-def probability_of_improvement(
-    x: np.ndarray, y: np.ndarray, *, confidence: float = 0.95
-) -> Estimate:
+def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> Estimate:
     """Estimate P(X > Y) + P(X = Y)/2 for runs drawn at random, averaged over tasks.
+
+    The interval is for other runs in the same tasks.
 
     Args:
         x, y: scores `[num_tasks, num_runs]` or `[num_runs]`; the numbers of runs may differ.
-        confidence: of the interval, which is for other runs in the same tasks.
     """
     x, y = np.atleast_2d(x), np.atleast_2d(y)
     _check_scores("x", x)
@@ -186,7 +179,7 @@ def probability_of_improvement(
     if x.shape[0] != y.shape[0]:
         raise ValueError(f"x and y must have as many tasks: {x.shape[0]} and {y.shape[0]}")
     wins = [0.5 * (1 + np.sign(np.subtract.outer(*task))) for task in zip(x, y, strict=True)]
-    return suite_interval(wins, bounds=PROBABILITY, confidence=confidence)
+    return suite_interval(wins, bounds=PROBABILITY)
 
 
 def bootstrap_interval(
@@ -195,7 +188,6 @@ def bootstrap_interval(
     *,
     confidence: float = 0.95,
     num_resamples: int = 2000,
-    rng_seed: int = 0,
 ) -> Estimate:
     """Estimate any statistic of many scores, with a percentile-bootstrap interval.
 
@@ -205,15 +197,14 @@ def bootstrap_interval(
         scores: `[num_runs]`.
         statistic: of an array of scores, called with `axis=-1`: `np.median`.
         confidence: coverage of the interval.
-        num_resamples: bootstrap samples.
-        rng_seed: makes the interval repeatable.
+        num_resamples: bootstrap samples, always the same ones.
 
     Raises:
         ValueError: if there are no scores, or one is NaN.
     """
     scores = np.ravel(np.asarray(scores, np.float64))
     _check_scores("scores", scores)
-    index = np.random.default_rng(rng_seed).integers(scores.size, size=(num_resamples, scores.size))
+    index = np.random.default_rng(0).integers(scores.size, size=(num_resamples, scores.size))
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(statistic(scores[index], axis=-1), [tail, 100 - tail])
     return Estimate(float(statistic(scores, axis=-1)), float(low), float(high))
@@ -305,8 +296,8 @@ def _estimate(
     value: float,
     suite: Sequence[np.ndarray],
     num_shared: int,
-    bounds: Bounds,
-    confidence: float,
+    bounds: Bounds = UNBOUNDED,
+    confidence: float = 0.95,
     kept: float = 1.0,
 ) -> Estimate:
     """Make a t-interval around a value that varies as the mean of `suite` does.
