@@ -25,6 +25,7 @@ from purejaxrl.running.devices import layout
 from purejaxrl.running.logs import console
 from purejaxrl.study import tables
 from purejaxrl.study.compare import Contender, Problem
+from purejaxrl.study.stats import Estimate
 
 Lives = Callable[[Any, jax.Array, Any, int], jax.Array]
 """`(hypers, keys, levels, horizon) -> returns [num_levels]`."""
@@ -155,9 +156,8 @@ def tabulate(scores: pd.DataFrame) -> pd.DataFrame:
         gain = found - found if name == first else found[:, :, None] - others[:, None, :]
         row = {"contender": name, "horizon": horizon, "failed": np.isnan(found).sum()}
         for prefix, values in (("", found), ("gain_", gain)):
-            estimate = tables.estimate(values)
-            fields = estimate._asdict() if estimate else dict.fromkeys(("value", "low", "high"))
-            row |= {f"{prefix}{field}": value for field, value in fields.items()}
+            estimate = tables.estimate(values) or Estimate(np.nan, np.nan, np.nan)
+            row |= {f"{prefix}{field}": value for field, value in estimate._asdict().items()}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -193,7 +193,7 @@ def report(scores: pd.DataFrame, trained_on: tuple[int, int], out: Path) -> None
     table = tabulate(scores)
     table.to_csv(out / "table.csv", index=False, float_format="%.5g")
     draw(table, out / "horizons.png", trained_on)
-    text = [f"{x.value:.4g} [{x.low:.4g}, {x.high:.4g}]" for x in table.itertuples()]
+    text = tables.format_estimates(table["value"], table["low"], table["high"])
     shown = table.assign(text=text).pivot(index="horizon", columns="contender", values="text")
     tables.print_table(shown[list(dict.fromkeys(table["contender"]))].reset_index())
     say(f"scores, table and picture are in {out}")

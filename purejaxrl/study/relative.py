@@ -14,8 +14,14 @@ import numpy as np
 import pandas as pd
 
 from purejaxrl.running.commandline import say
-from purejaxrl.study.stats import PROBABILITY, UNBOUNDED, Bounds, Estimate
-from purejaxrl.study.tables import LEAST_OPTIMUM, by_agent, estimate, print_table
+from purejaxrl.study.stats import PROBABILITY, UNBOUNDED, Bounds
+from purejaxrl.study.tables import (
+    LEAST_OPTIMUM,
+    by_agent,
+    estimate,
+    format_estimates,
+    print_table,
+)
 
 THRESHOLD = 0.75
 """A contender fails on a level where its score is below this fraction of the baseline's."""
@@ -152,8 +158,8 @@ def report(scores: pd.DataFrame, baseline: str, reference: str, out: Path) -> pd
     shown = table[["env", "contender", "rules"]].copy()
     for name, title in titles.items():
         if name in table:
-            numbers = zip(table[name], table[f"{name} low"], table[f"{name} high"], strict=True)
-            shown[title] = ["" if np.isnan(x[0]) else str(Estimate(*x)) for x in numbers]
+            columns = table[name], table[f"{name} low"], table[f"{name} high"]
+            shown[title] = format_estimates(*columns)
     for env, part in shown.groupby("env", sort=False):
         print_table(part.drop(columns="env"), title=env)
     say(f"the scores in units of {baseline}'s are in {out / 'relative.csv'}")

@@ -26,7 +26,7 @@ from purejaxrl.study.stats import (
     iqm_interval,
     suite_interval,
 )
-from purejaxrl.study.tables import by_agent, chance_to_win, print_table
+from purejaxrl.study.tables import by_agent, chance_to_win, format_estimates, print_table
 
 Column = Literal["score", "greedy"]
 """The column of scores that a report is about."""
@@ -305,8 +305,7 @@ def write(scores: pd.DataFrame, baseline: str, out: Path, title: str) -> pd.Data
     headings = {"iqm": "IQM", "gain": f"less {baseline}'s", "wins": f"P(better than {baseline})"}
     for name, heading in headings.items():
         columns = [name, f"{name}_low", f"{name}_high"]  # one contender alone has no differences
-        numbers = table.reindex(columns=columns).itertuples(index=False)
-        shown[heading] = ["" if np.isnan(x[0]) else str(Estimate(*x)) for x in numbers]
+        shown[heading] = format_estimates(*table.reindex(columns=columns).to_numpy().T)
     print_table(shown, title=f"{means.shape[1]} environments: {title}")
     say(f"table and picture are in {out}")
     return table

@@ -5,6 +5,8 @@ A contender may have several rules that were learned alike. Every rule meets eve
 and level), so both count in the intervals (`stats.interval`).
 """
 
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib.figure
@@ -89,6 +91,12 @@ def estimate(scores: np.ndarray, bounds: Bounds = UNBOUNDED) -> Estimate | None:
     """Estimate the mean of the scores that are there; None without scores."""
     present = np.isfinite(scores)
     return interval(scores, present=present, bounds=bounds) if present.any() else None
+
+
+def format_estimates(value: Iterable, low: Iterable, high: Iterable) -> list[str]:
+    """Write estimates with their intervals; "" where there is none (NaN)."""
+    found = itertools.starmap(Estimate, zip(value, low, high, strict=True))
+    return ["" if np.isnan(one.value) else str(one) for one in found]
 
 
 def show(table: pd.DataFrame) -> None:

@@ -94,6 +94,18 @@ def test_scores_are_fractions_of_the_optimum_without_lives_that_failed():
     assert table["value"].tolist() == [0.375, 0.375, 0.375, 0.25]
 
 
+@pytest.mark.parametrize("all_failed", [False, True])
+def test_contenders_whose_agents_all_failed_are_shown_without_numbers(tmp_path, capsys, all_failed):
+    score = np.full((2, 2, 1, 3), np.nan)
+    score[0] = np.nan if all_failed else 7.0
+    table = horizons.tabulate(frame_of(score))
+    assert table["failed"].tolist() == ([3] * 4 if all_failed else [0, 0, 3, 3])
+    assert table["value"].isna().sum() == (4 if all_failed else 2)
+    horizons.report(frame_of(score), (10, 250), tmp_path)
+    shown = capsys.readouterr().err
+    assert "nan" not in shown and shown.count("7 [7, 7]") == (0 if all_failed else 2)
+
+
 def test_the_report_writes_what_it_promises(lived, tmp_path):
     horizons.report(scores(tmp_path), (10, 250), tmp_path)
     for name in ("scores.csv", "table.csv", "horizons.png"):
