@@ -11,7 +11,7 @@ import matplotlib.lines
 import numpy as np
 import pandas as pd
 
-from purejaxrl.study.stats import final_scores, interval
+from purejaxrl.study.stats import final_scores, interval, mean_over_episodes
 
 MAX_BANDS = 6
 """Lines in one panel up to which their intervals are drawn; more would hide each other."""
@@ -36,17 +36,11 @@ def curves(
     if "alive" in frame:  # the last good policy of a member that diverged is still evaluated
         frame = frame[frame["alive"]]
     edges = np.unique(np.linspace(0, last, num_points + 1).astype(int))
-    frame = frame.assign(
-        rule=frame.get("rule", 0),
-        bin=np.searchsorted(edges, frame["update"]),
-        total=frame[metric].fillna(0) * frame["episodes"],
-        count=frame["episodes"].where(frame[metric].notna(), 0),
-    )
-    binned = frame.groupby([*by, "bin", "member", "rule"], as_index=False, dropna=False).agg(
-        env_steps=("env_steps", "max"), total=("total", "sum"), count=("count", "sum")
-    )
-    binned = binned[binned["count"] > 0]
-    binned["score"] = binned["total"] / binned["count"]
+    frame = frame.assign(rule=frame.get("rule", 0), bin=np.searchsorted(edges, frame["update"]))
+    groups = [*by, "bin", "member", "rule"]
+    binned = frame.groupby(groups, sort=False, dropna=False)[["env_steps"]].max()
+    binned["score"] = mean_over_episodes(frame, groups, metric)
+    binned = binned.dropna().reset_index()  # NaN: no episode finished
     rows = []
     for group, part in binned.groupby([*by, "bin"], dropna=False):
         scores = part.pivot(index="member", columns="rule", values="score").to_numpy()

@@ -243,7 +243,7 @@ def mean_over_episodes(
     """
     counts = frame["episodes"].where(frame[name].notna(), 0)
     found = frame.assign(total=frame[name].fillna(0) * counts, count=counts)
-    sums = found.groupby(list(by), sort=False)[["total", "count"]].sum()
+    sums = found.groupby(list(by), sort=False, dropna=False)[["total", "count"]].sum()
     return sums["total"] / sums["count"].where(sums["count"] > 0)
 
 
