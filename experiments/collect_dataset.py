@@ -39,10 +39,10 @@ from algos import dqn, sac
 from purejaxrl.algorithm import Algorithm, Task, update
 from purejaxrl.launch import command, say, updates_for
 from purejaxrl.offline.files import Card, check_steps, count_pairs, describe, save_dataset
-from purejaxrl.offline.record import cut, join, record, replayed, sampled
+from purejaxrl.offline.record import cut, join, record, replayed
 from purejaxrl.parts.dataset import Dataset
 from purejaxrl.parts.networks import is_discrete
-from purejaxrl.parts.rollout import uniform
+from purejaxrl.parts.rollout import sampled, uniform
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.evaluate import MAX_STEPS, evaluate, play_at_random
@@ -201,7 +201,7 @@ def main(settings: Settings) -> None:
 
     @jax.jit
     def play(key: jax.Array, policy: Any) -> Dataset:
-        return record(key, env, env_params, sampled(algorithm, policy), **sizes)
+        return record(key, env, env_params, sampled(algorithm.act, policy), **sizes)
 
     sets = {
         "random": at_random,

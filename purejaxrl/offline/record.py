@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.algorithm import Algorithm
 from purejaxrl.parts.dataset import Dataset
 from purejaxrl.parts.replay import Replay
 from purejaxrl.parts.rollout import Act, Interaction, collect
@@ -29,7 +28,7 @@ def record(
         key: typed key.
         env: gymnax environment.
         env_params: the level.
-        act: chooses actions, as `sampled` or `rollout.uniform`.
+        act: chooses actions, as `rollout.sampled` or `rollout.uniform`.
         num_steps: steps in each environment.
         num_envs: environments side by side. Each makes episodes of its own, the last of which is
             cut where the recording stops.
@@ -39,15 +38,6 @@ def record(
     start = Interaction.start(start_key, env, env_params, num_envs, memory)
     _, experience = collect(play_key, env, env_params, start, act, num_steps, 1.0)
     return in_order(steps_of(experience.transitions), num_envs)
-
-
-def sampled(algorithm: Algorithm, policy: Any) -> Act:
-    """Act by a policy, `algorithm.policy(state)`, with sampled actions."""
-
-    def act(memory: Any, obs: Any, first: jax.Array, key: jax.Array):
-        return *algorithm.act(policy, memory, obs, first, key, False), ()
-
-    return act
 
 
 def in_order(steps: Step, num_envs: int) -> Dataset:

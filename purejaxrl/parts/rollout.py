@@ -80,15 +80,29 @@ def no_value(memory: Any, final_obs: Any) -> tuple:
     return ()
 
 
-def uniform(env: Any) -> Act:
-    """Act uniformly at random."""
-    space = env.action_space(env.default_params)
+def uniform(env: Any, env_params: Any = None) -> Act:
+    """Act uniformly at random, on a level or by default on the environment's own."""
+    space = env.action_space(env.default_params if env_params is None else env_params)
 
     def act(memory: Any, obs: Any, first: jax.Array, key: jax.Array):
         keys = jax.random.split(key, first.shape[0])
         return jax.vmap(space.sample)(keys), memory, ()
 
     return act
+
+
+def sampled(act: Callable, policy: Any) -> Act:
+    """Sample the actions of a policy.
+
+    Args:
+        act: that of the algorithm.
+        policy: `algorithm.policy(state)`.
+    """
+
+    def sample(memory: Any, obs: Any, first: jax.Array, key: jax.Array):
+        return *act(policy, memory, obs, first, key, False), ()
+
+    return sample
 
 
 def collect(

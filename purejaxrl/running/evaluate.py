@@ -10,7 +10,7 @@ from optax.tree_utils import tree_where
 
 from purejaxrl.algorithm import Algorithm, Metrics, Task, is_finite, require_fit
 from purejaxrl.identity import part_name
-from purejaxrl.parts.rollout import reset
+from purejaxrl.parts.rollout import Act, reset, uniform
 from purejaxrl.running import checkpoint
 from purejaxrl.running.devices import map_members
 from purejaxrl.validation import COUNT, is_count
@@ -154,7 +154,7 @@ def evaluate(
     require_fit("algorithm", algorithm, "evaluation", "act")
 
     def act(memory: Any, obs: Any, first: jax.Array, key: jax.Array):
-        return algorithm.act(policy, memory, obs, first, key, greedy)
+        return *algorithm.act(policy, memory, obs, first, key, greedy), ()
 
     memory = algorithm.memory(num_episodes)
     played = _play(env, key, env_params, act, memory, num_episodes, max_steps)
@@ -170,28 +170,19 @@ def play_at_random(env: Any, key: jax.Array, env_params: Any, *, num_episodes: i
     Raises:
         ValueError: as `evaluate`.
     """
-    space = env.action_space(env_params)
-
-    def act(memory: Any, obs: Any, first: jax.Array, key: jax.Array):
-        return jax.vmap(space.sample)(jax.random.split(key, num_episodes)), memory
-
-    return _play(env, key, env_params, act, (), num_episodes, MAX_STEPS)
+    return _play(env, key, env_params, uniform(env, env_params), (), num_episodes, MAX_STEPS)
 
 
 def _play(
     env: Any,
     key: jax.Array,
     env_params: Any,
-    act: Callable[[Any, Any, jax.Array, jax.Array], tuple[jax.Array, Any]],
+    act: Act,
     memory: Any,
     num_episodes: int,
     max_steps: int,
 ) -> Evaluation:
-    """Play one episode in each of `num_episodes` environments.
-
-    `act` is `(memory, obs, first, key) -> (action, memory)`; the other arguments are those of
-    `evaluate`.
-    """
+    """Play one episode in each of `num_episodes` environments; arguments as of `evaluate`."""
     for name, value in (("num_episodes", num_episodes), ("max_steps", max_steps)):
         if not is_count(value):
             raise ValueError(f"evaluate: {name}: {value!r} is not valid; it must be {COUNT}")
@@ -212,7 +203,7 @@ def _play(
 
     def step(play: Play) -> Play:
         key, act_key, env_key = jax.random.split(play.key, 3)
-        action, memory = act(play.memory, play.obs, play.first, act_key)
+        action, memory, _ = act(play.memory, play.obs, play.first, act_key)
         obs, env_state, reward, terminated, truncated, _ = jax.vmap(
             env.step, in_axes=(0, 0, 0, None)
         )(jax.random.split(env_key, num_episodes), play.env_state, action, env_params)

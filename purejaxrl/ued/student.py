@@ -300,11 +300,7 @@ def play(setup: Setup, agent: Any, key: jax.Array, levels: Any, num_steps: int) 
     """Run an agent's policy on levels `[m, ...]` without learning: a `curriculum.Play`."""
     reset_key, key = jax.random.split(key)
     num_levels = jax.tree.leaves(levels)[0].shape[0]
-    policy = setup.agent.policy(agent)
-
-    def act(memory: Any, obs: jax.Array, first: jax.Array, key: jax.Array):
-        return *setup.agent.act(policy, memory, obs, first, key, False), ()
-
+    act = rollout.sampled(setup.agent.act, setup.agent.policy(agent))
     start = start_on_levels(reset_key, setup.env, levels, setup.agent.memory(num_levels))
     _, played = rollout.collect(key, setup.env, (), start, act, num_steps, 1.0)
     seen = played.transitions
