@@ -157,6 +157,12 @@ def is_finite(tree: Any) -> jax.Array:
     return jnp.stack([jnp.bool_(True), *(jnp.isfinite(x).all() for x in floats)]).all()
 
 
+def missing(metric: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
+    """Return what stands for a metric that has no value: NaN, or 0 for integers."""
+    value = jnp.nan if jnp.issubdtype(metric.dtype, jnp.floating) else 0
+    return jnp.full(metric.shape, value, metric.dtype)
+
+
 def advance_where(algorithm: Algorithm, condition: jax.Array, after: Any, before: Any) -> Any:
     """Return the state after an update where a condition holds, otherwise the one before it.
 

@@ -55,11 +55,21 @@ def fingerprint(tree: Any) -> str:
     """Hash the content of a pytree's arrays: sha256, 12 hexadecimal digits."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = _on_host(leaf)
+        array = on_host(leaf)
         about = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}"
         digest.update(about.encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:12]
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is an array of typed keys, or the shape of one."""
+    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def on_host(leaf: Any) -> np.ndarray:
+    """Copy an array to the host; of typed keys, their words."""
+    return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
 
 
 def module_name(part: Any) -> str:
@@ -103,7 +113,7 @@ def _name(part: Any, parents: tuple[int, ...]) -> str:
 def _array_name(array: Any) -> str:
     if isinstance(array, jax.core.Tracer):
         return f"{UNNAMED} traced array"
-    array = _on_host(array)
+    array = on_host(array)
     return f"{array.dtype}[{','.join(map(str, array.shape))}]:{fingerprint(array)}"
 
 
@@ -179,9 +189,3 @@ def _attributes(part: Any) -> dict[str, Any]:
 
 def _call(name: str, words: Mapping[str, str], args: Iterable[str] = ()) -> str:
     return f"{name}({', '.join([*args, *(f'{key}={word}' for key, word in words.items())])})"
-
-
-def _on_host(leaf: Any) -> np.ndarray:
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    return np.asarray(leaf)

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from purejaxrl.identity import is_key, on_host
 from purejaxrl.running import processes
 
 MANIFEST = "manifest.json"
@@ -49,7 +50,7 @@ def save(folder: Path | str, tree: Any, info: dict | None = None) -> None:
         with processes.lost_in_words():
             processes.on_first(_make_empty, scratch)
             leaves = jax.tree.leaves(tree)
-            arrays = {str(i): _to_host(x) for i, x in enumerate(leaves) if x.size}
+            arrays = {str(i): on_host(x) for i, x in enumerate(leaves) if x.size}
             with _without_wildcards(scratch) as plain:
                 ocp.save(plain / "tree", arrays)
             manifest = {"format": FORMAT, "info": info or {}, "leaves": _describe(tree)}
@@ -237,16 +238,8 @@ def _alone() -> ocp.Context:
     return context
 
 
-def _is_key(x: Any) -> bool:
-    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _to_host(x: Any) -> np.ndarray:
-    return np.asarray(jax.random.key_data(x) if _is_key(x) else x)
-
-
 def _from_host(x: Any, like: Any) -> Any:
-    if _is_key(like):
+    if is_key(like):
         impl = jax.random.key_impl(jax.numpy.empty((), like.dtype))
         return jax.random.wrap_key_data(np.asarray(x), impl=impl)
     return np.asarray(x)

@@ -15,7 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, advance_where, is_finite, update
+from purejaxrl.algorithm import (
+    Algorithm,
+    Metrics,
+    Task,
+    advance_where,
+    is_finite,
+    missing,
+    update,
+)
+from purejaxrl.identity import is_key
 from purejaxrl.running import processes
 from purejaxrl.running.devices import Layout, layout
 from purejaxrl.running.evaluate import Best, Evaluator, keep_best
@@ -122,7 +131,7 @@ def gather(plan: Layout, groups: Sequence[Any]) -> Any:
 
 
 def _concatenate(parts: Sequence[Any]) -> Any:
-    if jax.dtypes.issubdtype(parts[0].dtype, jax.dtypes.prng_key):
+    if is_key(parts[0]):
         return jnp.concatenate(parts)
     return np.concatenate(parts)
 
@@ -250,13 +259,8 @@ def member_update(algorithm: Algorithm, carry: Carry, hypers: Any) -> tuple[Carr
     state, metrics = update(algorithm, carry.state, hypers)
     alive = carry.alive & is_finite(algorithm.vital(state, metrics))
     state = advance_where(algorithm, alive, state, carry.state)
-    metrics = {name: jnp.where(alive, x, _nothing(x)) for name, x in metrics.items()}
+    metrics = {name: jnp.where(alive, x, missing(x)) for name, x in metrics.items()}
     return carry._replace(state=state, alive=alive), metrics | {"alive": alive}
-
-
-def _nothing(metric: jax.Array) -> Any:
-    floating = jnp.issubdtype(metric.dtype, jnp.floating)
-    return jnp.array(jnp.nan if floating else 0, metric.dtype)
 
 
 def _start_member(
@@ -289,8 +293,7 @@ def _start_one_by_one(
 
 
 def _without_weak_type(x: jax.Array) -> jax.Array:
-    is_key = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
-    return x if is_key else jax.lax.convert_element_type(x, x.dtype)
+    return x if is_key(x) else jax.lax.convert_element_type(x, x.dtype)
 
 
 def _partition(algorithm: Algorithm) -> Carry:

@@ -17,7 +17,14 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, require_fit, require_one_step_returns
+from purejaxrl.algorithm import (
+    Algorithm,
+    Metrics,
+    Task,
+    missing,
+    require_fit,
+    require_one_step_returns,
+)
 from purejaxrl.identity import part_name, part_names
 from purejaxrl.parts import rollout
 from purejaxrl.parts.normalize import restart_returns
@@ -255,15 +262,11 @@ def learn_or_not(
     if not setup.curriculum.explores:
         return setup.agent.learn(agent, hypers, experience)
 
-    def empty(shape: jax.ShapeDtypeStruct) -> jax.Array:
-        nothing = jnp.nan if jnp.issubdtype(shape.dtype, jnp.floating) else 0
-        return jnp.full(shape.shape, nothing, shape.dtype)
-
     _, shapes = jax.eval_shape(setup.agent.learn, agent, hypers, experience)
     after, metrics = jax.lax.cond(
         learns,
         lambda: setup.agent.learn(agent, hypers, experience),
-        lambda: (agent, jax.tree.map(empty, shapes) | experience.episodes),
+        lambda: (agent, jax.tree.map(missing, shapes) | experience.episodes),
     )
     return after, metrics | {
         "env_steps": jnp.int32(setup.agent.steps_per_update),
