@@ -33,8 +33,7 @@ from algos import grpo, sft, token_policy
 from algos.objectives import OBJECTIVES, Objective
 from algos.prompt_weights import weigh_prompts
 from purejaxrl.algorithm import Algorithm
-from purejaxrl.launch import Job, command, say
-from purejaxrl.launch import foresee as say_what_would_run
+from purejaxrl.launch import Job, command, print_estimates, say
 from purejaxrl.running import record
 from purejaxrl.running.chunk import QUICK_COMPILATION
 from purejaxrl.running.commandline import Plan, writable_folder
@@ -299,18 +298,21 @@ def draw_weights(weights: pd.DataFrame, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def foresee(lab: Lab) -> None:
-    """Say what would run; the warm start does not change it, so that random weights stand in."""
+def print_lab_estimates(lab: Lab) -> None:
+    """Print what the runs would take.
+
+    That does not depend on the warm start, for which random weights stand in.
+    """
     network = token_policy.make_network(lab.settings.agent, lab.env)
     start = token_policy.init_params(jax.random.key(0), network)
-    say_what_would_run([plan(lab, name, start) for name in lab.objectives])
+    print_estimates([plan(lab, name, start) for name in lab.objectives])
     say("names of folders will end otherwise: the last part depends on the warm start")
 
 
 def main(settings: Settings) -> None:
     lab = build(settings)
     if settings.dry_run:
-        foresee(lab)
+        print_lab_estimates(lab)
         return
     start, begun = warm_start(lab)
     scores, weights, curves = [], [], []

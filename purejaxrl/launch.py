@@ -83,7 +83,7 @@ def launch(
         words = processes.on_first(with_kept_words, settings, words)
         plans = plan_runs(settings, build, words)
         if plans[0].options.dry_run:
-            foresee(plans)
+            print_estimates(plans)
             return []
         processes.on_first(_require_free, plans)
         outcomes, scores = [], []
@@ -180,8 +180,8 @@ def _summary(members: pd.DataFrame) -> tuple[str, str]:
     return text, f"{len(members)}" + (f" ({diverged} diverged)" if diverged else "")
 
 
-def foresee(plans: Sequence[Plan]) -> None:
-    """Say what the runs would take, one by one and together."""
+def print_estimates(plans: Sequence[Plan]) -> None:
+    """Print what the runs would take, one by one and together."""
     seconds = 0.0
     for plan in plans:
         job, population, options = plan.job, plan.population, plan.options
