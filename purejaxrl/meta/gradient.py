@@ -57,7 +57,9 @@ class Config:
     slower, but memory hardly grows with K."""
 
     def __post_init__(self):
-        require_count(self, "num_agents", "num_updates", *["group"] * (self.group is not None))
+        require_count(self, "num_agents", "num_updates")
+        if self.group is not None:
+            require_count(self, "group")
 
 
 class Hypers(struct.PyTreeNode):

@@ -59,9 +59,12 @@ class World(NamedTuple):
     @property
     def made_of(self) -> tuple[str, ...]:
         """Names of its parts, as of an `Algorithm`."""
-        inner, assessment, *rest = self.inner, self.assessment, self.name, self.env, self.curriculum
-        parts = inner.config, *rest, self.sample_lifetime, self.critic, self.vary, self.share
-        return *inner.made_of, *map(part_name, parts), *(assessment.made_of if assessment else ())
+        parts = (
+            self.inner.config, self.name, self.env, self.curriculum, self.sample_lifetime,
+            self.critic, self.vary, self.share,
+        )  # fmt: skip
+        of_assessment = self.assessment.made_of if self.assessment else ()
+        return *self.inner.made_of, *map(part_name, parts), *of_assessment
 
 
 def check_worlds(worlds: World | Sequence[World]) -> tuple[World, ...]:

@@ -144,14 +144,14 @@ def rebuild(out: Path | str) -> Plan:
         ValueError: if the folder holds no run of an experiment, or the experiment is gone.
     """
     out = Path(out).expanduser()
-    command = record.read(out).get("command")
+    kept = record.read(out)
+    command = kept.get("command")
     if not command:
         raise ValueError(f"out: {out} holds a run that no experiment file started")
     module = _import_experiment(Path(command["experiment"]))
-    identity = record.read(out)["identity"]
     for plan in plan_runs(module.Settings, module.build, command["words"]):
         job = plan.job
-        if record.identity(job.algorithm, plan.population, job.evaluator) == identity:
+        if record.identity(job.algorithm, plan.population, job.evaluator) == kept["identity"]:
             return plan._replace(options=dataclasses.replace(plan.options, out=str(out)))
     raise ValueError(f"out: {out} holds a run that {module.__file__} no longer describes")
 

@@ -113,8 +113,7 @@ def run(
         options: where and how.
         horizon: length of life that annealing sees; `num_updates` by default. A run that is
             extended has its horizon moved along.
-        evaluator: how policies are evaluated, at the multiples of `options.eval_every`; without
-            one, they are not.
+        evaluator: evaluates policies at the multiples of `options.eval_every`; None: no evaluation.
         settings: dataclass kept in `run.json`, for people.
         command: the command line, kept in `run.json` for `--resume`.
         sinks: where else metrics go, chunk by chunk; one that fails is dropped with a warning.
@@ -161,8 +160,10 @@ def run(
             program = compile_chunk(
                 algorithm, population, plan, options.chunk, position.carry, evaluator=evaluator
             )
-            done = outputs, stopping, progress
-            position = _train(program, position, num_updates, every, options, population, *done)
+            position = _train(
+                program, position, num_updates, every, options, population,
+                outputs=outputs, stopping=stopping, progress=progress,
+            )  # fmt: skip
         stopped = processes.any_of(stopping)  # what would follow this run is not to begin
     if stopped:
         raise Stopped(

@@ -172,16 +172,13 @@ def stack(scores: pd.DataFrame, contender: str, column: str = "score") -> np.nda
     by_env = {name: by_agent(part, column) for name, part in found.groupby("env", sort=False)}
     absent = sorted(set(scores["env"]) - set(by_env))
     shapes = {name: each.shape for name, each in by_env.items()}
-    if absent or len(set(shapes.values())) > 1 or any(map(_lacks_scores, by_env.values())):
+    lacking = any(np.isnan(each).any() for each in by_env.values())
+    if absent or lacking or len(set(shapes.values())) > 1:
         raise ValueError(
             f"contender: {contender!r} is not valid; it must have as many agents and the same "
             f"rules in every environment, not (agents, rules) = {shapes}, and none in {absent}"
         )
     return np.stack([by_env[name] for name in dict.fromkeys(scores["env"])])
-
-
-def _lacks_scores(scores: np.ndarray) -> bool:
-    return bool(np.isnan(scores).any())
 
 
 def probability_of_improvement(scores: pd.DataFrame, contender: str, other: str) -> Estimate:
