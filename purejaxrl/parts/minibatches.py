@@ -14,10 +14,12 @@ def shuffled(key: jax.Array, size: int, times: int) -> jax.Array:
     """Draw permutations of `range(size)`: int32 `[times, size]`.
 
     It sorts integers whose high bits are random and whose low bits are the index. That is ten times
-    faster on a CPU than `jax.random.permutation`, which sorts two arrays with a comparator. Items
-    whose random bits agree stay in ascending order side by side: about size² / 2³² items share
-    their bits, one of 64 Ki items and 65,536 of 2**24. That hardly changes which items share a
-    minibatch, if minibatches are larger than this number.
+    faster on a CPU than `jax.random.permutation`, which sorts two arrays with a comparator.
+
+    Items with equal random bits stay side by side, in ascending order. If the size is a power of
+    two, each value of the bits belongs to size² / 2³² items on average: to 1 of 2**16 items, and to
+    65,536 of 2**24. For other sizes it belongs to less than twice as many. That hardly changes
+    which items share a minibatch, if minibatches are larger than this number.
 
     Args:
         key: typed key.

@@ -140,8 +140,8 @@ def tabulate(scores: pd.DataFrame) -> pd.DataFrame:
     """Tabulate mean scores by contender and horizon, and the gain over the first contender.
 
     Scores are fractions of the optimum where that is known. Intervals are for other rules and
-    other levels (`stats.interval`). Agents that diverged or finished no episode are counted
-    (`failed`), and left out of the means.
+    other levels (`stats.interval`). Agents that diverged are counted (`failed`), and left out of
+    the means. An episode that is cut counts with what it earned.
     """
     if scores["optimum"].notna().all():
         scores = scores[scores["optimum"] > tables.LEAST_OPTIMUM]

@@ -1,7 +1,8 @@
 """Who learns fast, and who learns far: normalised scores along the lives of agents.
 
-They read the metrics of the tests that `compare` returns. Scores are scaled as in `suite.py`: in
-every environment 0 is a random policy, and 1 is the reference in the last part of its life.
+These functions read the metrics of the tests that `compare` returns. Scores are scaled as in
+`suite.py`: in every environment 0 is a random policy, and 1 is the reference in the last part of
+its life.
 """
 
 from collections.abc import Sequence

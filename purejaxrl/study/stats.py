@@ -136,10 +136,10 @@ def iqm_difference(x: np.ndarray, y: np.ndarray, reference: np.ndarray | None = 
 def iqm_influence(scores: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
     """Compute how much each score moves the interquartile mean; their mean is 0.
 
-    The interquartile mean of n scores varies as the mean of these numbers does: as the mean of the
-    scores whose outer quarters are pulled to the quartiles, but n / h times as much, where h scores
-    are left in; and with h - 1 for n - 1 in the variance (Tukey & McLaughlin 1963, Sankhya A
-    25:331).
+    The interquartile mean varies as the mean of these numbers does. To make them, the outer
+    quarters of the scores are pulled to the quartiles, and the mean is subtracted. A scale then
+    puts h (h - 1) in the place of n (n - 1) in the variance of the mean, where h of n scores are
+    left in (Tukey & McLaughlin 1963, Sankhya A 25:331).
 
     Args:
         scores, reference: as of `iqm_interval`. If all scores of an environment are divided by a

@@ -1,8 +1,8 @@
 """Contenders over a suite of environments: normalised scores, interquartile means, one picture.
 
-They read the scores of `compare`, of all environments together. Environments are fixed, as in
-Agarwal et al. 2021 (arXiv 2108.13264): intervals are for other agents and other rules in the same
-environments. A rule counts as one, in however many environments it is tested.
+These functions read the scores of `compare`, of all environments together. Environments are fixed,
+as in Agarwal et al. 2021 (arXiv 2108.13264): intervals are for other agents and other rules in the
+same environments. A rule counts as one, in however many environments it is tested.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """Tables and pictures of comparisons, with intervals for other rules and other agents.
 
-They read the scores that `compare` returns: a row for each environment, contender, rule and agent.
-A contender may have several rules that were learned alike. Every rule meets every agent (its seed
-and level), so both count in the intervals (`stats.interval`).
+These functions read the scores that `compare` returns: a row for each environment, contender, rule
+and agent. A contender may have several rules that were learned alike. Every rule meets every agent
+(its seed and level), so both count in the intervals (`stats.interval`).
 """
 
 import itertools
