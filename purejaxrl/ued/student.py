@@ -154,7 +154,7 @@ def make(
         policy=lambda state: agent.policy(state.agent),
         act=agent.act,
         memory=agent.memory,
-        vital=lambda state, metrics: (state.params, curriculum.vital(state.curriculum)),
+        vital=partial(vital, setup),
         steps_per_update=None if curriculum.extra_steps else agent.steps_per_update,
         warmup_steps=agent.warmup_steps,
         in_place=tuple(f"agent.{path}" for path in agent.in_place),
@@ -272,6 +272,17 @@ def learn_or_not(
         "env_steps": jnp.int32(setup.agent.steps_per_update),
         "learned": learns.astype(jnp.float32),
     }
+
+
+def vital(setup: Setup, state: State, metrics: Metrics) -> tuple[Any, Any]:
+    """Return what must stay finite: the agent's leaves and the curriculum's.
+
+    The losses of an update without learning are NaN, and are passed over.
+    """
+    if setup.curriculum.explores:
+        learned = metrics["learned"] > 0
+        metrics = {name: jnp.where(learned, x, 0) for name, x in metrics.items()}
+    return setup.agent.vital(state.agent, metrics), setup.curriculum.vital(state.curriculum)
 
 
 def score_levels(

@@ -60,7 +60,7 @@ def test_both_learn_and_only_the_student_takes_steps():
         assert any((x != y).any() for x, y in pairs)
     assert all(map(is_named, student.made_of))
     diverged = after.curriculum._replace(teacher=after.curriculum.teacher._replace(params=jnp.nan))
-    vital = student.vital(after._replace(curriculum=diverged), {})
+    vital = student.vital(after._replace(curriculum=diverged), metrics)
     assert any(np.isnan(x).any() for x in jax.tree.leaves(vital))
 
 

@@ -12,6 +12,7 @@ from algos import dqn, frontier, ppo
 from envs import maze, maze_levels
 from purejaxrl.algorithm import Task, update
 from purejaxrl.parts.wrappers import FlattenObservation
+from purejaxrl.running.chunk import Carry, member_update
 from purejaxrl.ued import student as students
 from purejaxrl.ued.curriculum import Curriculum, Draw, Replay, new_levels, replay, uniform
 from purejaxrl.ued.scores import (
@@ -161,6 +162,27 @@ def test_playing_a_policy_returns_what_each_episode_earned_on_its_level():
         paid = returns[np.isfinite(returns[:, i]), i]
         np.testing.assert_allclose(paid[paid > 0], 1 - 0.9 * length[paid > 0] / 9, rtol=1e-5)
     assert np.nanmax(returns) > 0 and np.nanmin(returns) == 0
+
+
+@pytest.mark.parametrize(("explores", "learns"), [(False, True), (True, True), (True, False)])
+def test_an_infinite_loss_freezes_a_student_and_an_update_without_learning_does_not(
+    explores, learns
+):
+    """The losses of an update without learning are NaN."""
+
+    def learn(state, hypers, experience):
+        state, metrics = AGENT.learn(state, hypers, experience)
+        return state, metrics | {"policy_loss": jnp.float32(jnp.inf)}
+
+    def sample(*args):
+        state, draw = uniform(SAMPLE).sample(*args)
+        return state, draw._replace(learns=jnp.bool_(learns))
+
+    curriculum = uniform(SAMPLE)._replace(sample=sample, explores=explores)
+    student = students.make(AGENT._replace(learn=learn), ENV, curriculum)
+    carry = Carry(begin(student, HYPERS, Task((), jnp.int32(10))), jnp.bool_(True), ())
+    carry, _ = jax.jit(lambda carry: member_update(student, carry, HYPERS))(carry)
+    assert carry.alive == (not learns) and carry.state.step == (not learns)
 
 
 def test_what_does_not_fit_a_student_is_refused():
