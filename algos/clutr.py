@@ -48,7 +48,7 @@ class Config:
     """Number of different tokens."""
     length: int
     """Tokens of a level."""
-    latent: int = 32
+    latent: int = 128
     """Numbers that stand for a level: the size of the teacher's action."""
     embedding: int = 64
     """Width of a token's embedding."""

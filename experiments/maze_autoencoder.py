@@ -44,13 +44,13 @@ class Settings(Experiment):
     """Gradient steps."""
     seeds: int = 1
     """Autoencoders; their seeds count up from `first_seed`."""
-    latent: int = 128
+    latent: int = clutr.Config.latent
     """Numbers that stand for a maze."""
-    embedding: int = 64
+    embedding: int = clutr.Config.embedding
     """Width of a token's embedding."""
-    hidden: int = 128
+    hidden: int = clutr.Config.hidden
     """Width of each GRU."""
-    batch_size: int = 64
+    batch_size: int = clutr.Config.batch_size
     """Mazes of a gradient step."""
     hypers: clutr.Hypers = clutr.Hypers()
     """How it learns."""
