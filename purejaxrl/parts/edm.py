@@ -18,7 +18,7 @@ Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Sampling(NamedTuple):
-    """How samples are drawn; the defaults are those of policy-guided diffusion."""
+    """How samples are drawn; policy-guided diffusion has the same defaults, but 256 steps."""
 
     num_steps: int = 32
     """Noise levels; every step but the last asks the denoiser twice."""
