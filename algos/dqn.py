@@ -166,7 +166,7 @@ def make(
         outputs = network.apply(params, obs)
         return add_up(outputs) if config.dueling else outputs
 
-    def optimize(hypers: Hypers) -> optax.GradientTransformation:
+    def optimizer(hypers: Hypers) -> optax.GradientTransformation:
         clip = optimizers.clip_by_global_norm(hypers.max_grad_norm)
         return optax.chain(clip, optimizers.adam(hypers.learning_rate))
 
@@ -180,7 +180,7 @@ def make(
         return State(
             params=params,
             target_params=params,
-            opt_state=optimize(hypers).init(params),
+            opt_state=optimizer(hypers).init(params),
             replay=replay,
             interaction=interaction,
             task=task,
@@ -210,7 +210,7 @@ def make(
 
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
         replay = state.replay.write(steps_of(experience.transitions))
-        adam = optimize(hypers)
+        adam = optimizer(hypers)
 
         def descend(carry: tuple, inputs: tuple[jax.Array, jax.Array]):
             (params, target_params, opt_state), (key, i) = carry, inputs
