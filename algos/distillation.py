@@ -265,7 +265,7 @@ def advance_agents(
         advice = Advice(theta, hypers.teacher, agent.by_student)
         own = agent.hypers.replace(rule=advice)
         state, experience = setup.agent.collect(agent.state, own)
-        x = lpg.read(setup.networks, state, own, experience.transitions)
+        x = lpg.rule_inputs(setup.networks, state, own, experience.transitions)
         state, metrics = setup.agent.learn(state, own, experience)
         return agent._replace(state=state), x, metrics
 

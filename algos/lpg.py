@@ -163,7 +163,7 @@ def make_networks(config: Config, env: Any, torso: nn.Module | None = None) -> N
     return Networks(actor, networks.readout(space, features, config.num_predictions))
 
 
-def read(nets: Networks, state: State, hypers: Hypers, seen: Transition) -> RuleInputs:
+def rule_inputs(nets: Networks, state: State, hypers: Hypers, seen: Transition) -> RuleInputs:
     """Make what the rule reads of experience; rewards are scaled, if the agent scales them.
 
     Args:
@@ -263,7 +263,7 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
 
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
         seen = experience.transitions
-        target = rule.apply(hypers.rule, read(nets, state, hypers, seen))
+        target = rule.apply(hypers.rule, rule_inputs(nets, state, hypers, seen))
         old_log_prob = nets.policy(state.params, seen.obs).log_prob(seen.action)
         descent = optimizer(config.optimizer, hypers.learning_rate)
 

@@ -292,7 +292,7 @@ def reading(**changes):
 
     def update(state):
         state, experience = agent.collect(state, hypers)
-        inputs = lpg.read(nets, state, hypers, experience.transitions)
+        inputs = lpg.rule_inputs(nets, state, hypers, experience.transitions)
         return agent.learn(state, hypers, experience)[0], inputs
 
     return jax.jit(begin), jax.jit(update)
