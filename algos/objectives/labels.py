@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from algos.objectives import losses
-from algos.objectives.advantages import EPSILON, accuracy, standardise
+from algos.objectives.advantages import accuracy, standardise, whiten
 from algos.objectives.group import GRPO
 from algos.objectives.inputs import Inputs
 from algos.objectives.weights import Clip
@@ -60,8 +60,7 @@ class Copo(Clip):
 
 def local_and_global(x: Inputs, coefs: Copo) -> jax.Array:
     """Mix the advantage in the group with that of the group among all prompts."""
-    mean = accuracy(x.answers)
-    among_prompts = (mean - mean.mean()) / (mean.std() + EPSILON)
+    among_prompts = whiten(accuracy(x.answers))
     spread = semantic_entropy(x.answers.answer)
     weight = jax.nn.sigmoid(coefs.steepness * (spread - coefs.entropy_middle))
     mixed = weight * standardise(x.answers.reward) + (1 - weight) * among_prompts

@@ -92,8 +92,7 @@ def empo(c):
 
 def copo(c):
     w = (1 / (1 + np.exp(-5 * (answer_entropy(c) - 0.5))))[:, None]
-    mean = c.r.mean(1)
-    return w * standard(c) + (1 - w) * ((mean - mean.mean()) / (mean.std() + EPS))[:, None]
+    return w * standard(c) + (1 - w) * z(c.r.mean(1))[:, None]
 
 
 def pope(c):
