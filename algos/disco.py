@@ -34,6 +34,7 @@ from algos.disco_rule import LSTMState, Rule, RuleInputs, Targets, of_action
 from purejaxrl.algorithm import Algorithm, Metrics, Task, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, torsos
+from purejaxrl.parts.divergences import kl_divergence
 from purejaxrl.parts.replay import Replay
 from purejaxrl.parts.rollout import Experience, Interaction, collect
 from purejaxrl.validation import hyper, require, require_count
@@ -180,8 +181,7 @@ def rule_inputs(
 
 def divergence(target: jax.Array, logits: jax.Array) -> jax.Array:
     """Compute KL(target ‖ prediction) over the last axis, of logits."""
-    log_p, log_q = jax.nn.log_softmax(target), jax.nn.log_softmax(logits)
-    return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
+    return kl_divergence(jax.nn.log_softmax(target), jax.nn.log_softmax(logits))
 
 
 def losses(out: Outputs, seen: Trajectories, targets: Targets, values: Values) -> Metrics:

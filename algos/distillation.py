@@ -42,6 +42,7 @@ from purejaxrl.meta.worlds import (
     hypers_in,
     join_metrics,
 )
+from purejaxrl.parts.divergences import kl_divergence
 from purejaxrl.validation import hyper, require, require_count
 
 LEAST_VARIANCE = 0.01
@@ -291,7 +292,7 @@ def compare(rule: Either, theta: Any, hypers: Hypers, x: RuleInputs) -> Metrics:
     given = jax.vmap(lambda x: rule.student.apply(theta, x))(x)
     error = ((given.pi - taught.pi) ** 2).mean((1, 2))
     variance = taught.pi.var((1, 2))
-    kl = lpg.kl_divergence(taught.log_y, given.log_y).mean()
+    kl = kl_divergence(taught.log_y, given.log_y).mean()
     return {
         "error": error.mean(),
         "variance": variance.mean(),

@@ -32,6 +32,7 @@ from algos.lpg_rule import Rule, RuleInputs, Target
 from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
+from purejaxrl.parts.divergences import kl_divergence
 from purejaxrl.parts.normalize import RewardScale, advance_scale, scale_rewards
 from purejaxrl.parts.optimizers import optimizer
 from purejaxrl.parts.rollout import Experience, Interaction, Transition, collect
@@ -185,11 +186,6 @@ def rule_inputs(nets: Networks, state: State, hypers: Hypers, seen: Transition) 
         age=age_of(state),
         horizon=state.task.horizon.astype(jnp.float32),
     )
-
-
-def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """Compute KL(p ‖ q) over the last axis."""
-    return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
 
 
 def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = None) -> Algorithm:

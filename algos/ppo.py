@@ -16,7 +16,7 @@ from flax import struct
 
 from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
 from purejaxrl.identity import part_names
-from purejaxrl.parts import networks, optimizers, torsos
+from purejaxrl.parts import divergences, networks, optimizers, torsos
 from purejaxrl.parts.minibatches import minibatch_epochs
 from purejaxrl.parts.normalize import (
     Moments,
@@ -193,7 +193,7 @@ def total_loss(
         "policy_loss": policy_loss(LossInputs(log_ratio, advantage, age), hypers).mean(),
         "value_loss": value_loss(value, batch.value, batch.target, hypers.value_clip_eps).mean(),
         "entropy": pi.entropy().mean(),
-        "approx_kl": (jnp.exp(log_ratio) - 1 - log_ratio).mean(),
+        "approx_kl": divergences.k3(log_ratio).mean(),
     }
     total = (
         metrics["policy_loss"]

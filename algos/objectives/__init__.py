@@ -28,10 +28,9 @@ from algos.objectives.inputs import (
     Policy,
     Sampler,
     check_objective,
-    compute_loss,
-    push,
     with_advantages,
 )
+from algos.objectives.losses import compute_loss, push
 
 OBJECTIVES = (
     group.OBJECTIVES

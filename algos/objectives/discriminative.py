@@ -11,9 +11,10 @@ from jax.lax import stop_gradient
 
 from algos.objectives import losses
 from algos.objectives.advantages import accuracy, correct, lengths
-from algos.objectives.inputs import Inputs, Objective, bounded_exp, k3
+from algos.objectives.inputs import Inputs, Objective
 from algos.objectives.losses import maximise, mean_of_answers, token_mean
 from algos.objectives.weights import Kl, log_prob, log_ratio, ratio
+from purejaxrl.parts.divergences import bounded_exp, k3
 from purejaxrl.validation import hyper
 
 

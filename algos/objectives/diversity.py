@@ -12,6 +12,7 @@ from algos.objectives.advantages import accuracy, standardise, standardised
 from algos.objectives.inputs import Inputs, Objective, Sampler
 from algos.objectives.losses import answer_mean, entropy, maximise, token_mean
 from algos.objectives.weights import Clip, clipped
+from purejaxrl.parts.divergences import kl_divergence
 from purejaxrl.validation import hyper
 
 
@@ -197,8 +198,7 @@ class Dph(Clip):
 
 def forward_kl(x: Inputs) -> jax.Array:
     """Compute KL(π_ref ‖ π) over the vocabulary: `[P, G, T]`."""
-    ref = x.answers.ref_log_probs
-    return (jnp.exp(ref) * (ref - x.policy.log_probs)).sum(-1)
+    return kl_divergence(x.answers.ref_log_probs, x.policy.log_probs)
 
 
 def jensen_shannon(x: Inputs) -> jax.Array:

@@ -71,20 +71,6 @@ Loss = Callable[[jax.Array, Inputs, Any], jax.Array]
 """`(surrogate [P, G, T], x, coefs) -> float32 []`."""
 
 
-MOST = 20.0
-"""Greatest absolute logarithm of a ratio of probabilities that is exponentiated."""
-
-
-def bounded_exp(log_ratio: jax.Array) -> jax.Array:
-    """Exponentiate the logarithm of a ratio, which is clipped to ±20 so that e^x is finite."""
-    return jnp.exp(jnp.clip(log_ratio, -MOST, MOST))
-
-
-def k3(log_ratio: jax.Array) -> jax.Array:
-    """Compute e^x − 1 − x >= 0. Where x = log q/p, its mean over p is KL(p ‖ q) (Schulman 2020)."""
-    return bounded_exp(log_ratio) - 1 - log_ratio
-
-
 def no_state(num_prompts: int, num_bins: int) -> tuple:
     """Start without statistics."""
     return ()
@@ -145,48 +131,6 @@ def with_advantages(objective: Objective, coefs: Any, x: Inputs) -> Answers:
     mask = x.answers.mask
     advantage = jnp.where(mask, objective.advantage(x, coefs), 0.0)
     return x.answers._replace(advantage=advantage)
-
-
-def compute_loss(objective: Objective, coefs: Any, x: Inputs) -> tuple[jax.Array, dict]:
-    """Compute the loss of a minibatch of prompts, and metrics.
-
-    Args:
-        objective: what to minimise.
-        coefs: its coefficients.
-        x: the answers with their advantages, and the current policy on them.
-
-    Returns:
-        The loss, float32 [], and float32 [] metrics, which are means over tokens.
-    """
-    mask = x.answers.mask
-    surrogate = jnp.where(mask, objective.weight(x, coefs), 0.0)
-    loss = objective.loss(surrogate, x, coefs)
-
-    def mean(values: jax.Array) -> jax.Array:
-        return jnp.where(mask, values, 0.0).sum() / jnp.maximum(mask.sum(), 1)
-
-    to_old = x.policy.log_prob - x.answers.old_log_prob
-    to_ref = x.answers.ref_log_prob - x.policy.log_prob
-    metrics = {
-        "policy_loss": loss,
-        "entropy": mean(-(jnp.exp(x.policy.log_probs) * x.policy.log_probs).sum(-1)),
-        "approx_kl": mean(k3(to_old)),
-        "kl_to_reference": mean(k3(to_ref)),
-    }
-    return loss, metrics
-
-
-def push(objective: Objective, coefs: Any, x: Inputs) -> jax.Array:
-    """Compute how hard an objective pushes each answer's log-probability up: float32 `[P, G]`.
-
-    It is −∂loss/∂log π, summed over the answer's tokens, for what the loss reads of them.
-    """
-
-    def loss_of(log_prob: jax.Array) -> jax.Array:
-        policy = x.policy._replace(log_prob=log_prob)
-        return compute_loss(objective, coefs, x._replace(policy=policy))[0]
-
-    return -jax.grad(loss_of)(x.policy.log_prob).sum(-1)
 
 
 def check_objective(objective: Objective, num_answers: int, given: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""Losses that several objectives share: how tokens are averaged, and what is added.
+"""The loss of an objective, and what several share: how tokens are averaged, and what is added.
 
 Every average is a function `(values [P, G, T], mask) -> float32 []`. They differ in how much a long
 answer counts.
@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from algos.objectives.advantages import lengths
-from algos.objectives.inputs import Inputs, Objective, Policy, k3
-from algos.objectives.weights import log_ratio_to_reference
+from algos.objectives.inputs import Inputs, Objective, Policy
+from algos.objectives.weights import log_ratio, log_ratio_to_reference
+from purejaxrl.parts.divergences import k3
 
 Average = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -65,6 +66,42 @@ def maximise(
     """
     penalty = coefs.kl_coef * average(kl_to_reference(x), x.answers.mask)
     return penalty - average(surrogate, x.answers.mask)
+
+
+def compute_loss(objective: Objective, coefs: Any, x: Inputs) -> tuple[jax.Array, dict]:
+    """Compute the loss of a minibatch of prompts, and metrics.
+
+    Args:
+        objective: what to minimise.
+        coefs: its coefficients.
+        x: the answers with their advantages, and the current policy on them.
+
+    Returns:
+        The loss, float32 [], and float32 [] metrics, which are means over tokens.
+    """
+    mask = x.answers.mask
+    surrogate = jnp.where(mask, objective.weight(x, coefs), 0.0)
+    loss = objective.loss(surrogate, x, coefs)
+    metrics = {
+        "policy_loss": loss,
+        "entropy": token_mean(entropy(x.policy), mask),
+        "approx_kl": token_mean(k3(log_ratio(x)), mask),
+        "kl_to_reference": token_mean(kl_to_reference(x), mask),
+    }
+    return loss, metrics
+
+
+def push(objective: Objective, coefs: Any, x: Inputs) -> jax.Array:
+    """Compute how hard an objective pushes each answer's log-probability up: float32 `[P, G]`.
+
+    It is −∂loss/∂log π, summed over the answer's tokens, for what the loss reads of them.
+    """
+
+    def loss_of(log_prob: jax.Array) -> jax.Array:
+        policy = x.policy._replace(log_prob=log_prob)
+        return compute_loss(objective, coefs, x._replace(policy=policy))[0]
+
+    return -jax.grad(loss_of)(x.policy.log_prob).sum(-1)
 
 
 def table(*objectives: Objective) -> dict[str, Objective]:

@@ -12,7 +12,7 @@ from jax.lax import stop_gradient
 
 from algos.objectives import losses
 from algos.objectives.advantages import EPSILON, scaled_by_batch, standardised
-from algos.objectives.inputs import MOST, Inputs, Objective, bounded_exp
+from algos.objectives.inputs import Inputs, Objective
 from algos.objectives.losses import maximise
 from algos.objectives.weights import (
     Clip,
@@ -22,6 +22,7 @@ from algos.objectives.weights import (
     log_likelihood,
     log_ratio,
 )
+from purejaxrl.parts.divergences import MOST, bounded_exp
 from purejaxrl.validation import hyper
 
 GSPO = Objective(

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from algos.objectives.advantages import lengths
-from algos.objectives.inputs import Inputs, bounded_exp
+from algos.objectives.inputs import Inputs
+from purejaxrl.parts.divergences import bounded_exp
 from purejaxrl.validation import hyper
 
 
