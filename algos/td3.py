@@ -6,6 +6,7 @@ critics. Target policy smoothing: clipped noise is added to the target policy's 
 updates: the policy and all target networks move once in `policy_delay` steps of the critics.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -132,6 +133,58 @@ def add_noise(key: jax.Array, action: jax.Array, std: jax.Array, clip: jax.Array
     return jnp.clip(action + noise, -1.0, 1.0)
 
 
+class Learned(NamedTuple):
+    """What gradient steps change: the fields of these names of a `State`."""
+
+    params: Params
+    target_params: Params
+    opt_state: Params
+
+
+def improve(
+    learned: Learned,
+    inputs: Any,
+    hypers: Any,
+    critics: ContinuousCritics,
+    draw: Callable[[Params, Any], tuple[Any, jax.Array]],
+    policy_loss: Callable[[Any, Any, Any], jax.Array],
+) -> tuple[Learned, Metrics]:
+    """Take `policy_delay` steps of the critics, and one of the policy and the target networks.
+
+    Args:
+        learned: the networks and their optimizers.
+        inputs: what `draw` reads in each step of the critics, `[policy_delay, ...]`.
+        hypers: `actor_rate`, `critic_rate` and `target_rate` are read.
+        critics: the critics' networks.
+        draw: `(target_params, input) -> (batch, targets [batch_size])`, for both critics.
+        policy_loss: `(actor_params, critic_params, batch) -> loss []`, on the last of the batches.
+    """
+    params, target_params, opt_state = learned
+
+    def improve_critics(carry: tuple, x: Any):
+        """Take one gradient step of both critics, on a new batch."""
+        (critic_params, opt_state), (batch, target) = carry, draw(target_params, x)
+
+        def loss(critic_params: Any) -> tuple[jax.Array, jax.Array]:
+            q = critics.q(critic_params, batch.obs, batch.action)
+            return 0.5 * ((q - target) ** 2).mean(-1).sum(), q.mean()
+
+        (value, q), grads = jax.value_and_grad(loss, has_aux=True)(critic_params)
+        carry = descend(hypers.critic_rate, grads, opt_state, critic_params)
+        return carry, (batch, {"critic_loss": value, "q": q})
+
+    (critic_params, critic_opt), (batches, metrics) = jax.lax.scan(
+        improve_critics, (params.critic, opt_state.critic), inputs
+    )
+    last = jax.tree.map(lambda x: x[-1], batches)
+    value, grads = jax.value_and_grad(policy_loss)(params.actor, critic_params, last)
+    actor_params, actor_opt = descend(hypers.actor_rate, grads, opt_state.actor, params.actor)
+    params = Params(actor_params, critic_params)
+    target_params = track(target_params, params, hypers.target_rate)
+    learned = Learned(params, target_params, Params(actor_opt, critic_opt))
+    return learned, metrics | {"actor_loss": value}
+
+
 def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     """Make TD3 for a gymnax environment with actions in [-1, 1].
 
@@ -189,65 +242,35 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         q = critics.q(target_params.critic, batch.next_obs, action)
         return batch.reward + batch.discount * q.min(0)
 
+    def policy_loss(actor_params: Any, critic_params: Any, batch: Batch) -> jax.Array:
+        action = actor.apply(actor_params, batch.obs)
+        return -critics.q(critic_params, batch.obs, action)[0].mean()
+
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
         seen, moments = experience.transitions, state.moments
         replay = state.replay.write(steps_of(seen))
         moments = None if moments is None else advance(moments, seen.obs)
 
-        def improve_all(carry: tuple, keys: jax.Array):
-            """Take `policy_delay` steps of the critics, and one of the policy and the targets."""
-            params, opt_state, target_params = carry
+        def draw(target_params: Params, key: jax.Array) -> tuple[Batch, jax.Array]:
+            draw_key, noise_key = jax.random.split(key)
+            batch = draw_normalized(draw_key, replay, moments, config, hypers)
+            return batch, targets(target_params, batch, noise_key, hypers)
 
-            def improve_critics(carry: tuple, key: jax.Array):
-                """Take one gradient step of both critics, on a new batch."""
-                (critic_params, opt_state), (draw_key, noise_key) = carry, jax.random.split(key)
-                batch = draw_normalized(draw_key, replay, moments, config, hypers)
-                target = targets(target_params, batch, noise_key, hypers)
-
-                def loss(critic_params: Any) -> tuple[jax.Array, jax.Array]:
-                    q = critics.q(critic_params, batch.obs, batch.action)
-                    return 0.5 * ((q - target) ** 2).mean(-1).sum(), q.mean()
-
-                (value, q), grads = jax.value_and_grad(loss, has_aux=True)(critic_params)
-                carry = descend(hypers.critic_rate, grads, opt_state, critic_params)
-                return carry, (batch.obs, {"critic_loss": value, "q": q})
-
-            (critic_params, critic_opt), (obs, metrics) = jax.lax.scan(
-                improve_critics, (params.critic, opt_state.critic), keys
-            )
-            last_obs = obs[-1]
-
-            def loss(actor_params: Any) -> jax.Array:
-                action = actor.apply(actor_params, last_obs)
-                return -critics.q(critic_params, last_obs, action)[0].mean()
-
-            value, grads = jax.value_and_grad(loss)(params.actor)
-            actor_params, actor_opt = descend(
-                hypers.actor_rate, grads, opt_state.actor, params.actor
-            )
-            params = Params(actor_params, critic_params)
-            target_params = track(target_params, params, hypers.target_rate)
-            opt_state = Params(actor_opt, critic_opt)
-            return (params, opt_state, target_params), metrics | {"actor_loss": value}
+        def improve_all(learned: Learned, keys: jax.Array) -> tuple[Learned, Metrics]:
+            return improve(learned, keys, hypers, critics, draw, policy_loss)
 
         key, learn_key = jax.random.split(state.key)
         keys = jax.random.split(
             learn_key, (config.num_batches // config.policy_delay, config.policy_delay)
         )
-        (params, opt_state, target_params), metrics = jax.lax.scan(
-            improve_all, (state.params, state.opt_state, state.target_params), keys
-        )
+        learned = Learned(state.params, state.target_params, state.opt_state)
+        learned, metrics = jax.lax.scan(improve_all, learned, keys)
         metrics = jax.tree.map(jnp.mean, metrics) | experience.episodes
-        state_now = state._replace(
-            params=params,
-            target_params=target_params,
-            opt_state=opt_state,
-            moments=moments,
-            replay=replay,
-            key=key,
-            step=state.step + 1,
+        metrics |= count_steps(state, config)
+        state = state._replace(
+            **learned._asdict(), moments=moments, replay=replay, key=key, step=state.step + 1
         )
-        return state_now, metrics | count_steps(state, config)
+        return state, metrics
 
     def act(policy: Policy, memory, obs, first, key, greedy: bool):
         return actor.apply(policy.actor, normalize_obs(policy.moments, obs)), memory

@@ -14,15 +14,14 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from algos.td3 import Params, add_noise
+from algos.td3 import Learned, Params, add_noise, improve
 from purejaxrl.algorithm import Algorithm, Metrics, Task, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, policies, torsos
 from purejaxrl.parts.critics import ContinuousCritics
 from purejaxrl.parts.dataset import no_steps, observation_moments
 from purejaxrl.parts.normalize import Moments, normalize_obs
-from purejaxrl.parts.optimizers import descend, init_each
-from purejaxrl.parts.targets import track
+from purejaxrl.parts.optimizers import init_each
 from purejaxrl.validation import hyper, require, require_count
 
 
@@ -205,47 +204,22 @@ def make(
 
     def learn(state: State, hypers: Hypers, drawn: Drawn) -> tuple[State, Metrics]:
         key, learn_key = jax.random.split(state.key)
-        batches = normalize(state.moments, drawn)
+        noise_keys = jax.random.split(learn_key, config.policy_delay)
 
-        def improve_critics(carry: tuple, inputs: tuple[Drawn, jax.Array]):
-            """Take one gradient step of both critics."""
-            (critic_params, opt_state), (batch, noise_key) = carry, inputs
-            target = targets(state.target_params, batch, noise_key, hypers)
+        def read(target_params: Params, x: tuple[Drawn, jax.Array]) -> tuple[Drawn, jax.Array]:
+            batch, noise_key = x
+            return batch, targets(target_params, batch, noise_key, hypers)
 
-            def loss(critic_params: Any) -> tuple[jax.Array, jax.Array]:
-                q = critics.q(critic_params, batch.obs, batch.action)
-                return 0.5 * ((q - target) ** 2).mean(-1).sum(), q.mean()
-
-            (value, q), grads = jax.value_and_grad(loss, has_aux=True)(critic_params)
-            carry = descend(hypers.critic_rate, grads, opt_state, critic_params)
-            return carry, {"critic_loss": value, "q": q}
-
-        (critic_params, critic_opt), metrics = jax.lax.scan(
-            improve_critics,
-            (state.params.critic, state.opt_state.critic),
-            (batches, jax.random.split(learn_key, config.policy_delay)),
-        )
-        batch = jax.tree.map(lambda x: x[-1], batches)
-
-        def loss(actor_params: Any) -> jax.Array:
+        def policy_loss(actor_params: Any, critic_params: Any, batch: Drawn) -> jax.Array:
             action = pi.mode(actor_params, batch.obs)
             q = critics.q(critic_params, batch.obs, action)
             return actor_loss(ActorInputs(action, batch.action, q), hypers)
 
-        value, grads = jax.value_and_grad(loss)(state.params.actor)
-        actor_params, actor_opt = descend(
-            hypers.actor_rate, grads, state.opt_state.actor, state.params.actor
-        )
-        params = Params(actor_params, critic_params)
-        metrics = jax.tree.map(jnp.mean, metrics) | no_steps() | {"actor_loss": value}
-        state = state._replace(
-            params=params,
-            target_params=track(state.target_params, params, hypers.target_rate),
-            opt_state=Params(actor_opt, critic_opt),
-            key=key,
-            step=state.step + 1,
-        )
-        return state, metrics
+        learned = Learned(state.params, state.target_params, state.opt_state)
+        inputs = normalize(state.moments, drawn), noise_keys
+        learned, metrics = improve(learned, inputs, hypers, critics, read, policy_loss)
+        metrics = jax.tree.map(jnp.mean, metrics) | no_steps()
+        return state._replace(**learned._asdict(), key=key, step=state.step + 1), metrics
 
     return Algorithm(
         config, init, draw, learn, policy, policies.act_by(pi),
