@@ -67,8 +67,8 @@ class Hypers(struct.PyTreeNode):
 
     learning_rate: float = hyper(1e-2, at_least=0)
     """Adam's step size, annealed to 0."""
-    max_grad_norm: float = hyper(1.0, above=0)
-    """Global norm to which gradients are clipped."""
+    max_grad_norm: float = hyper(1.0, above=0, infinite=True)
+    """Global norm to which gradients are clipped; inf for no clipping."""
     kl_coef: float = hyper(0.1, at_least=0)
     """Weight of the posterior's divergence from N(0, 1), beside the log-likelihood of all tokens.
     At 1, the decoder may learn to do without the latent."""

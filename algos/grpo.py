@@ -92,8 +92,8 @@ class Hypers(struct.PyTreeNode):
     """Coefficients of the objective: `objective.coefs`, perhaps with some fields changed."""
     learning_rate: float = hyper(1e-4, at_least=0)
     """Adam's step size."""
-    max_grad_norm: float = hyper(1.0, above=0)
-    """Global norm to which gradients are clipped."""
+    max_grad_norm: float = hyper(1.0, above=0, infinite=True)
+    """Global norm to which gradients are clipped; inf for no clipping."""
 
 
 class State(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import struct
 
-from algos import ppo, ppo_rnn
+from algos import clutr, grpo, ppo, ppo_rnn
 from purejaxrl.meta import gradient
 from purejaxrl.validation import check_hypers, hyper, require, require_known, require_names
 
@@ -213,3 +213,8 @@ def test_invalid_hyperparameters_of_ppo_are_named(name, value):
 
 def test_an_infinite_value_clip_means_none():
     check_hypers(ppo.Hypers(value_clip_eps=float("inf")))
+
+
+@pytest.mark.parametrize("module", [clutr, grpo, ppo], ids=lambda module: module.__name__)
+def test_gradients_need_not_be_clipped(module):
+    check_hypers(module.Hypers(max_grad_norm=float("inf")))
