@@ -29,7 +29,7 @@ import optax
 from flax import struct
 from gymnax.environments import spaces
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import optimizers
 from purejaxrl.parts.dataset import no_steps
@@ -140,8 +140,8 @@ class Autoencoder(nn.Module):
         return memory, self.logits(jnp.concatenate([features, z], axis=-1))
 
     def __call__(self, tokens: jax.Array) -> jax.Array:  # noqa: D102
-        mean, std = self.encode(tokens)
-        return self.decode(mean + 0 * std, tokens)
+        mean, _ = self.encode(tokens)
+        return self.decode(mean, tokens)
 
 
 def reconstruct(config: Config, allowed: np.ndarray, params: Any, tokens: jax.Array) -> jax.Array:
@@ -246,7 +246,7 @@ def make_autoencoder(config: Config, sample_tokens: Callable[[jax.Array], jax.Ar
 
     return Algorithm(
         config, init, collect, learn, lambda state: state.params,
-        made_of=part_names(sample_tokens),
+        vital=vital_losses("loss"), steps_per_update=0, made_of=part_names(sample_tokens),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 from algos import clutr, paired, ppo
 from envs import maze, maze_levels
 from envs.maze_tokens import MazeTokens, wall_f1
-from purejaxrl.algorithm import Task, make_train, update
+from purejaxrl.algorithm import Task, is_finite, make_train, update
 from purejaxrl.identity import is_named
 from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.running.checkpoint import CheckpointError, save
@@ -82,6 +82,14 @@ def test_the_loss_is_the_evidence_lower_bound_with_its_weight():
     np.testing.assert_allclose(metrics["kl"], kl, rtol=1e-4)
     np.testing.assert_allclose(metrics["loss"], error + 0.5 * kl, rtol=1e-4)
     assert after.step == 1 and all(map(is_named, algorithm.made_of))
+
+
+def test_an_autoencoder_whose_loss_is_infinite_has_diverged():
+    algorithm = clutr.make_autoencoder(CONFIG, sample_tokens)
+    state = clutr.State(PARAMS, (), Task((), jnp.int32(5)), KEY, jnp.int32(1))
+    assert is_finite(algorithm.vital(state, {"loss": 1.0}))
+    assert not is_finite(algorithm.vital(state, {"loss": jnp.inf}))
+    assert algorithm.steps_per_update == 0
 
 
 @pytest.mark.slow
