@@ -39,6 +39,9 @@ from purejaxrl.parts.wrappers import Restarting
 from purejaxrl.running import checkpoint
 from purejaxrl.validation import hyper, require_count
 
+BOUND = 4.0
+"""Greatest absolute action of a teacher, in standard deviations of the latents."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -267,7 +270,6 @@ class Latents(Restarting):
         model: Model,
         read_level: Callable[[jax.Array], Any],
         allowed: np.ndarray,
-        bound: float = 4.0,
     ):
         """Make an environment.
 
@@ -276,7 +278,6 @@ class Latents(Restarting):
             model: the autoencoder, and where latents are.
             read_level: makes a level of tokens `[length]`.
             allowed: bool `[length, vocabulary]`, the tokens that may be in each place.
-            bound: actions are clipped to [-bound, bound], in standard deviations.
 
         Raises:
             ValueError: if the autoencoder is for other levels.
@@ -288,7 +289,7 @@ class Latents(Restarting):
                 f"levels have {allowed.shape[0]} tokens of {allowed.shape[1]} kinds"
             )
         check_params("autoencoder", model, shape_of(config), "which `locate` returns")
-        self.config, self.model, self.bound = config, model, bound
+        self.config, self.model = config, model
         self.read_level, self.allowed = read_level, allowed
 
     @property
@@ -311,7 +312,7 @@ class Latents(Restarting):
 
     def step_env(self, key: jax.Array, state: jax.Array, action: jax.Array, params: LatentParams):
         """Make the level."""
-        z = params.model.latent(jnp.clip(action, -self.bound, self.bound))
+        z = params.model.latent(jnp.clip(action, -BOUND, BOUND))
         (tokens,) = read(self.config, self.allowed, params.model.params, z[None])
         info = {"level": self.read_level(tokens)}
         return jnp.zeros(0), state + 1, jnp.float32(0), jnp.bool_(True), info
@@ -322,7 +323,7 @@ class Latents(Restarting):
 
     def action_space(self, params: LatentParams | None = None) -> spaces.Box:
         """The latent."""
-        return spaces.Box(-self.bound, self.bound, (self.config.latent,))
+        return spaces.Box(-BOUND, BOUND, (self.config.latent,))
 
     def observation_space(self, params: LatentParams | None = None) -> spaces.Box:
         """Nothing."""

@@ -27,7 +27,7 @@ from purejaxrl.algorithm import Metrics
 from purejaxrl.ued import student
 from purejaxrl.ued.buffer import NOT_KEPT, Visits, index_of
 from purejaxrl.ued.curriculum import Chosen, Curriculum, Draw, SampleLevel, sample_new
-from purejaxrl.ued.scores import Score, solve_rate
+from purejaxrl.ued.scores import solve_rate
 from purejaxrl.validation import COUNT, hyper, is_count
 
 
@@ -60,15 +60,11 @@ def learnability(rate: jax.Array) -> jax.Array:
     return rate * (1 - rate)
 
 
-def curriculum(
-    sample_level: SampleLevel, score: Score = solve_rate, num_kept: int = 128
-) -> Curriculum:
+def curriculum(sample_level: SampleLevel, num_kept: int = 128) -> Curriculum:
     """Make the curriculum.
 
     Args:
         sample_level: draws a new level.
-        score: of a visit, a success between 0 and 1; where it is not finite, p stays and a new
-            level is not kept.
         num_kept: levels that are kept, at least the number that are drawn at a time.
 
     Raises:
@@ -98,7 +94,7 @@ def curriculum(
     def report(state: State, hypers: Frontier, visits: Visits) -> State:
         is_new = visits.slot == NOT_KEPT
         before = jnp.where(is_new, hypers.prior, state.rate[visits.slot])
-        sound = visits.finished & jnp.isfinite(visits.score)
+        sound = visits.finished & jnp.isfinite(visits.score)  # NaN: none finished, or no solution
         rate = jnp.where(sound, before + hypers.step_size * (visits.score - before), before)
         place = index_of(jnp.where(visits.finished, visits.slot, NOT_KEPT), num_kept)
         state = state._replace(
@@ -109,7 +105,7 @@ def curriculum(
 
     return Curriculum(
         init, sample, sample_level, report, metrics,
-        score=score, hypers=Frontier, capacity=num_kept,
+        score=solve_rate, hypers=Frontier, capacity=num_kept,
     )  # fmt: skip
 
 

@@ -118,10 +118,6 @@ class Bandit(environment.Environment):
         """Return the oracle's expected undiscounted return of an episode, float32."""
         return params.max_steps_in_episode * params.means.max()
 
-    def optimal_action(self, state: BanditState, params: Level) -> jax.Array:
-        """Return the arm of the highest mean, int32."""
-        return state.means.argmax().astype(jnp.int32)
-
     def reset_env(self, key: jax.Array, params: Level) -> tuple[jax.Array, BanditState]:
         """Start an episode."""
         state = BanditState(*self.begin(key, params), time=jnp.int32(0))

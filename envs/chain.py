@@ -76,17 +76,10 @@ class DelayedChain(environment.Environment):
         """Draw a level: one length and one right action for all its episodes."""
         length_key, action_key = jax.random.split(key)
         length = jax.random.randint(length_key, (), self.min_length, self.max_length + 1)
-        return self._level(action_key, length, length)
-
-    def sample_random_delay(self, key: jax.Array) -> Level:
-        """Draw a level with one right action; every episode draws its own length."""
-        return self._level(key, jnp.int32(self.min_length), jnp.int32(self.max_length))
-
-    def _level(self, key: jax.Array, min_length: jax.Array, max_length: jax.Array) -> Level:
         return Level(
-            min_length=min_length,
-            max_length=max_length,
-            one_is_right_prob=jax.random.bernoulli(key).astype(jnp.float32),
+            min_length=length,
+            max_length=length,
+            one_is_right_prob=jax.random.bernoulli(action_key).astype(jnp.float32),
             noise=jnp.float32(self.noise),
             max_steps_in_episode=jnp.int32(self.max_length),
         )
@@ -114,10 +107,6 @@ class DelayedChain(environment.Environment):
         num_lengths = params.max_length - params.min_length + 1
         num_within = params.max_steps_in_episode - params.min_length + 1
         return jnp.clip(num_within / num_lengths, 0.0, 1.0)
-
-    def optimal_action(self, state: ChainState, params: Level) -> jax.Array:
-        """Return the right first action, int32; later ones do not matter."""
-        return state.right_action
 
     def reset_env(self, key: jax.Array, params: Level) -> tuple[jax.Array, ChainState]:
         """Draw the episode's length and right action."""

@@ -54,8 +54,7 @@ def rewards_of(params, right):
     """Rewards of 3000 episodes that choose the right first action, or the other."""
 
     def policy(state):
-        action = ENV.optimal_action(state, params)
-        return jnp.where(right, action, 1 - action)
+        return jnp.where(right, state.right_action, 1 - state.right_action)
 
     return episodes(ENV, params, policy, 30, 3000)
 
@@ -91,7 +90,7 @@ def test_noise_comes_with_every_step_but_the_last_and_is_fair():
 
 
 def test_a_random_delay_is_uniform_and_new_in_every_episode():
-    params = ENV.sample_random_delay(jax.random.key(0))
+    params = level((5, 30))
     _, state = reset_all(jax.random.split(jax.random.key(1), 5200), params)
     counts = np.bincount(state.length, minlength=31)
     assert counts[:5].sum() == 0
