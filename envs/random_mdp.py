@@ -181,7 +181,7 @@ class RandomMDP(Restarting):
 
 
 def to_tabular(level: Level) -> tabular.Level:
-    """Return the same MDP with a transition matrix, as `tabular.solve` takes it."""
+    """Return the same MDP with a transition matrix, as `tabular.py` has it."""
     num_states = level.reward.shape[0]
     first, second = jnp.moveaxis(jax.nn.one_hot(level.successors, num_states), -2, 0)
     prob = level.first_prob[..., None]

@@ -1,18 +1,15 @@
-"""Random finite MDPs, and their exact solution.
+"""Random finite MDPs, and the exact optimum of an episode.
 
 A Garnet (Archibald et al. 1995; as in Bhatnagar et al. 2009) has `branching` distinct successors
 for every state and action, drawn without replacement. Uniform cuts divide [0, 1] into their
 probabilities. Mean rewards are standard normal. With `branching == num_states` the rows of the
 transition matrix are uniform on the simplex: a dense random MDP.
 
-Two optima are exact. `solve` is for the discounted problem without a time limit, where the best
-policy is stationary. `solve_episode` is for the episode up to its limit, where the best policy
-depends on the time. The observation is the state's index without the time, so an agent may be
-unable to reach the second optimum.
+The best policy of an episode depends on the time, and an agent observes the state's index alone. So
+it may be unable to reach the optimum.
 """
 
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +18,6 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from purejaxrl.validation import require, require_count
-
-NUM_DOUBLINGS = 25
-"""A policy is evaluated over 2**25 steps, enough for discounts of up to 1 - 1e-6."""
 
 
 @struct.dataclass
@@ -150,8 +144,8 @@ class Garnet(environment.Environment):
         reward = params.reward[state.index, action] + noise
         probs = params.transition[state.index, action]
         index = jax.random.choice(index_key, self.num_states, p=probs)
-        terminate_prob = _by_state_and_action(params)[state.index, action]
-        terminated = jax.random.bernoulli(end_key, terminate_prob)
+        terminate_prob = jnp.broadcast_to(params.terminate_prob, params.reward.shape)
+        terminated = jax.random.bernoulli(end_key, terminate_prob[state.index, action])
 
         state = TabularState(index, state.time + 1)
         obs, state = self._apply_transition_gradient_policy(self.observe(state, params), state)
@@ -189,118 +183,23 @@ class Garnet(environment.Environment):
         return spaces.Discrete(self.num_states)
 
 
-class Solution(NamedTuple):
-    """An optimum: `[S]`, or `[num_steps, S]` if it depends on the time."""
-
-    value: jax.Array  # float32, expected return from a state
-    policy: jax.Array  # int32, the best action
-
-
 def optimal_return(level: Level) -> jax.Array:
     """Return the expected undiscounted return of the best policy over time, float32.
 
     Only rewards up to the level's time limit count.
     """
-    value = jax.lax.fori_loop(
-        0,
-        level.max_steps_in_episode,
-        lambda _, value: action_values(level, value, 1.0).max(-1),
-        jnp.zeros(level.reward.shape[0]),
-    )
-    return _matmul(level.start_prob, value)
 
-
-def solve(level: Level, gamma: jax.Array | float) -> Solution:
-    """Solve the discounted problem without a time limit, by policy iteration.
-
-    Values are exact to float32: relative errors of 1e-6 at a discount of 0.9, 1e-4 at 0.999.
-
-    Args:
-        level: the MDP; `gamma * (1 - terminate_prob)` must be less than 1.
-        gamma: discount; may be traced.
-
-    Returns:
-        Value and policy, `[S]`.
-    """
-
-    def greedy(value: jax.Array) -> Solution:
-        policy = _best(action_values(level, value, gamma))
-        return Solution(evaluate(level, policy, gamma), policy)
-
-    def improves(pair: tuple[Solution, Solution]) -> jax.Array:
-        best, candidate = pair
-        return candidate.value.sum() > best.value.sum()  # strict, so that rounding cannot cycle
-
-    def improve(pair: tuple[Solution, Solution]) -> tuple[Solution, Solution]:
-        _, candidate = pair
-        return candidate, greedy(candidate.value)
-
-    first = greedy(jnp.zeros(level.reward.shape[0]))
-    best, _ = jax.lax.while_loop(improves, improve, (first, greedy(first.value)))
-    return best
-
-
-def solve_episode(level: Level, num_steps: int, gamma: jax.Array | float = 1.0) -> Solution:
-    """Solve an episode by backward induction over time.
-
-    Args:
-        level: the MDP.
-        num_steps: length of the table; at least the level's time limit.
-        gamma: discount; 1 for the undiscounted return.
-
-    Returns:
-        Value and policy, `[num_steps, S]`; the value is 0 from the time limit on.
-    """
-
-    def backup(value: jax.Array, time: jax.Array) -> tuple[jax.Array, Solution]:
-        q = action_values(level, value, gamma)
-        value = jnp.where(time < level.max_steps_in_episode, q.max(-1), 0.0)
-        return value, Solution(value, _best(q))
+    def backup(_: int, value: jax.Array) -> jax.Array:
+        later = (1 - level.terminate_prob) * _matmul(level.transition, value)
+        return (level.reward + later).max(-1)
 
     nothing = jnp.zeros(level.reward.shape[0])
-    _, solution = jax.lax.scan(backup, nothing, jnp.arange(num_steps), reverse=True)
-    return solution
-
-
-def evaluate(level: Level, policy: jax.Array, gamma: jax.Array | float) -> jax.Array:
-    """Value of a stationary policy without a time limit: float32 `[S]`.
-
-    With M the discounted transition matrix of the policy, the series r + Mr + M²r + … is summed by
-    doubling: k products make 2^k terms. A linear solve would do, but many small factorisations at
-    once, as under `vmap`, can deadlock on CPU.
-
-    Args:
-        level: the MDP; `gamma * (1 - terminate_prob)` must be less than 1.
-        policy: int32 `[S]`.
-        gamma: discount.
-    """
-    states = jnp.arange(policy.shape[0])
-    goes_on = 1 - _by_state_and_action(level)[states, policy]
-    matrix = gamma * goes_on[:, None] * level.transition[states, policy]
-
-    def double(_: int, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        value, matrix = sums
-        return value + _matmul(matrix, value), _matmul(matrix, matrix)
-
-    value, _ = jax.lax.fori_loop(0, NUM_DOUBLINGS, double, (level.reward[states, policy], matrix))
-    return value
-
-
-def action_values(level: Level, value: jax.Array, gamma: jax.Array | float) -> jax.Array:
-    """Expected return of every action if `value` `[S]` follows it: float32 `[S, A]`."""
-    return level.reward + gamma * (1 - level.terminate_prob) * _matmul(level.transition, value)
-
-
-def _by_state_and_action(level: Level) -> jax.Array:
-    return jnp.broadcast_to(level.terminate_prob, level.reward.shape)
+    value = jax.lax.fori_loop(0, level.max_steps_in_episode, backup, nothing)
+    return _matmul(level.start_prob, value)
 
 
 def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision="highest")  # TF32 would not be exact
-
-
-def _best(q: jax.Array) -> jax.Array:
-    return q.argmax(-1).astype(jnp.int32)
 
 
 def _is_simplex(probs: np.ndarray) -> np.ndarray:

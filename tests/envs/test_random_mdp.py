@@ -5,15 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs import tabular
 from envs.random_mdp import REWARD_SCALE, MDPState, RandomMDP, to_tabular
 from envs.random_mdp_kinds import EXPLORATION, KINDS
+from tests.envs import tabular_solution
 from tests.envs.simulate import assert_mean, episodes
 
 NUM_LEVELS, NUM_STATES, NUM_ACTIONS, LIMIT = 60, 12, 3, 30
 ENV = RandomMDP(NUM_STATES, NUM_ACTIONS, kinds=tuple(KINDS))
 optimal_returns = jax.jit(jax.vmap(ENV.optimal_return))
-solve_episode = jax.jit(lambda level: tabular.solve_episode(to_tabular(level), LIMIT).policy)
+solve_episode = jax.jit(
+    lambda level: tabular_solution.solve_episode(to_tabular(level), LIMIT).policy
+)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from envs import tabular
 from envs.tabular import Garnet, Level
+from tests.envs import tabular_solution
 from tests.envs.simulate import assert_mean, episodes
 
 TINY = Garnet(num_states=3, num_actions=2, branching=2)
@@ -23,9 +23,9 @@ sample_tiny = jax.jit(TINY.sample_level)
 optimal_return_tiny = jax.jit(TINY.optimal_return)
 sample_small = jax.jit(SMALL.sample_level)
 sample_many = jax.jit(jax.vmap(MANY.sample_level))
-solve = jax.jit(tabular.solve)
-solve_episode = jax.jit(tabular.solve_episode, static_argnums=1)
-evaluate = jax.jit(tabular.evaluate)
+solve = jax.jit(tabular_solution.solve)
+solve_episode = jax.jit(tabular_solution.solve_episode, static_argnums=1)
+evaluate = jax.jit(tabular_solution.evaluate)
 
 
 def with_rates(params, terminate_prob=0.0, reward_std=0.0):
