@@ -25,12 +25,17 @@ MIDDLE = 50.0
 """Typical length of the lives that rules are learned on, in updates."""
 
 
+def time_inputs(x: RuleInputs) -> tuple[jax.Array, jax.Array]:
+    """Return the fraction of life done, in [0, 1), and its length as log N - log MIDDLE."""
+    return x.age, jnp.log(x.horizon / MIDDLE)
+
+
 class Rule(lpg.Rule):
     """LPG's rule with two more inputs."""
 
     def extra_inputs(self, x: RuleInputs) -> tuple[jax.Array, ...]:
-        """Return the fraction of life done, in [0, 1), and its length as log N - log MIDDLE."""
-        return x.age, jnp.log(x.horizon / MIDDLE)
+        """Return the agent's age and the length of its life."""
+        return time_inputs(x)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ and the entropy bonus of the hand-made rule can fall with age.
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 
 from algos import residual_lpg
 from algos.hand_rules import Settings
 from algos.lpg import Hypers, RuleInputs, init_rule, make, with_rule
-from algos.ta_lpg import MIDDLE
+from algos.ta_lpg import time_inputs
 
 __all__ = ["Config", "Hypers", "init_rule", "make", "with_rule"]
 
@@ -25,8 +24,8 @@ class Rule(residual_lpg.Rule):
     decay starts at 0.5, because evolution can hardly move it away from its bound, 0."""
 
     def extra_inputs(self, x: RuleInputs) -> tuple[jax.Array, ...]:
-        """Return the fraction of life done, in [0, 1), and its length as log N - log MIDDLE."""
-        return x.age, jnp.log(x.horizon / MIDDLE)
+        """Return the agent's age and the length of its life."""
+        return time_inputs(x)
 
     def with_time(self, x: RuleInputs) -> RuleInputs:
         """Return what the hand-made rule reads: all there is."""
