@@ -43,7 +43,7 @@ FROM_SOLUTIONS = {"belief", "demonstration"}
 
 
 @dataclass(frozen=True)
-class Config(token_policy.Network):
+class Config(token_policy.NetworkConfig):
     """What decides a shape or a length. Static."""
 
     num_prompts: int = 16

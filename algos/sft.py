@@ -22,7 +22,7 @@ from purejaxrl.validation import hyper, require_count
 
 
 @dataclass(frozen=True)
-class Config(token_policy.Network):
+class Config(token_policy.NetworkConfig):
     """What decides a shape or a length. Static."""
 
     batch_size: int = 128

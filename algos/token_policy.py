@@ -36,7 +36,7 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkConfig:
     """Sizes of the transformer. Static."""
 
     num_layers: int = 2
@@ -89,7 +89,7 @@ class TokenPolicy(nn.Module):
         return self.transformer.empty_cache(*batch)
 
 
-def make_network(config: Network, env: Task) -> TokenPolicy:
+def make_network(config: NetworkConfig, env: Task) -> TokenPolicy:
     """Make the network for a token task.
 
     Raises:
@@ -268,7 +268,7 @@ def count_unique(tokens: jax.Array, counts: jax.Array) -> jax.Array:
     return (is_first & counts).sum()
 
 
-def on_prompts(config: Network, env: Task, levels: Any, num_answers: int = 32, k: int = 16):
+def on_prompts(config: NetworkConfig, env: Task, levels: Any, num_answers: int = 32, k: int = 16):
     """Evaluate policies on prompts: pass@1, pass@k, entropy, unique correct answers and lengths.
 
     Args:

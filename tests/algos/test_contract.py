@@ -158,7 +158,7 @@ def with_antagonist():
 
 def on_tokens(module):
     env, _ = envs.make("token-arithmetic", num_operands=2, num_prompts=40, held_out=20)
-    sizes = token_policy.Network(num_layers=1, width=4, num_heads=1)
+    sizes = token_policy.NetworkConfig(num_layers=1, width=4, num_heads=1)
     algorithm = module.make(module.Config(**vars(sizes)), env)
     if module is sft:
         return algorithm, sft.Hypers(), env.levels

@@ -9,11 +9,11 @@ import pytest
 import envs
 from algos import grpo, sft, token_policy
 from algos.objectives import OBJECTIVES
-from algos.token_policy import Network
+from algos.token_policy import NetworkConfig
 from envs.token_tasks import TokenTask
 
 ENV, _ = envs.make("token-arithmetic", num_operands=2, num_prompts=100, held_out=20)
-NETWORK = token_policy.make_network(Network(width=8, num_heads=2), ENV)
+NETWORK = token_policy.make_network(NetworkConfig(width=8, num_heads=2), ENV)
 PARAMS = jax.jit(lambda key: token_policy.init_params(key, NETWORK))(jax.random.key(0))
 LEVELS = jax.tree.map(lambda x: jnp.asarray(x[:5]), ENV.levels)
 NUM = 6
@@ -118,7 +118,7 @@ def test_unique_answers_are_counted_once_if_they_count():
 
 def test_k_above_the_samples_is_refused():
     with pytest.raises(ValueError, match="k: 17 is not valid; it must be an integer from 1 to 16"):
-        token_policy.on_prompts(Network(), ENV, ENV.held_out, num_answers=16, k=17)
+        token_policy.on_prompts(NetworkConfig(), ENV, ENV.held_out, num_answers=16, k=17)
 
 
 def test_a_task_needs_an_end_token_and_a_verifier():
@@ -126,9 +126,9 @@ def test_a_task_needs_an_end_token_and_a_verifier():
         end = -1
 
     with pytest.raises(ValueError, match="env.end: -1 is not valid; answers need an end token"):
-        token_policy.make_network(Network(), Endless(ENV.kind, 20))
+        token_policy.make_network(NetworkConfig(), Endless(ENV.kind, 20))
     with pytest.raises(ValueError, match="env: .* is not valid; it must be a token task"):
-        token_policy.make_network(Network(), envs.make("CartPole-v1")[0])
+        token_policy.make_network(NetworkConfig(), envs.make("CartPole-v1")[0])
 
 
 @dataclass(frozen=True)
@@ -156,5 +156,5 @@ def test_a_missing_reference_solution_is_named_where_one_is_needed():
 
 
 def test_heads_divide_the_width():
-    with pytest.raises(ValueError, match="Network.num_heads: 3 is not valid"):
-        Network(num_heads=3)
+    with pytest.raises(ValueError, match="NetworkConfig.num_heads: 3 is not valid"):
+        NetworkConfig(num_heads=3)
