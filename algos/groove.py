@@ -16,8 +16,8 @@ The published code recomputes the regret of every agent at every step. Here a li
 when it ends; an antagonist trains beside every agent for that.
 
 The defaults suit 64 agents with lives of 250 updates, and differ from the paper's. The buffer is
-small: in 8,000 meta-steps, ten times as many levels are scored as it holds. The temperature is
-higher, because the score of a single life is noisy.
+small: in 8,000 meta-steps about 5,000 new levels are scored, ten times as many as it holds. The
+temperature is higher, because the score of a single life is noisy.
 """
 
 from dataclasses import dataclass
