@@ -23,10 +23,11 @@ from functools import partial
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import pandas as pd
 
 import envs
-from algos import lpg, residual_lpg
+from algos import hand_rules, lpg, residual_lpg
 from algos.hand_rules import Unbounded
 from algos.residual_lpg import settings_of, with_settings
 from algos.rules import save_rule
@@ -35,7 +36,7 @@ from algos.rules.worlds import TRAINING, make_worlds, named
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
 from purejaxrl.meta import evolution
 from purejaxrl.running.runner import RunOptions
-from purejaxrl.validation import require_count
+from purejaxrl.validation import check_hypers, require_count
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Settings(Experiment):
     """Kind of the rule that holds the hand-made one: without knowledge of time, or with it."""
     worlds: tuple[str, ...] = tuple(world.env for world in TRAINING)
     """Worlds to live in: see algos/rules/worlds.py."""
+    start: hand_rules.Settings = residual_lpg.Rule.start
+    """Settings of the rule at the start."""
     lives: tuple[int, int] = (30, 500)
     """Shortest and longest life of an agent, in updates; log-uniform."""
     generations: int = 100
@@ -70,8 +73,12 @@ class Settings(Experiment):
         return "A hand-made rule evolved"
 
 
-def start(settings: Settings) -> Start:
-    return starting_rule(settings.rule, settings.agent)
+def first_rule(settings: Settings) -> Start:
+    """Return the rule that the evolution starts from."""
+    check_hypers(settings.start)
+    found = starting_rule(settings.rule, settings.agent)
+    theta = jax.tree.map(jnp.float32, Unbounded.of(settings.start))
+    return found._replace(params=with_settings(found.params, theta))
 
 
 def begin(rule: Any, key: jax.Array) -> Unbounded:
@@ -86,7 +93,7 @@ def insert(rule: Any, theta: Unbounded, hypers: lpg.Hypers) -> lpg.Hypers:
 
 def build(settings: Settings) -> Job:
     require_count(settings, "generations", "validation_lives")
-    first = start(settings)
+    first = first_rule(settings)
     lived = [replace(world, lives=settings.lives) for world in named(settings.worlds)]
     worlds = make_worlds(first.config, envs.make, lived)
     put = partial(insert, first.params)
@@ -101,7 +108,7 @@ def build(settings: Settings) -> Job:
 
 def write(outcome: Outcome) -> None:
     """Save what was found."""
-    result, first, rows = outcome.result, start(outcome.settings), []
+    result, first, rows = outcome.result, first_rule(outcome.settings), []
     for i, (row, label) in enumerate(
         zip(result.population.rows, result.population.labels, strict=True)
     ):

@@ -43,6 +43,7 @@ COMMANDS = [
         r"lives: \(500, 30\) is not valid; .* smaller",
     ),
     ("evolve_hand_rule", "--agent.num-predictions 1", r"num_predictions: 1 is not valid; .* >= 2"),
+    ("evolve_hand_rule", "--start.gae-lambda 2", r"Settings.gae_lambda: 2.0 is not valid"),
     ("evolve_hand_rule", "--generations 0", r"Settings.generations: 0 is not valid"),
     ("evolve_hand_rule", "--learner.num-pairs 3", r"num_pairs: 3 is not valid; .* multiple of 12"),
     ("evolve_rule", "--rule residual", r"unknown rule 'residual'; did you mean: residual_lpg"),

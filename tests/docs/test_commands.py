@@ -24,6 +24,7 @@ EARLIER_COMMANDS_WRITE = {
     "lpg_gridworlds.npz": [
         "results/evolve_hand_rule/rule-0.npz",
         "results/evolve_ta_hand_rule/rule-0.npz",
+        "results/evolve_exploring_rule/rule-0.npz",
     ],
     "ta_lpg.npz": ["results/ta_lpg_meta_train/rule-0.npz"],
     "lpo.npz": [
