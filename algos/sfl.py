@@ -26,6 +26,7 @@ from flax import struct
 from optax.tree_utils import tree_where
 
 from purejaxrl.algorithm import Metrics
+from purejaxrl.parts.branches import compute_if
 from purejaxrl.ued import student
 from purejaxrl.ued.curriculum import Curriculum, Draw, Play, SampleLevel, new_levels, sample_new
 from purejaxrl.ued.scores import Score, learnability, score_each
@@ -101,10 +102,10 @@ def curriculum(
     def sample(key: jax.Array, state: State, hypers: Search, wanted: jax.Array, play: Play):
         search_key, slot_key, new_key, round_key = jax.random.split(key, 4)
         searches = state.age % config.every == 0
-        levels, scores = jax.lax.cond(
+        levels, scores = compute_if(
             searches,
             lambda: search(search_key, config, sample_level, score, play, state.levels),
-            lambda: (state.levels, state.score),
+            (state.levels, state.score),
         )
         slots = jax.random.randint(slot_key, wanted.shape, 0, config.num_kept)
         found = new_levels(jax.tree.map(lambda x: x[slots], levels))

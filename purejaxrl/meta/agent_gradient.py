@@ -16,7 +16,6 @@ from purejaxrl.meta.critic import CriticState
 from purejaxrl.meta.metrics import summarize_updates
 from purejaxrl.parts.returns import ValueEstimates
 from purejaxrl.running.devices import group_size
-from purejaxrl.ued.scores import of_finished_episodes
 
 if TYPE_CHECKING:
     from purejaxrl.meta.gradient import Config, Hypers
@@ -112,7 +111,6 @@ def meta_loss(
         setup.world.critic, critic, seen, estimates.target, hypers.critic_learning_rate
     )
     agent = agent._replace(state=state, critic=critic)
-    estimates = of_finished_episodes(estimates, seen.terminated | seen.truncated)
     metrics["env_steps"] += setup.world.inner.steps_per_update
     metrics |= {"explained_variance": explained}
     return loss, jax.lax.stop_gradient((agent, estimates, metrics))

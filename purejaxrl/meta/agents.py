@@ -180,10 +180,10 @@ def score_levels(
 ) -> Visits:
     """Score the levels of the agents whose life is over, on all devices.
 
-    A life that was cut short is no measure of its level, so that the level is not scored. The score
-    is NaN after a life that diverged.
+    A life that was cut short is no measure of its level. After such a life, or one that diverged,
+    the score is NaN, by which the curriculum learns that the level is no longer in use.
     """
-    world, finished = setup.world, finished & agents.whole
+    world, whole = setup.world, finished & agents.whole
 
     def score(inputs: tuple[Agent, ValueEstimates]) -> tuple[jax.Array, jax.Array]:
         agent, estimates = inputs
@@ -192,8 +192,8 @@ def score_levels(
             world.env, world.inner, agent.state, agent.antagonist, estimates, agent.best_return,
         )  # fmt: skip
 
-    scores, best = map_finished(score, (agents, estimates), finished, world.assessment.slots)
-    levels, scores = agents.state.task.env_params, jnp.where(sound, scores, jnp.nan)
+    scores, best = map_finished(score, (agents, estimates), whole, world.assessment.slots)
+    levels, scores = agents.state.task.env_params, jnp.where(sound & whole, scores, jnp.nan)
     return gather_agents(Visits(agents.slot, levels, scores, best, finished))
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purejaxrl.algorithm import Metrics, Task
+from purejaxrl.algorithm import Metrics, Task, require_fit
 from purejaxrl.meta.base import Insert
 from purejaxrl.meta.lifetime import train_and_play
 from purejaxrl.meta.metrics import masked_mean
@@ -15,7 +15,7 @@ from purejaxrl.meta.sharding import AXIS, is_sharded, num_shards, shard_index
 from purejaxrl.meta.worlds import World, divide
 from purejaxrl.running.devices import group_size, on_cpu
 from purejaxrl.ued.buffer import Visits
-from purejaxrl.ued.curriculum import Chosen
+from purejaxrl.ued.curriculum import Chosen, require_curriculum
 from purejaxrl.ued.scores import LevelOutcome
 
 if TYPE_CHECKING:
@@ -61,6 +61,18 @@ def set_up(config: "Config", worlds: Sequence[World], insert: Insert) -> list[Ca
             )
         setups.append(CandidateSetup(config, world, insert, count, group))
     return setups
+
+
+def require_evolvable(setup: CandidateSetup, use: str) -> None:
+    """Raise a ValueError unless whole lives in a world can be compared.
+
+    Args:
+        setup: what candidates in the world are evaluated with.
+        use: for what, such as "evolution".
+    """
+    require_fit("inner", setup.world.inner, use, "act", "steps_per_update")
+    provided = {"returns", "best_return"}
+    require_curriculum(setup.world.curriculum, use, setup.num_pairs, provided)
 
 
 def _usual_group(num_candidates: int) -> int:

@@ -24,7 +24,7 @@ from evosax.algorithms import Open_ES
 from flax import struct
 from jax.sharding import PartitionSpec
 
-from purejaxrl.algorithm import AgentsLayout, Algorithm, Metrics, Task, require_fit
+from purejaxrl.algorithm import AgentsLayout, Algorithm, Metrics, Task
 from purejaxrl.identity import part_name
 from purejaxrl.meta.base import (
     InitTheta,
@@ -38,6 +38,7 @@ from purejaxrl.meta.candidates import (
     Lives,
     evaluate_pairs,
     generation_metrics,
+    require_evolvable,
     score_levels,
     set_up,
 )
@@ -49,7 +50,7 @@ from purejaxrl.meta.worlds import (
     hypers_in,
     join_metrics,
 )
-from purejaxrl.ued.curriculum import check_curriculum_hypers, require_curriculum
+from purejaxrl.ued.curriculum import check_curriculum_hypers
 from purejaxrl.validation import hyper, require, require_count
 
 SUMMED = ("env_steps", "episodes", "unsound")
@@ -201,9 +202,7 @@ def make(
     worlds = check_worlds(worlds)
     candidates = set_up(config, worlds, insert)
     for one in candidates:
-        require_fit("inner", one.world.inner, "evolution", "act", "steps_per_update")
-        provided = {"returns", "best_return"}
-        require_curriculum(one.world.curriculum, "evolution", one.num_pairs, provided)
+        require_evolvable(one, "evolution")
     setup = Setup(config, candidates, init_theta, strategy, shape)
     return Algorithm(
         config,

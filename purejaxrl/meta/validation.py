@@ -15,10 +15,11 @@ from purejaxrl.algorithm import Algorithm, Metrics
 from purejaxrl.identity import part_names
 from purejaxrl.meta import evolution
 from purejaxrl.meta.base import Insert
-from purejaxrl.meta.candidates import CandidateSetup, set_up
+from purejaxrl.meta.candidates import CandidateSetup, require_evolvable, set_up
 from purejaxrl.meta.evolution import live_generation, rank_unsound_last, rank_within_pair
 from purejaxrl.meta.worlds import World, check_worlds, hypers_in
 from purejaxrl.running.evaluate import Evaluator
+from purejaxrl.ued.curriculum import check_curriculum_hypers
 
 SEED = 7
 """Seeds the lives of all validations."""
@@ -45,10 +46,14 @@ def against(
         hypers: those of the agents and of the curricula.
 
     Raises:
-        ValueError: if lives or groups of them cannot be divided among the worlds.
+        ValueError: if lives or groups of them cannot be divided among the worlds, or the parts of a
+            world do not fit a validation.
     """
     worlds = check_worlds(worlds)
     setups = set_up(config, worlds, insert)
+    for one in setups:
+        require_evolvable(one, "a validation")
+        check_curriculum_hypers(one.world.curriculum, hypers_in(one.world, hypers))
 
     def play(algorithm: Algorithm, key: jax.Array, theta: Any, _: Any) -> Metrics:
         both = jax.tree.map(lambda *x: jnp.stack(x), theta, reference)

@@ -76,14 +76,25 @@ def empty(level: Any, capacity: int) -> Buffer:
 def by_rank(score: jax.Array, eligible: jax.Array, temperature: jax.Array) -> jax.Array:
     """Compute log-priorities log rank^(-1/temperature); the highest score has rank 1.
 
-    Equal scores share a rank. Floats are sorted as integers: their bits have the same order once
-    the sign is handled, and a CPU sorts one array of integers five times faster than floats, or
-    than `argsort`.
+    Levels of equal score share the weight of their ranks: each has the mean of the weights
+    rank^(-1/temperature). If all had the best of these ranks, a large group of levels of score 0
+    would be replayed more often than the few above it.
+
+    Floats are sorted as integers: their bits have the same order once the sign is handled, and a
+    CPU sorts one array of integers five times faster than floats, or than `argsort`.
     """
     bits = jax.lax.bitcast_convert_type(jnp.where(eligible, -score, jnp.inf), jnp.uint32)
     bits ^= jnp.where(bits >> 31 == 1, jnp.uint32(0xFFFFFFFF), jnp.uint32(0x80000000))
-    rank = 1 + jnp.searchsorted(jnp.sort(bits), bits, method="scan_unrolled")
-    return -jnp.log(rank.astype(jnp.float32)) / temperature
+    ordered, place = jnp.sort(bits), jnp.arange(score.size)
+    begins = jnp.append(True, ordered[1:] != ordered[:-1])
+    first = jax.lax.cummax(jnp.where(begins, place, 0))  # of the levels of equal score
+    weight = -jnp.log1p(place.astype(jnp.float32)) / temperature
+    total = jnp.zeros(score.size).at[first].add(jnp.exp(weight - weight[first]))
+    count = jnp.zeros(score.size).at[first].add(1.0)
+    mean = weight + jnp.log(
+        total / jnp.maximum(count, 1.0)
+    )  # places that begin no group are unread
+    return mean[jnp.searchsorted(ordered, bits, method="scan_unrolled")]
 
 
 def in_proportion(score: jax.Array, eligible: jax.Array, temperature: jax.Array) -> jax.Array:

@@ -15,10 +15,12 @@ from purejaxrl.parts.returns import ValueEstimates
 
 
 class LevelOutcome(NamedTuple):
-    """How a student fared on a level. What belongs to no finished episode is NaN.
+    """How a student fared on a level. The return of an episode that did not finish is NaN.
 
-    So a score uses `nanmean` and the like: the end of an unfinished episode, and with it what the
-    student earns there, is not known. A field is None where the learner does not provide it.
+    So a score uses `nanmean` and the like. Where a student plays whole episodes, its values and
+    advantages at the steps of unfinished ones are NaN too. A meta-learner's agents end their lives
+    with a rollout that is shorter than most episodes, so that all of its steps count. A field is
+    None where the learner does not provide it.
     """
 
     returns: jax.Array  # float32 [...], of the student's episodes
@@ -76,7 +78,11 @@ def l1_value_loss(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
 
 
 def max_monte_carlo(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
-    """Average the gap between the highest known return and the value (robust PLR, section 4)."""
+    """Average the gap between the highest known return and the value (robust PLR, section 4).
+
+    As in published code, the return is not discounted, and the value is. So on levels with many
+    rewards the score grows with their length and with what they pay.
+    """
     return jnp.nanmean(outcome.best_return - outcome.value)
 
 

@@ -27,6 +27,7 @@ from purejaxrl.algorithm import (
 )
 from purejaxrl.identity import part_name, part_names
 from purejaxrl.parts import rollout
+from purejaxrl.parts.branches import compute_if
 from purejaxrl.parts.normalize import restart_returns
 from purejaxrl.parts.returns import Episode
 from purejaxrl.parts.rollout import Experience, Interaction
@@ -263,10 +264,10 @@ def learn_or_not(
         return setup.agent.learn(agent, hypers, experience)
 
     _, shapes = jax.eval_shape(setup.agent.learn, agent, hypers, experience)
-    after, metrics = jax.lax.cond(
+    after, metrics = compute_if(
         learns,
         lambda: setup.agent.learn(agent, hypers, experience),
-        lambda: (agent, jax.tree.map(missing, shapes) | experience.episodes),
+        (agent, jax.tree.map(missing, shapes) | experience.episodes),
     )
     return after, metrics | {
         "env_steps": jnp.int32(setup.agent.steps_per_update),

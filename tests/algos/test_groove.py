@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algos import a2c, groove, lpg, meta_lpg, plr
+from algos import a2c, frontier, groove, lpg, meta_lpg, plr
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from envs.gridworld_solution import optimal_return
@@ -183,6 +183,41 @@ def test_exactly_the_levels_of_agents_are_in_use(score):
     assert visits > 30 and replayed > 10
     assert step._cache_size() == 1  # a meta-step never compiles again
     assert buffer.filled.all()  # 12 of them, of the new levels of so many lives
+
+
+def test_levels_of_lives_that_were_cut_short_are_released():
+    """A curriculum that keeps levels from the start draws some of them for the first lives."""
+    kept = frontier.curriculum(ENV.sample_level, num_kept=16)
+    assessment = Assessment(None, num_episodes=2, optimal_return=optimal_return)
+    world = meta_lpg.world(
+        AGENT, ENV, lambda key: jnp.int32(6), curriculum=kept, assessment=assessment
+    )
+    learner = meta_lpg.by_gradient(gradient.Config(num_agents=8, num_updates=2), AGENT, world)
+    hypers = groove.hypers(curriculum=frontier.Frontier(share=0.9), antagonist=None)
+    state, hypers, step = start(learner, hypers)
+    (first,) = state.worlds
+    assert (np.array(first.agents.slot) >= 0).sum() > 4 and not first.agents.whole.all()
+    for _ in range(6):
+        state, _ = step(state, hypers, ())
+        (world,) = state.worlds
+        slots = np.sort(np.array(world.agents.slot))
+        np.testing.assert_array_equal(np.flatnonzero(world.curriculum.in_use), slots[slots >= 0])
+
+
+def test_values_score_a_level_whose_episodes_are_longer_than_a_rollout():
+    """The last rollout of a life may hold no end of an episode."""
+    level = ENV.sample_level(jax.random.key(0))
+    endless = level.replace(max_steps_in_episode=jnp.int32(10_000))
+    learner = groove.make(
+        replace(CONFIG, capacity=8), AGENT, ENV, lambda key: endless, lambda key: jnp.int32(2),
+        positive_value_loss, optimal_return,
+    )  # fmt: skip
+    hypers = groove.hypers(curriculum=Replay(replay_prob=0.0))
+    state, hypers, step = start(learner, hypers)
+    for _ in range(2):
+        state, metrics = step(state, hypers, ())
+    assert np.isfinite(metrics["score"])
+    assert state.worlds[0].curriculum.filled.sum() == 1  # all levels are the same
 
 
 @pytest.mark.slow

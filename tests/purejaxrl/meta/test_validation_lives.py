@@ -10,7 +10,8 @@ from purejaxrl.meta.validation import against
 from purejaxrl.meta.worlds import World
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
-from purejaxrl.ued.curriculum import uniform
+from purejaxrl.ued.curriculum import replay, uniform
+from purejaxrl.ued.scores import algorithmic_regret, learnability
 from tests.purejaxrl.meta.test_evolution import CONFIG, ENV, GOAL, by_hand, level, lifetime
 
 ZERO = jnp.zeros(3)
@@ -50,6 +51,17 @@ def test_the_reference_itself_scores_one_half():
 def test_a_better_theta_wins_every_life_and_a_worse_one_none():
     assert evaluate(GOAL, world(near_the_goal))["return"] == 1
     assert evaluate(-GOAL, world(near_the_goal))["return"] == 0
+
+
+def test_a_world_that_cannot_be_validated_is_refused_when_it_is_composed():
+    """Its curriculum reads what antagonists earn, and there are none."""
+    curriculum = replay(level, algorithmic_regret)
+    of_regret = world(near_the_goal)._replace(curriculum=curriculum)
+    with pytest.raises(ValueError, match="antagonist_returns, which a validation does not provide"):
+        against(ZERO, LIVES, of_regret, insert, evolution.Hypers())
+    of_returns = of_regret._replace(curriculum=replay(level, learnability))
+    with pytest.raises(ValueError, match="curriculum: None is not valid"):
+        against(ZERO, LIVES, of_returns, insert, evolution.Hypers())
 
 
 def test_ties_count_one_half():

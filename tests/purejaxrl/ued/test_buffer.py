@@ -257,5 +257,21 @@ def test_ranks_are_those_of_numpy_whatever_the_sign_and_size():
     score = np.append(score, [0.0, 1e-38, -1e-38, 3.0, 3.0]).astype(np.float32)
     eligible = np.random.default_rng(1).random(score.size) < 0.8
     found = buffers.by_rank(jnp.asarray(score), jnp.asarray(eligible), 0.5)[eligible]
-    expected = stats.rankdata(-score[eligible], method="min")
-    np.testing.assert_allclose(found, -np.log(expected) / 0.5, rtol=1e-6)
+    first = stats.rankdata(-score[eligible], method="min").astype(int)
+    last = stats.rankdata(-score[eligible], method="max").astype(int)
+    weight = np.arange(1, score.size + 1) ** (-1 / 0.5)
+    shared = [weight[a - 1 : b].mean() for a, b in zip(first, last, strict=True)]
+    assert (first < last).any()
+    np.testing.assert_allclose(found, np.log(shared), rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.3, 1.0, 10.0])
+def test_many_equal_scores_have_no_more_weight_together_than_different_ones(temperature):
+    """Else the few levels that can be learned drown among those of score 0."""
+    temperature, every = jnp.float32(temperature), jnp.ones(4000, bool)
+    apart = -jnp.arange(4000.0)
+    tied = jnp.maximum(apart, -20.0)  # 20 levels, and 3,980 of one score
+    among = jax.nn.softmax(buffers.by_rank(apart, every, temperature))
+    found = jax.nn.softmax(buffers.by_rank(tied, every, temperature))
+    np.testing.assert_allclose(found[:20], among[:20], rtol=2e-4)
+    np.testing.assert_allclose(found[20:], among[20:].sum() / 3980, rtol=2e-4, atol=1e-30)
