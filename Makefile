@@ -1,5 +1,7 @@
 # Every target sets itself up: a virtual environment from python3 and pip alone.
 PYTHON ?= python3
+# On an accelerator: make EXTRAS=dev,cuda (or cuda12, tpu).
+EXTRAS ?= dev
 VENV := .venv
 RUN := $(VENV)/bin/python
 
@@ -35,5 +37,5 @@ clean:
 # constraints.txt pins versions known to work together; pyproject.toml has the ranges.
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	touch $@

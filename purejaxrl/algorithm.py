@@ -141,9 +141,27 @@ def vital_losses(*names: str) -> Callable:
 
 
 def update(algorithm: Algorithm, state: Any, hypers: Any) -> tuple[Any, Metrics]:
-    """Run one iteration: collect experience, then learn from it."""
+    """Run one iteration: collect experience, then learn from it.
+
+    Raises:
+        ValueError: as `check_metrics`, while it is traced.
+    """
     state, experience = algorithm.collect(state, hypers)
-    return algorithm.learn(state, hypers, experience)
+    state, metrics = algorithm.learn(state, hypers, experience)
+    check_metrics(algorithm, metrics)
+    return state, metrics
+
+
+def check_metrics(algorithm: Algorithm, metrics: Metrics) -> None:
+    """Raise a ValueError unless what `learn` returned for one update can be a row of a table."""
+    learner = f"metrics of {type(algorithm.config).__module__}"
+    if lacking := {"env_steps", "episodes", "return"} - metrics.keys():
+        raise ValueError(f"{learner}: {', '.join(sorted(lacking))} must be among them")
+    for name, value in metrics.items():
+        if jnp.shape(value):
+            raise ValueError(
+                f"{learner}: {name!r} of shape {jnp.shape(value)} is not valid; it must be a scalar"
+            )
 
 
 def age_of(state: Any) -> jax.Array:
@@ -196,7 +214,9 @@ def make_train(algorithm: Algorithm, num_updates: int) -> Callable:
 
     Returns:
         `train(key, hypers, env_params) -> (State, Metrics)`, the metrics stacked
-        to `[num_updates]`: jit it, and vmap it over any of its arguments.
+        to `[num_updates]`: jit it, and vmap it over any of its arguments. Inside of jit and vmap
+        the values of hyperparameters are not known, so that their ranges are not checked: call
+        `check_hypers` before, as `run` does.
     """
     if not is_count(num_updates):
         raise ValueError(f"num_updates: {num_updates!r} is not valid; it must be {COUNT}")

@@ -27,7 +27,7 @@ from purejaxrl.running.commandline import (
     say,
 )
 from purejaxrl.running.estimate import estimate
-from purejaxrl.running.logs import console
+from purejaxrl.running.logs import console, duration
 from purejaxrl.running.options import updates_for
 from purejaxrl.running.result import Result
 from purejaxrl.running.runner import run
@@ -193,11 +193,12 @@ def print_estimates(plans: Sequence[Plan]) -> None:
             f"{options.out}: {population.size} members ({population.names[0]} … "
             f"{population.names[-1]}) × {job.num_updates:,} updates = {need.env_steps:,} "
             f"environment steps each on {layout.mesh.size} {device} device(s), {layout.group} at a "
-            f"time; {need.num_bytes / 2**20:,.0f} MiB, at most {need.seconds:,.0f} s after "
+            f"time; {need.num_bytes / 2**20:,.0f} MiB, at most {duration(need.seconds)} after "
             "compilation, without evaluations"
         )
     if len(plans) > 1:
-        say(f"{len(plans)} runs, one after the other: at most {seconds:,.0f} s after compilation")
+        all_told = f"at most {duration(seconds)} after compilation"
+        say(f"{len(plans)} runs, one after the other: {all_told}")
 
 
 def _sinks(plan: Plan) -> list[Sink]:

@@ -124,10 +124,11 @@ def build_torso(
 def check_torso(kind: TorsoKind, obs_shape: tuple[int, ...]) -> None:
     """Raise a ValueError unless the torso can read observations of this shape."""
     ndim = {"mlp": 1, "cnn": 3}[kind]
+    hint = " (parts.wrappers.for_network makes them)" if kind == "mlp" else ""
     if len(obs_shape) != ndim:
         raise ValueError(
             f"torso: {kind!r} is not valid for observations of shape {obs_shape}; it takes "
-            f"{ndim}-dimensional ones (wrap the environment in FlattenObservation for an MLP)"
+            f"{ndim}-dimensional ones" + hint
         )
 
 
@@ -140,7 +141,7 @@ def obs_shape(space: spaces.Space) -> tuple[int, ...]:
     if not isinstance(space, spaces.Box):
         raise ValueError(
             f"observation_space: {describe_space(space)} is not valid; it must be a Box "
-            "(FlattenObservation makes one), because a network reads the observations"
+            "(parts.wrappers.for_network makes one), because a network reads the observations"
         )
     return space.shape
 

@@ -257,6 +257,7 @@ def member_update(algorithm: Algorithm, carry: Carry, hypers: Any) -> tuple[Carr
     The metrics gain `alive`.
     """
     state, metrics = update(algorithm, carry.state, hypers)
+    metrics = jax.tree.map(jnp.asarray, metrics)
     alive = carry.alive & is_finite(algorithm.vital(state, metrics))
     state = advance_where(algorithm, alive, state, carry.state)
     metrics = {name: jnp.where(alive, x, missing(x)) for name, x in metrics.items()}

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import time
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -23,6 +24,11 @@ class Terminal(Console):
 
 
 console = Terminal(stderr=True)
+
+
+def duration(seconds: float) -> str:
+    """Write a duration: `12 s`, or `1:02:03` where it is a minute or more."""
+    return f"{seconds:.0f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
 
 
 class ProgressLine:
@@ -67,7 +73,7 @@ class ProgressLine:
             elapsed = max(now - began, 1e-9)
             made, unit = (steps - start_steps, "steps") if steps else (done - start, "updates")
             shown.append(f"{made / elapsed:,.0f} {unit}/s")
-            shown.append(f"ETA {elapsed / (done - start) * (self.total - done):.0f} s")
+            shown.append(f"ETA {duration(elapsed / (done - start) * (self.total - done))}")
         text = " · ".join(shown)
         if self.live:
             self.live.update(self.bar, completed=done, description=text)

@@ -3,6 +3,7 @@
 `seeds(16) * grid(learning_rate=[1e-4, 1e-3])` is 32 rows. A member is named by its row.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -321,6 +322,12 @@ def with_field(tree: Any, name: str, value: Any) -> Any:
     """
     head, _, rest = name.partition(".")
     known = [f.name for f in fields(tree)]
+    config = getattr(sys.modules[type(tree).__module__], "Config", None)
+    if head not in known and is_dataclass(config) and head in {f.name for f in fields(config)}:
+        raise ValueError(
+            f"{head}: a field of {config.__module__}.Config is static, and cannot differ between "
+            "members; make an algorithm and a run for each value"
+        )
     require_known(f"{type(tree).__module__}.{type(tree).__name__} field", head, known)
     if rest:
         child = getattr(tree, head)

@@ -19,6 +19,9 @@ def tabulate(
 
     Returns:
         Columns `member`, `update`, the rows' and the metrics'.
+
+    Raises:
+        ValueError: if a metric has the name of another column.
     """
     members = len(rows)
     names = dict.fromkeys(name for row in rows for name in row)
@@ -29,6 +32,8 @@ def tabulate(
     for name in names:
         columns[name] = np.repeat(np.asarray([row.get(name) for row in rows]), len(updates))
     for name, values in metrics.items():
+        if name in columns:
+            raise ValueError(f"metric {name!r} is not a valid name; a column already has it")
         columns[name] = values.reshape(-1)
     return pa.table(columns)
 

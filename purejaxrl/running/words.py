@@ -22,6 +22,12 @@ from purejaxrl.running.options import RunOptions
 MAY_CHANGE = ("total_steps", "meta_steps", "steps", "generations", "updates", "draws", "run.")
 """Settings that may differ when a run is resumed: its length, and how it runs."""
 
+LISTS = (
+    "Any value can be a comma-separated list. Those of hypers become members that train side by "
+    "side; those of other flags become runs, one after the other."
+)
+"""What `--help` says of lists."""
+
 
 def parse(settings: type, words: Sequence[str]) -> list[Any]:
     """Parse a command line into every combination of its comma-separated values.
@@ -68,12 +74,13 @@ def _split(value: str) -> list[str]:
 
 def _parse_one(settings: type, words: list[str]) -> Any:
     recommended = getattr(settings, "recommended", None)
+    says = f"{description(settings)}\n\n{LISTS}"
     if recommended is None:
-        return tyro.cli(settings, args=words, description=description(settings))
+        return tyro.cli(settings, args=words, description=says)
     (choice,) = inspect.signature(recommended).parameters
     named = [values[-1] for flag, values in _by_flag(words) if flag == f"--{choice}" and values]
     default = recommended(named[-1] if named else getattr(settings, choice))
-    return tyro.cli(settings, args=words, description=description(settings), default=default)
+    return tyro.cli(settings, args=words, description=says, default=default)
 
 
 def description(settings: type) -> str:

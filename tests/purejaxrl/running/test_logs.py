@@ -41,6 +41,14 @@ def test_speed_is_measured_from_where_training_begins(said):
     assert " steps/s · ETA 0 s" in said()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.2, "0 s"), (59.4, "59 s"), (60, "0:01:00"), (3723.4, "1:02:03"), (90000, "1 day, 1:00:00")],
+)
+def test_long_durations_are_in_hours_and_minutes(seconds, expected):
+    assert logs.duration(seconds) == expected
+
+
 def test_nothing_is_shown_if_nothing_is_to_be_shown(said):
     logs.ProgressLine(10, 0, show=False).advance(10, 1000, 1.0)
     assert said() == ""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import struct
 
+from algos import ppo
 from purejaxrl.running.population import grid, name_of, populate, seeds, with_field
 from purejaxrl.validation import hyper
 
@@ -193,6 +194,11 @@ def test_many_members_do_not_take_long():
     began = time.process_time()
     populate(seeds(4096), Hypers(), Level())
     assert time.process_time() - began < 5  # 0.1 s; it was 27 s
+
+
+def test_a_static_setting_cannot_differ_between_members():
+    with pytest.raises(ValueError, match=r"num_envs: a field of algos.ppo.Config is static"):
+        populate(grid(num_envs=[4, 8]), ppo.Hypers(), ())
 
 
 def test_with_field_replaces_only_that_field():
