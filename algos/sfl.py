@@ -104,7 +104,8 @@ def curriculum(
         searches = state.age % config.every == 0
         levels, scores = compute_if(
             searches,
-            lambda: search(search_key, config, sample_level, score, play, state.levels),
+            lambda key: search(key, config, sample_level, score, play, state.levels),
+            search_key,
             (state.levels, state.score),
         )
         slots = jax.random.randint(slot_key, wanted.shape, 0, config.num_kept)

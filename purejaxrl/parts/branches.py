@@ -1,15 +1,17 @@
 """A branch that costs nothing where nobody takes it, under vmap too."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from purejaxrl.identity import is_key
+
 T = TypeVar("T")
 
 
-def compute_if(needed: jax.Array, compute: Callable[[], T], otherwise: T) -> T:
+def compute_if(needed: jax.Array, compute: Callable[[Any], T], operand: Any, otherwise: T) -> T:
     """Compute a value if it is needed; under vmap, for all members if one of them needs it.
 
     `lax.cond` would compute it always if the condition differs between members. A loop of at most
@@ -17,11 +19,14 @@ def compute_if(needed: jax.Array, compute: Callable[[], T], otherwise: T) -> T:
 
     Args:
         needed: bool [].
-        compute: makes the value.
+        compute: makes the value of the operand. It uses no other keys than the operand's.
+        operand: of `compute`.
         otherwise: what to return if it is not needed; shaped like the value.
     """
 
     def once(carry: tuple[jax.Array, T]) -> tuple[jax.Array, T]:
-        return jnp.bool_(False), compute()
+        # JAX takes a loop for one of many rounds, which would use the operand's keys again.
+        mine = jax.tree.map(lambda x: jax.random.clone(x) if is_key(x) else x, operand)
+        return jnp.bool_(False), compute(mine)
 
     return jax.lax.while_loop(lambda carry: carry[0], once, (needed, otherwise))[1]

@@ -20,6 +20,7 @@ from purejaxrl.algorithm import (
     Metrics,
     Task,
     advance_where,
+    check_metrics,
     is_finite,
     missing,
     update,
@@ -254,9 +255,10 @@ def compile_chunk(
 def member_update(algorithm: Algorithm, carry: Carry, hypers: Any) -> tuple[Carry, Metrics]:
     """Update one member, unless it is frozen: then its state stays, and its metrics are NaN or 0.
 
-    The metrics gain `alive`.
+    The metrics gain `alive`. Raises as `check_metrics`, while it is traced.
     """
     state, metrics = update(algorithm, carry.state, hypers)
+    check_metrics(algorithm, metrics)
     metrics = jax.tree.map(jnp.asarray, metrics)
     alive = carry.alive & is_finite(algorithm.vital(state, metrics))
     state = advance_where(algorithm, alive, state, carry.state)

@@ -266,7 +266,8 @@ def learn_or_not(
     _, shapes = jax.eval_shape(setup.agent.learn, agent, hypers, experience)
     after, metrics = compute_if(
         learns,
-        lambda: setup.agent.learn(agent, hypers, experience),
+        lambda agent: setup.agent.learn(agent, hypers, experience),
+        agent,
         (agent, jax.tree.map(missing, shapes) | experience.episodes),
     )
     return after, metrics | {

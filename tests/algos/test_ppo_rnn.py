@@ -21,17 +21,20 @@ def match_cue_at_the_end(state, action):
     return jnp.where(state.time < 2, 0, jnp.where(action == (state.cue > 0), 1, -1))
 
 
-def final_return(algorithm, hypers, updates=100):
-    run = jax.jit(make_train(algorithm, updates))
-    _, metrics = run(jax.random.key(0), hypers, Params(max_steps_in_episode=9, length=3))
-    return metrics["return"][-5:].mean()
+def final_returns(algorithm, hypers, updates=100):
+    """Of eight agents: the last bit of a sum can decide over the luck of one."""
+    run = jax.jit(jax.vmap(make_train(algorithm, updates), in_axes=(0, None, None)))
+    keys = jax.random.split(jax.random.key(0), 8)
+    _, metrics = run(keys, hypers, Params(max_steps_in_episode=9, length=3))
+    return np.asarray(metrics["return"][:, -5:].mean(1))
 
 
 def test_it_solves_what_a_policy_without_memory_cannot():
     env = Probe(match_cue_at_the_end, show_always=False)
-    assert final_return(ppo_rnn.make(CONFIG, env), HYPERS) > 0.9
+    assert (final_returns(ppo_rnn.make(CONFIG, env), HYPERS) > 0.9).sum() >= 7
     blind = ppo.Config(num_envs=16, num_steps=16, num_minibatches=2, hidden=(16,))
-    assert abs(final_return(ppo.make(blind, env), ppo.Hypers(learning_rate=1e-2))) < 0.5
+    returns = final_returns(ppo.make(blind, env), ppo.Hypers(learning_rate=1e-2))
+    assert np.abs(returns).max() < 0.5
 
 
 def network(size=4):

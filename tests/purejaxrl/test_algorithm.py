@@ -1,4 +1,4 @@
-"""The contract of an algorithm: what an update returns is checked while it is traced."""
+"""The contract of an algorithm: what an update returns in a run is checked while it is traced."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from algos import ppo
-from purejaxrl.algorithm import Algorithm, make_train
+from purejaxrl.algorithm import Algorithm
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 
@@ -40,10 +40,10 @@ def returning(metrics) -> Algorithm:
         (FINE | {"loss": jnp.zeros(5)}, r"metrics of algos.ppo: 'loss' of shape \(5,\) .* scalar"),
     ],
 )
-def test_metrics_that_cannot_be_tabulated_are_named(metrics, message):
-    train = make_train(returning(metrics), 2)
+def test_metrics_that_cannot_be_tabulated_are_named(metrics, message, tmp_path):
+    options = RunOptions(str(tmp_path / "out"), progress=False)
     with pytest.raises(ValueError, match=message):
-        jax.jit(train)(jax.random.key(0), ppo.Hypers(), ())
+        run(returning(metrics), populate(seeds(2), ppo.Hypers(), ()), 3, options)
 
 
 @pytest.mark.parametrize("name", ["member", "update", "seed", "gamma"])

@@ -8,8 +8,8 @@ import pytest
 from purejaxrl.parts.branches import compute_if
 
 
-def by_cond(needed, compute, otherwise):
-    return jax.lax.cond(needed, compute, lambda: otherwise)
+def by_cond(needed, compute, operand, otherwise):
+    return jax.lax.cond(needed, compute, lambda _: otherwise, operand)
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,11 @@ def test_members_compute_what_one_of_them_needs(branch, needed, computed):
     rounds = []
 
     def one(needed, x):
-        def compute():
+        def compute(x):
             jax.debug.callback(lambda x: rounds.append(float(x)), x)
             return jnp.sqrt(x), x.astype(jnp.int32)
 
-        return branch(needed, compute, (x, jnp.int32(-1)))
+        return branch(needed, compute, x, (x, jnp.int32(-1)))
 
     x = jnp.array([4.0, 9.0, 16.0])
     root, whole = jax.jit(jax.vmap(one))(jnp.array(needed), x)
