@@ -46,6 +46,7 @@ def places(tmp_path_factory):
             identity = record.identity(plan.job.algorithm, plan.population, plan.job.evaluator)
             command = {"experiment": module.__file__, "words": words}
             record.claim(paths[name], False, identity, command=command)
+            (paths[name] / record.SAVED).touch()
     yield {name.removesuffix(".npz"): str(path) for name, path in paths.items()}
     for path in FOLDER.glob("*.py"):  # other tests run the files anew
         sys.modules.pop(path.stem, None)

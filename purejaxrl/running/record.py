@@ -22,10 +22,13 @@ from purejaxrl.algorithm import Algorithm
 from purejaxrl.identity import fingerprint, is_named, module_name
 from purejaxrl.running import checkpoint
 from purejaxrl.running.evaluate import Evaluator
+from purejaxrl.running.metrics import EVALUATIONS, METRICS
 from purejaxrl.running.population import Population, leaf_name
 
 FORMAT = 2
 FILE = "run.json"
+SAVED = "saved.json"
+"""File that names the newest checkpoint, so that a run whose checkpoints were lost says so."""
 
 
 class InUse(ValueError):
@@ -121,8 +124,17 @@ def locked(out: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def saved(out: Path) -> list[str]:
+    """Name what a run has saved in a folder: nothing until its first chunk is done."""
+    folders = ("checkpoints", METRICS, EVALUATIONS)
+    found = [name for name in folders if any((out / name).glob("*"))]
+    return [SAVED] * (out / SAVED).exists() + found
+
+
 def claim(out: Path, resume: bool, identity: dict, **about: Any) -> None:
     """Make `out` the folder of this run, or check that it already is.
+
+    A run that has saved nothing is replaced: its start failed, or was stopped.
 
     Args:
         out: the folder; it exists.
@@ -136,7 +148,8 @@ def claim(out: Path, resume: bool, identity: dict, **about: Any) -> None:
     """
     unnamed = next((part for part in identity["made_of"] if not is_named(part)), "")
     why = f"{unnamed} has no name that tells it from other parts; give it a `name` attribute"
-    if (out / FILE).exists():
+    left = saved(out)
+    if left and (out / FILE).exists():
         kept = read(out)
         if not resume:
             require_free(out)
@@ -147,7 +160,6 @@ def claim(out: Path, resume: bool, identity: dict, **about: Any) -> None:
             raise ValueError(f"out: {out} cannot be resumed: {why}")
         _warn_of_change(kept, about.get("layout"))
         return
-    left = [name for name in ("checkpoints", "metrics") if any((out / name).glob("*"))]
     if left:
         raise ValueError(
             f"out: {out} holds {' and '.join(left)} of a run whose {FILE} is missing, so it cannot "
@@ -167,8 +179,8 @@ def _versions() -> dict[str, str]:
 
 
 def require_free(out: Path) -> None:
-    """Raise a ValueError if a folder holds a run."""
-    if (out / FILE).exists():
+    """Raise a ValueError if a folder holds a run that has saved anything."""
+    if (out / FILE).exists() and saved(out):
         raise ValueError(
             f"out: {out} already holds a run; continue it with --resume "
             "(RunOptions(resume=True)), or choose another folder"

@@ -43,9 +43,6 @@ from purejaxrl.running.sinks import DroppableSink, Sink
 from purejaxrl.running.tables import average_updates, tabulate
 from purejaxrl.validation import COUNT, check_hypers, is_count
 
-SAVED = "saved.json"
-"""File that names the newest checkpoint, so that a run whose checkpoints were lost says so."""
-
 
 class Stopped(SystemExit):
     """A signal asked the run to stop; it has saved and can be resumed."""
@@ -197,7 +194,7 @@ def _restore(
         env_steps = np.asarray(info["env_steps"], np.int64)
         return Position(carry, info["update"], env_steps, info["evaluated"])
     out = saved.folder.parent
-    marker = out / SAVED
+    marker = out / record.SAVED
     if marker.exists():
         raise checkpoint.CheckpointError(
             f"out: {out} had checkpoints ({marker.read_text().strip()}), and none is left; restore "
@@ -295,7 +292,7 @@ def _save(program: Program, position: Position, saved: checkpoint.Series) -> Non
     info = {"env_steps": position.env_steps.tolist(), "evaluated": position.evaluated}
     saved.save(position.update, program.gather(position.carry), info)
     text = json.dumps({"update": position.update})
-    processes.on_first(checkpoint.write_atomically, saved.folder.parent / SAVED, text)
+    processes.on_first(checkpoint.write_atomically, saved.folder.parent / record.SAVED, text)
 
 
 def _warn_of_frozen(

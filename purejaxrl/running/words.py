@@ -135,6 +135,8 @@ def by_folder(parsed: Sequence[Any], words: Sequence[str]) -> dict[Path, list[in
 def with_kept_words(settings: type, words: Sequence[str]) -> tuple[str, ...]:
     """Put the words of the run that is to be resumed before those of the command line.
 
+    A run that has saved nothing begins anew, so anything may differ.
+
     Args:
         settings: the experiment's.
         words: of the command line.
@@ -148,7 +150,8 @@ def with_kept_words(settings: type, words: Sequence[str]) -> tuple[str, ...]:
     """
     words = tuple(words)
     options = _parse_one(settings, _combinations(words)[0]).run  # all have the same run options
-    kept = _kept_words(settings, options.folder) if options.resume else None
+    runs = _runs(options.folder) if options.resume else []
+    kept = _kept_words(settings, options.folder, runs)
     if kept is None:
         return words
     given = {flag.replace("--no-", "--") for flag, _ in _by_flag(words)}
@@ -157,13 +160,15 @@ def with_kept_words(settings: type, words: Sequence[str]) -> tuple[str, ...]:
         if flag.replace("--no-", "--") not in given:
             merged += [flag, *values] if flag else values
     merged += words
+    if not any(map(record.saved, runs)):
+        return tuple(merged)
     before, now = (parse(settings, line) for line in (kept, merged))
     _check_same(list(map(flatten, before)), list(map(flatten, now)), options.folder)
-    holds_run, folders = (options.folder / record.FILE).exists(), by_folder(now, merged)
-    if not holds_run and not any((folder / record.FILE).exists() for folder in folders):
+    holds_run, folders = options.folder in runs, by_folder(now, merged)
+    if not holds_run and folders.keys().isdisjoint(runs):
         raise ValueError(
             f"out: {options.folder} is not the folder of a run; these are: "
-            f"{', '.join(map(str, _below(options.folder)))}"
+            f"{', '.join(map(str, runs))}"
         )
     if holds_run and options.folder not in folders:
         flags = (f"--{k.replace('_', '-')}" for k in _looped(now, merged))
@@ -182,18 +187,27 @@ def _below(out: Path) -> list[Path]:
     ]
 
 
-def _kept_words(settings: type, out: Path) -> tuple[str, ...] | None:
-    """Return the command line of the run in OUT, or of the runs in its subfolders.
+def _runs(out: Path) -> list[Path]:
+    """Return OUT if it is the folder of a run, or else its subfolders that are.
+
+    A run that has saved nothing counts only where no other has.
+    """
+    groups = [out] if (out / record.FILE).exists() else [], _below(out)
+    saved = ([folder for folder in group if record.saved(folder)] for group in groups)
+    return next(filter(None, (*saved, *groups)), [])
+
+
+def _kept_words(settings: type, out: Path, runs: Sequence[Path]) -> tuple[str, ...] | None:
+    """Return the command line of the runs in OUT; None if there are none.
 
     These may have been resumed one by one, each with words of its own. Then it is the newest
     command line that makes all of them.
     """
-    folders = [out] if (out / record.FILE).exists() else _below(out)
-    lines = [tuple((record.read(f).get("command") or {}).get("words", ())) for f in folders]
+    lines = [tuple((record.read(run).get("command") or {}).get("words", ())) for run in runs]
     if len(set(lines)) > 1:
         for line in lines:
             words = [*line, "--out", str(out)]
-            if {*folders} <= {*by_folder(parse(settings, words), words)}:
+            if {*runs} <= {*by_folder(parse(settings, words), words)}:
                 return line
         raise ValueError(
             f"out: {out} holds runs of {len(set(lines))} command lines; name one of its folders"

@@ -12,6 +12,7 @@ import pytest
 from purejaxrl.running import record
 from purejaxrl.running.checkpoint import CheckpointError
 from purejaxrl.running.population import populate, seeds
+from purejaxrl.running.runner import RunOptions, run
 from tests.helpers import ENV_PARAMS, PPO, population, train
 
 
@@ -66,6 +67,32 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(copy):
     shutil.rmtree(copy / "checkpoints")
     (copy / "saved.json").unlink()
     assert train(copy, 2, resume=True).state.step.tolist() == [2] * 4
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_start_that_failed_leaves_a_folder_that_takes_another_run(tmp_path, resume):
+    def broken(state, hypers):
+        raise RuntimeError("a bug in collect")
+
+    with pytest.raises(RuntimeError, match="a bug in collect"):
+        run(PPO._replace(collect=broken), population(4), 2, RunOptions(str(tmp_path / "run")))
+    assert (tmp_path / "run" / record.FILE).exists() and not record.saved(tmp_path / "run")
+    corrected = population(2, learning_rate=0.5)
+    assert train(tmp_path / "run", 2, resume=resume, population=corrected).alive.shape == (2,)
+    assert len(record.read(tmp_path / "run")["identity"]["members"]) == 2
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "metrics", "evaluations"])
+def test_a_folder_with_anything_saved_takes_no_other_run(copy, name):
+    (copy / "evaluations").mkdir()
+    (copy / "evaluations" / "part").touch()
+    for other in {"checkpoints", "metrics", "evaluations"} - {name}:
+        shutil.rmtree(copy / other)
+    (copy / record.SAVED).unlink()
+    with pytest.raises(ValueError, match="already holds a run"):
+        train(copy, 2)
+    with pytest.raises(ValueError, match="holds another run: members was"):
+        train(copy, 2, resume=True, population=population(2))
 
 
 def test_damaged_metrics_are_refused_on_resume(copy):
@@ -143,7 +170,6 @@ class Nameless:
 
 def test_a_run_of_an_unnamed_part_trains_is_announced_and_is_not_resumed(tmp_path):
     from algos import ppo
-    from purejaxrl.running.runner import RunOptions, run
     from tests.helpers import CONFIG, ENV
 
     def go(loss, updates, **options):

@@ -338,6 +338,7 @@ def test_how_a_run_is_run_is_no_part_of_what_it_is(case, tmp_path):
 
     (tmp_path / "before").mkdir()
     record.claim(tmp_path / "before", False, on_cart(), settings=dataclasses.asdict(RunOptions()))
+    (tmp_path / "before" / record.SAVED).touch()
     moved = (tmp_path / "before").rename(tmp_path / "moved")
     options = RunOptions(out=str(moved), resume=True, **OTHER_WAYS[case])
     record.claim(moved, True, on_cart(), settings=dataclasses.asdict(options))

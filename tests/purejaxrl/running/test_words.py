@@ -14,11 +14,12 @@ SWEEP = ["--hypers.gamma", "0.9,0.99", "--agent.num-envs", "2"]
 
 
 def keep(out, words, sub=""):
-    """Leave the record of a run of these words."""
+    """Leave the record of a run of these words, which has saved a checkpoint."""
     (out / sub).mkdir(parents=True, exist_ok=True)
     (plan,) = plan_runs(Settings, build, words)
     about = {"command": {"experiment": __file__, "words": list(words)}}
     record.claim(out / sub, False, record.identity(plan.job.algorithm, plan.population), **about)
+    (out / sub / record.SAVED).touch()
 
 
 def test_lists_become_every_combination():
@@ -158,6 +159,23 @@ def test_what_an_evaluation_reads_cannot_be_swept():
         plan_runs(Settings, reads, ["--hypers.gamma", "0.9,0.99"])
 
 
+def test_a_run_that_saved_nothing_resumes_with_its_words_and_any_change(tmp_path):
+    keep(tmp_path, [*SWEEP, "--out", str(tmp_path)])
+    (tmp_path / record.SAVED).unlink()
+    for more, num_envs in ([], 2), (["--agent.num-envs", "1"], 1):
+        words = with_kept_words(Settings, ["--resume", "--out", str(tmp_path), *more])
+        (plan,) = plan_runs(Settings, build, words)
+        assert plan.settings.agent.num_envs == num_envs and plan.population.size == 4
+
+
+def test_a_run_that_saved_nothing_does_not_hide_those_in_its_subfolders(tmp_path):
+    keep(tmp_path, ["--seeds", "5", "--out", str(tmp_path)])
+    (tmp_path / record.SAVED).unlink()
+    keep(tmp_path, ["--env", "CartPole-v1"], "env=CartPole-v1")
+    with pytest.raises(ValueError, match="is not the folder of a run; these are: .*CartPole-v1"):
+        with_kept_words(Settings, ["--resume", "--out", str(tmp_path)])
+
+
 def test_resume_without_a_run_starts_one(tmp_path):
     words = ["--resume", "--out", str(tmp_path / "none"), *SWEEP]
     assert with_kept_words(Settings, words) == tuple(words)
@@ -201,6 +219,7 @@ def test_folders_that_differ_get_no_label_and_one_of_a_loop_is_resumed_alone(tmp
         plan.options.folder.mkdir(parents=True)
         about = {"experiment": __file__, "words": words}
         record.claim(plan.options.folder, False, found, command=about)
+        (plan.options.folder / record.SAVED).touch()
     kept = with_kept_words(InOwnFolder, ["--resume", "--env", "Acrobot-v1"])
     (one,) = plan_runs(InOwnFolder, build, kept)
     assert one.options.out == "results/Acrobot-v1"
