@@ -7,6 +7,7 @@ that a run killed at any moment and resumed ends where an unbroken one ends, on 
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import time
 import warnings
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import pyarrow as pa
 
 from purejaxrl.algorithm import Algorithm, require_fit
 from purejaxrl.running import checkpoint, processes, record
@@ -113,7 +115,7 @@ def run(
         evaluator: evaluates policies at the multiples of `options.eval_every`; None: no evaluation.
         settings: dataclass kept in `run.json`, for people.
         command: the command line, kept in `run.json` for `--resume`.
-        sinks: where else metrics go, chunk by chunk; one that fails is dropped with a warning.
+        sinks: where else metrics and evaluations go; one that fails is dropped with a warning.
         devices: what to run on; all devices by default.
 
     Returns:
@@ -222,12 +224,15 @@ def _train(
     tracer = Tracer(options.folder / "profile", options.profile if processes.is_first() else 0)
     unsaved, saved_at = 0, time.monotonic()
 
-    def report(before: int, now: Position, metrics: dict[str, np.ndarray]) -> None:
+    def report(
+        before: int, now: Position, metrics: dict[str, np.ndarray], evaluation: pa.Table | None
+    ) -> None:
         rows, updates = average_updates(metrics, before, options.log_every, program.episode_means)
         table = tabulate(population.rows, rows, updates)
         outputs.metrics(table, before)
-        for sink in outputs.sinks:
-            sink(table)
+        tables = [table] if evaluation is None else [table, evaluation]
+        for sink, shown in itertools.product(outputs.sinks, tables):
+            sink(shown)
         progress.advance(now.update, int(now.env_steps.sum()), _mean_return(metrics))
         _warn_of_frozen(population, metrics["alive"], frozen, before)
 
@@ -236,11 +241,12 @@ def _train(
             before = position.update
             tracer.chunk_begins()
             position, metrics = _advance(program, position, num_updates, every)
+            evaluation = None
             if every and position.update % every == 0:
-                position, progress.evaluation = _evaluate(
+                position, evaluation, progress.evaluation = _evaluate(
                     program, position, population, outputs.evaluations
                 )
-            processes.on_first(report, before, position, metrics)
+            processes.on_first(report, before, position, metrics, evaluation)
             unsaved += 1
             late = time.monotonic() - saved_at > 60 * options.checkpoint_minutes
             if unsaved == options.checkpoint_every or processes.any_of(late):
@@ -276,16 +282,23 @@ def _advance(
 
 def _evaluate(
     program: Program, position: Position, population: Population, evaluations: MetricsStore
-) -> tuple[Position, float]:
-    """Evaluate all members and write a row for each; return the mean of those alive as well."""
+) -> tuple[Position, pa.Table, float]:
+    """Evaluate all members and write a row for each.
+
+    Returns:
+        The position, the rows for sinks, where their metrics begin with `evaluation_`, and the mean
+        return of the members alive.
+    """
     carry, metrics = program.evaluate(position.update, position.carry)
-    metrics = {"env_steps": position.env_steps} | metrics
-    columns = {name: values[:, None] for name, values in metrics.items()}
-    table = tabulate(population.rows, columns, np.asarray([position.update]))
+    update, columns = np.asarray([position.update]), {k: x[:, None] for k, x in metrics.items()}
+    steps = {"env_steps": position.env_steps[:, None]}
+    table = tabulate(population.rows, steps | columns, update)
     processes.on_first(evaluations, table, position.evaluated)
     position = position._replace(carry=carry, evaluated=position.update)
+    renamed = {f"evaluation_{name}": values for name, values in columns.items()}
     scores = metrics["return"][metrics["alive"]]
-    return position, float(scores.mean()) if scores.size else float("nan")
+    mean = float(scores.mean()) if scores.size else float("nan")
+    return position, tabulate(population.rows, renamed, update), mean
 
 
 def _save(program: Program, position: Position, saved: checkpoint.Series) -> None:

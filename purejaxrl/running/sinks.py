@@ -17,7 +17,7 @@ from purejaxrl.running.checkpoint import local_path
 from purejaxrl.running.population import Row, name_of
 
 Sink = Callable[[pa.Table], None]
-"""(table of one chunk) -> None. It may have a method `close()`."""
+"""(table of one chunk, or of an evaluation at its end) -> None. It may have a method `close()`."""
 
 
 class DroppableSink:

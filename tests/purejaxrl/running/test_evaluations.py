@@ -54,6 +54,17 @@ def test_evaluations_after_the_last_checkpoint_are_made_again(tmp_path, whole):
     assert_same(whole, train(tmp_path, 8, resume=True, chunk=2, **EVERY_3))
 
 
+def test_sinks_get_each_evaluation_after_the_rows_up_to_it(tmp_path):
+    tables = []
+    done = train(tmp_path, 5, chunk=2, sinks=(tables.append,), **EVERY_3)
+    updates = [table["update"].to_pylist() for table in tables]
+    assert updates == [[1, 2] * 2, [3] * 2, [3] * 2, [4] * 2, [5] * 2]
+    own = ["member", "update", "seed"]
+    shown = tables[2].to_pandas().set_index(own)
+    kept = done.evaluations.set_index(own).drop(columns="env_steps")
+    pd.testing.assert_frame_equal(shown, kept.add_prefix("evaluation_"))
+
+
 def test_the_last_line_of_progress_tells_the_last_evaluation(tmp_path, capsys):
     done = train(tmp_path, 6, chunk=8, progress=True, **EVERY_3)
     last = done.evaluations.query("update == 6")["return"].mean()
