@@ -4,6 +4,7 @@ A dashboard is not worth a run: `DroppableSink` drops a sink that fails and lets
 """
 
 import importlib
+import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +13,9 @@ from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from purejaxrl.running.checkpoint import local_path
+from purejaxrl.running.checkpoint import local_path, write_atomically
 from purejaxrl.running.population import Row, name_of
 
 Sink = Callable[[pa.Table], None]
@@ -59,6 +61,9 @@ class TensorBoardSink:
     def __init__(self, folder: Path | str, names: Sequence[str]):
         """Write the member of index i to `folder/names[i]`, from the first chunk on.
 
+        Rows from that chunk's first update on that an earlier process wrote there are hidden: a run
+        that is resumed writes them again.
+
         Raises:
             ImportError: if tensorboardX is not installed.
         """
@@ -69,7 +74,11 @@ class TensorBoardSink:
     def __call__(self, table: pa.Table) -> None:
         """Write a chunk."""
         if not self._writers:
-            self._writers = [self._tensorboard.SummaryWriter(folder) for folder in self._folders]
+            first = pc.min(table["update"]).as_py()
+            self._writers = [
+                self._tensorboard.SummaryWriter(folder, purge_step=first)
+                for folder in self._folders
+            ]
         for member, update, values in _finite_values(table):
             for name, value in values.items():
                 self._writers[member].add_scalar(name, value, update)
@@ -87,12 +96,13 @@ class WandbSink:
 
     name = "wandb"
 
-    def __init__(self, project: str, group: str, rows: Sequence[Row], config: dict[str, Any]):
-        """Log to new W&B runs, which are started with the first chunk.
+    def __init__(self, project: str, out: str, rows: Sequence[Row], config: dict[str, Any]):
+        """Log to W&B runs, which are started, or gone on with, at the first chunk.
 
         Args:
             project: W&B project.
-            group: what W&B groups the runs by, such as the folder of the run.
+            out: the folder of the run; W&B groups the runs by it. `wandb.json` there keeps their
+                ids, so that a run that is resumed goes on with them.
             rows: what each member sets; a row names its W&B run and becomes part of its config.
             config: settings that all members share.
 
@@ -100,23 +110,34 @@ class WandbSink:
             ImportError: if wandb is not installed.
         """
         self._wandb = _require("wandb")
-        self._project, self._group, self._rows, self._config = project, group, rows, config
+        self._project, self._out, self._rows, self._config = project, out, rows, config
         self._runs: list[Any] = []
 
     def __call__(self, table: pa.Table) -> None:
-        """Log a chunk, with the update as W&B's step."""
-        for row in self._rows[len(self._runs) :]:
-            self._runs.append(
-                self._wandb.init(
-                    project=self._project,
-                    group=self._group,
-                    name=name_of(row),
-                    config={**self._config, **row},
-                    reinit="create_new",  # several runs in one process
-                )
-            )
+        """Log a chunk, with the update as W&B's step; W&B ignores steps before its last."""
+        if not self._runs:
+            self._start()
         for member, update, values in _finite_values(table):
             self._runs[member].log(values, step=update)
+
+    def _start(self) -> None:
+        """Start a W&B run for each member that has none, and go on with those of the others."""
+        path = local_path(self._out) / "wandb.json"
+        ids = json.loads(path.read_text()) if path.exists() else {}
+        for row in self._rows:
+            name = name_of(row)
+            run = self._wandb.init(
+                project=self._project,
+                group=self._out,
+                name=name,
+                id=ids.get(name),
+                resume="allow",
+                config={**self._config, **row},
+                reinit="create_new",  # several runs in one process
+            )
+            self._runs.append(run)
+            ids[name] = run.id
+        write_atomically(path, json.dumps(ids))
 
     def close(self) -> None:
         """Finish the W&B runs."""
