@@ -221,6 +221,8 @@ def _train(
     progress.begin(position.update, int(position.env_steps.sum()))
     alive = program.gather([one.alive for one in position.carry])
     frozen = set(np.flatnonzero(~alive))
+    if not alive.any():
+        processes.on_first(_warn_that_all_are_frozen, position.update)
     tracer = Tracer(options.folder / "profile", options.profile if processes.is_first() else 0)
     unsaved, saved_at = 0, time.monotonic()
 
@@ -312,14 +314,25 @@ def _warn_of_frozen(
     population: Population, alive: np.ndarray, frozen: set[int], before: int
 ) -> None:
     """Report members that froze in a chunk, `alive [num_members, updates]`, and add them."""
-    for member in sorted(set(np.flatnonzero(~alive[:, -1])) - frozen):
-        frozen.add(member)
-        update = before + 1 + int(np.argmin(alive[member]))
+    new = sorted(set(np.flatnonzero(~alive[:, -1])) - frozen)
+    frozen.update(new)
+    first_dead = before + 1 + alive.argmin(axis=1)
+    for member in new:
         warnings.warn(
             f"member {name_of(population.rows[member])!r} is frozen: its parameters or losses are "
-            f"no longer finite at update {update}",
+            f"no longer finite at update {first_dead[member]}",
             stacklevel=4,
         )
+    if new and len(frozen) == population.size:
+        _warn_that_all_are_frozen(first_dead.max())
+
+
+def _warn_that_all_are_frozen(update: int) -> None:
+    warnings.warn(
+        f"all members are frozen since update {update}; nothing more is learned; Ctrl-C ends the "
+        "run",
+        stacklevel=5,
+    )
 
 
 def _mean_return(metrics: dict[str, np.ndarray]) -> float:

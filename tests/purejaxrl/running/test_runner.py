@@ -22,9 +22,8 @@ from purejaxrl.running import record, runner
 from purejaxrl.running.checkpoint import CheckpointError, Series
 from purejaxrl.running.estimate import estimate
 from purejaxrl.running.metrics import read_metrics
-from purejaxrl.running.population import grid, populate, seeds
+from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
-from purejaxrl.study.stats import final_scores
 from tests.helpers import CONFIG, ENV, ENV_PARAMS, PPO, assert_equal, population, train
 from tests.purejaxrl.running.damage import files, flip
 
@@ -133,23 +132,6 @@ def test_a_member_alone_equals_itself_in_the_population(tmp_path):
         strict=True,
     ):  # fmt: skip
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)  # one matrix product, or several
-
-
-def test_a_member_that_fails_is_frozen_and_the_others_are_unchanged(tmp_path):
-    rates = seeds(1) * grid(learning_rate=[1e-3, 1e38, 1e-2])
-    sound = seeds(1) * grid(learning_rate=[1e-3, 1e-1, 1e-2])
-    with pytest.warns(UserWarning, match=r"member 'seed=0,learning_rate=1e\+38' is frozen"):
-        broken = train(tmp_path / "broken", 6, population=populate(rates, ppo.Hypers(), ENV_PARAMS))
-    whole = train(tmp_path / "whole", 6, population=populate(sound, ppo.Hypers(), ENV_PARAMS))
-    assert list(broken.alive) == [True, False, True]
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(broken.state.params))
-    for member in (0, 2):
-        assert_equal(whole.member(member), broken.member(member))
-    frozen = broken.metrics[broken.metrics["member"] == 1]
-    dead = frozen[~frozen["alive"]]
-    assert len(dead) and dead["return"].isna().all() and (dead["episodes"] == 0).all()
-    assert frozen["env_steps"].iloc[-1] == broken.state.step[1] * CONFIG.batch_size
-    assert np.isnan(final_scores(broken.metrics, fraction=1.0)[1])
 
 
 @pytest.mark.parametrize("name", ["[brackets]", "two words", "Übung", "a*b?"])
