@@ -99,6 +99,8 @@ def _contents(tree: Any, is_shared: Any = None) -> dict[str, Any]:
 def locked(out: Path) -> Iterator[None]:
     """Hold a run's folder for this process; the system frees it when the process ends.
 
+    On a file system without locks it only warns.
+
     Raises:
         InUse: if another process holds it, naming that process.
         ValueError: if it cannot be written.
@@ -110,18 +112,29 @@ def locked(out: Path) -> Iterator[None]:
     except OSError as error:
         raise ValueError(f"out: {out} cannot be written: {error}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor, lock)
         holder = f"process {os.getpid()} on {socket.gethostname()}\n"
         if lock.read_text() != holder:
             lock.write_text(holder)
         yield
-    except BlockingIOError as error:
-        raise InUse(
-            f"out: {out} is being written by another run ({lock.read_text().strip()}); "
-            "wait for it, or choose another folder"
-        ) from error
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, lock: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InUse(
+            f"out: {lock.parent} is being written by another run ({lock.read_text().strip()}); "
+            "wait for it, or choose another folder"
+        ) from error
+    except OSError as error:
+        warnings.warn(
+            f"out: {lock.parent} is on a file system without locks ({error}); nothing keeps a "
+            "second process out",
+            stacklevel=5,
+        )
 
 
 def saved(out: Path) -> list[str]:

@@ -1,6 +1,8 @@
 """What a run's folder holds is trusted only where it is whole, and belongs to one run at a time."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -131,6 +133,16 @@ def test_a_folder_that_another_process_writes_is_refused_until_it_ends(tmp_path)
     holder.kill()
     holder.wait()
     assert train(out, 2).alive.all()
+
+
+def test_a_file_system_without_locks_only_warns(tmp_path, monkeypatch):
+    def unsupported(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(record.fcntl, "flock", unsupported)
+    told = r"out: .*/run is on a file system without locks \(.*No locks available\); nothing keeps"
+    with pytest.warns(UserWarning, match=told), record.locked(tmp_path / "run"):
+        assert (tmp_path / "run" / ".lock").exists()
 
 
 def test_the_record_is_written_again_only_where_it_changes(copy):
