@@ -250,7 +250,7 @@ def test_the_level_of_a_life_that_diverged_is_not_scored():
     agents = agents._replace(state=agents.state._replace(params=params))
     state = state._replace(worlds=(world._replace(agents=agents),))
     state, metrics = step(state, hypers, ())
-    assert metrics["unsound"] == 1 and metrics["lives_ended"] == 8
+    assert metrics["unsound"] == 1 and metrics["lives_ended"] == 7
     assert state.worlds[0].curriculum.filled.sum() == 7
     assert np.isfinite(metrics["score"])
 
