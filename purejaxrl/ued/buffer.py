@@ -91,9 +91,7 @@ def by_rank(score: jax.Array, eligible: jax.Array, temperature: jax.Array) -> ja
     weight = -jnp.log1p(place.astype(jnp.float32)) / temperature
     total = jnp.zeros(score.size).at[first].add(jnp.exp(weight - weight[first]))
     count = jnp.zeros(score.size).at[first].add(1.0)
-    mean = weight + jnp.log(
-        total / jnp.maximum(count, 1.0)
-    )  # places that begin no group are unread
+    mean = weight + jnp.log(total / jnp.maximum(count, 1.0))  # read where a group begins
     return mean[jnp.searchsorted(ordered, bits, method="scan_unrolled")]
 
 
