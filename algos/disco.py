@@ -129,13 +129,6 @@ def init_rule(key: jax.Array, config: Config) -> Any:
     return rule.init(key, *disco_rule.example(rule))
 
 
-def check_rule(field: str, params: Any, config: Config) -> None:
-    """Raise a ValueError unless parameters are those of the config's rule."""
-    expected = jax.eval_shape(lambda: init_rule(jax.random.key(0), config))
-    source = "as `init_rule` makes it for this config; `load_rule` returns a rule and its config"
-    networks.check_params(field, params, expected, source)
-
-
 def build_torso(config: Config, env: Any, torso: nn.Module | None) -> nn.Module:
     """Return the torso, which reads the row of a table as a one-hot vector."""
     features = torsos.torso_for(config, env, torso)
@@ -246,7 +239,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         )
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
-        check_rule("Hypers.rule", hypers.rule, config)
+        networks.check_made_by(init_rule, "Hypers.rule", hypers.rule, config)
         params_key, env_key, key = jax.random.split(key, 3)
         interaction = Interaction.start(env_key, env, task.env_params, config.num_envs)
         params = agent.init(params_key, interaction.obs)

@@ -56,7 +56,7 @@ def hypers(**changes: Any) -> Hypers:
     """Return the default hyperparameters of all parts of GROOVE, with some fields changed."""
     parts = {
         "agent": lpg.Hypers(),
-        "regularizer": lpg.Regularizer(),
+        "regularizer": meta_lpg.Regularizer(),
         "antagonist": a2c.Hypers(learning_rate=0.1, entropy_coef=0.0, max_grad_norm=float("inf")),
         "curriculum": Replay(temperature=1.0),
     }

@@ -114,13 +114,6 @@ def with_rule(rule: Any, hypers: Hypers) -> Hypers:
     return hypers.replace(rule=rule)
 
 
-def check_rule(field: str, params: Any, config: Config) -> None:
-    """Raise a ValueError unless parameters are those of the config's rule."""
-    expected = jax.eval_shape(lambda: init_rule(jax.random.key(0), config))
-    source = "as `init_rule` makes it for this config; `load_rule` returns a rule and its config"
-    networks.check_params(field, params, expected, source)
-
-
 class Params(NamedTuple):
     """An agent's parameters."""
 
@@ -208,7 +201,7 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         if reads_hypers:
-            check_rule("Hypers.rule", hypers.rule, config)
+            networks.check_made_by(init_rule, "Hypers.rule", hypers.rule, config)
         actor_key, predictor_key, env_key, key = jax.random.split(key, 4)
         interaction = Interaction.start(env_key, env, task.env_params, config.num_envs)
         obs = interaction.obs
@@ -301,30 +294,3 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
         num_envs=config.num_envs,
         steps_per_update=config.batch_size, made_of=part_names(env, rule, torso),
     )  # fmt: skip
-
-
-class Regularizer(struct.PyTreeNode):
-    """Regularisers of the meta-objective (LPG eq. 6).
-
-    The weights of the policy's entropy and of π̂ are those of GROOVE's table 2. Those of the
-    predictions are a hundredth of its 0.001. In the published code no gradient of the return
-    reaches ŷ; here one does, and 0.001 would outweigh it and push ŷ to uniform.
-    """
-
-    entropy: float = hyper(0.05, at_least=0)
-    """β0, weight of the policy's entropy, which is maximised."""
-    prediction_entropy: float = hyper(1e-5, at_least=0)
-    """β1, weight of the prediction's entropy, which is maximised."""
-    pi_hat: float = hyper(0.005, at_least=0)
-    """β2, weight of ‖π̂‖², which is minimised."""
-    y_hat: float = hyper(1e-5, at_least=0)
-    """β3, weight of ‖ŷ‖², which is minimised."""
-
-    def loss(self, metrics: Metrics) -> jax.Array:
-        """Add up the terms, which are metrics of `learn` and `log_prob`."""
-        return (
-            self.pi_hat * metrics["pi_hat_square"]
-            + self.y_hat * metrics["y_hat_square"]
-            - self.entropy * metrics["entropy"]
-            - self.prediction_entropy * metrics["prediction_entropy"]
-        )

@@ -102,13 +102,6 @@ def with_drift(drift: Any, hypers: Hypers) -> Hypers:
     return hypers.replace(drift=drift)
 
 
-def check_drift(field: str, params: Any, config: Config) -> None:
-    """Raise a ValueError unless parameters are those of the config's drift network."""
-    expected = jax.eval_shape(lambda: init_drift(jax.random.key(0), config))
-    source = "as `init_drift` makes it for this config; `load_rule` returns a drift and its config"
-    networks.check_params(field, params, expected, source)
-
-
 def make(
     config: Config,
     env: Any,
@@ -137,7 +130,7 @@ def make(
 
     def init(key: jax.Array, hypers: Hypers, task: Task) -> ppo.State:
         if reads_hypers:
-            check_drift("Hypers.drift", hypers.drift, config)
+            networks.check_made_by(init_drift, "Hypers.drift", hypers.drift, config)
         return inner.init(key, hypers, task)
 
     return inner._replace(init=init, made_of=part_names(env, drift, torso))

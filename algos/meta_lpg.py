@@ -10,16 +10,46 @@ from functools import partial
 from typing import Any
 
 import jax
+from flax import struct
 
 from algos import lpg
-from purejaxrl.algorithm import Algorithm
+from purejaxrl.algorithm import Algorithm, Metrics
 from purejaxrl.meta import evolution, gradient
 from purejaxrl.meta.base import InitTheta, SampleLifetime
 from purejaxrl.meta.worlds import World
 from purejaxrl.parts import networks, torsos
 from purejaxrl.ued.curriculum import uniform
+from purejaxrl.validation import hyper
 
-TUNED = {"regularizer": lpg.Regularizer(entropy=0.002, pi_hat=0.0001), "learning_rate": 5e-4}
+
+class Regularizer(struct.PyTreeNode):
+    """Regularisers of the meta-objective (LPG eq. 6).
+
+    The weights of the policy's entropy and of π̂ are those of GROOVE's table 2. Those of the
+    predictions are a hundredth of its 0.001. In the published code no gradient of the return
+    reaches ŷ; here one does, and 0.001 would outweigh it and push ŷ to uniform.
+    """
+
+    entropy: float = hyper(0.05, at_least=0)
+    """β0, weight of the policy's entropy, which is maximised."""
+    prediction_entropy: float = hyper(1e-5, at_least=0)
+    """β1, weight of the prediction's entropy, which is maximised."""
+    pi_hat: float = hyper(0.005, at_least=0)
+    """β2, weight of ‖π̂‖², which is minimised."""
+    y_hat: float = hyper(1e-5, at_least=0)
+    """β3, weight of ‖ŷ‖², which is minimised."""
+
+    def loss(self, metrics: Metrics) -> jax.Array:
+        """Add up the terms, which are metrics of `learn` and `log_prob`."""
+        return (
+            self.pi_hat * metrics["pi_hat_square"]
+            + self.y_hat * metrics["y_hat_square"]
+            - self.entropy * metrics["entropy"]
+            - self.prediction_entropy * metrics["prediction_entropy"]
+        )
+
+
+TUNED = {"regularizer": Regularizer(entropy=0.002, pi_hat=0.0001), "learning_rate": 5e-4}
 """Hyperparameters of the meta-gradient for 64 agents of 16 environments and rules of width 64,
 where GROOVE's regularisers are too strong."""
 
@@ -55,7 +85,7 @@ def start_from(rule: Any, config: lpg.Config) -> InitTheta:
     Raises:
         ValueError: if its parameters are not those of the config's rule.
     """
-    lpg.check_rule("start_from", rule, config)
+    networks.check_made_by(lpg.init_rule, "start_from", rule, config)
     return partial(_constant, rule)
 
 

@@ -47,7 +47,7 @@ class Settings(Experiment):
     """Static settings of the agents and of an untrained rule; a file has its own."""
     hypers: gradient.Hypers = gradient.Hypers(
         agent=lpg.Hypers(),
-        regularizer=lpg.Regularizer(entropy=0.01, pi_hat=0.0),
+        regularizer=meta_lpg.Regularizer(entropy=0.01, pi_hat=0.0),
         critic_learning_rate=5e-3,  # between what suits tables and what suits networks
     )
     """The meta-learner's hyperparameters."""

@@ -3,6 +3,7 @@
 This is the only file that uses distrax.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import distrax
@@ -291,6 +292,21 @@ class ValueNetwork(nn.Module):
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array:  # noqa: D102
         return dense(1, 1.0)(self.torso(obs))[..., 0]
+
+
+def check_made_by(
+    init: Callable[[jax.Array, Any], Any], field: str, params: Any, config: Any
+) -> None:
+    """Raise a ValueError unless parameters are like those that `init(key, config)` makes.
+
+    Args:
+        init: draws the parameters of an untrained rule.
+        field, params: as of `check_params`.
+        config: of the rule.
+    """
+    expected = jax.eval_shape(lambda: init(jax.random.key(0), config))
+    source = f"as `{init.__name__}` makes it for this config; `load_rule` returns it and its config"
+    check_params(field, params, expected, source)
 
 
 def check_params(field: str, params: Any, expected: Any, source: str) -> None:

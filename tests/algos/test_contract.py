@@ -187,7 +187,7 @@ def meta_learner(how):
         learner = meta_lpg.by_evolution(evolution.Config(num_pairs=4), config, world)
         return learner, evolution.Hypers(agent=lpg.Hypers()), ()
     learner = meta_lpg.by_gradient(gradient.Config(num_agents=4), config, world)
-    return learner, gradient.Hypers(agent=lpg.Hypers(), regularizer=lpg.Regularizer()), ()
+    return learner, gradient.Hypers(agent=lpg.Hypers(), regularizer=meta_lpg.Regularizer()), ()
 
 
 ALGORITHMS = {

@@ -49,7 +49,7 @@ def planned_mb(compiled) -> float:
 def lpg_learner(config: lpg.Config, settings: gradient.Config):
     world = meta_lpg.world(config, ENV, LEVELS.sample_lifetime)
     learner = meta_lpg.by_gradient(settings, config, world)
-    return learner, gradient.Hypers(agent=lpg.Hypers(), regularizer=lpg.Regularizer())
+    return learner, gradient.Hypers(agent=lpg.Hypers(), regularizer=meta_lpg.Regularizer())
 
 
 def groove_learner(config: lpg.Config, settings: gradient.Config, capacity: int):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from algos import lpg
+from algos import lpg, meta_lpg
 from envs.gridworld import GridWorld
 from envs.gridworld_levels import LEVELS
 from purejaxrl.meta import gradient
@@ -20,7 +20,7 @@ ENV = GridWorld(LEVELS["small"].sample)
 INNER = lpg.make(AGENT, ENV)
 HYPERS = gradient.Hypers(
     agent=lpg.Hypers(learning_rate=3.0, gamma=0.9),
-    regularizer=lpg.Regularizer(),
+    regularizer=meta_lpg.Regularizer(),
     critic_learning_rate=0.01,
 )
 
