@@ -11,7 +11,6 @@ Statistics of observations, rewards and episodes are not wrappers but pure funct
 state (`normalize.py`, `returns.py`), because their discount is a traced hyperparameter.
 """
 
-import copy
 import functools
 import math
 from typing import Any
@@ -90,22 +89,6 @@ class Wrapper(Restarting):
     def default_params(self) -> Any:
         """Parameters of the environment inside."""
         return self._env.default_params
-
-    @property
-    def supports_transition_gradients(self) -> bool:
-        """Whether the environment inside is differentiable."""
-        return self._env.supports_transition_gradients
-
-    @property
-    def transition_gradients_enabled(self) -> bool:
-        """Whether the environment inside lets gradients through."""
-        return self._env.transition_gradients_enabled
-
-    def with_transition_gradients(self) -> "Wrapper":
-        """Return a copy around an environment that lets gradients through."""
-        configured = copy.copy(self)
-        configured._env = self._env.with_transition_gradients()
-        return configured
 
     def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any):
         """Step without auto-reset: (obs, state, reward, terminated, info)."""

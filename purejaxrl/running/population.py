@@ -5,7 +5,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -125,38 +125,22 @@ class Population(NamedTuple):
         found = tuple(str(row.get("seed")) for row in self.rows)
         return found if len(set(found)) == len(found) else self.names
 
-    def select(self, keep: Callable[[Row], bool] | Sequence[int] | str) -> "Population":
-        """Keep some of the members, with the keys that they have here.
+    def select(self, name: str) -> "Population":
+        """Keep one member, with the key that it has here.
 
         Args:
-            keep: a function that says whether to keep a row; or indices; or a name, as of `find`.
+            name: of the member, as of `find`.
 
         Raises:
-            ValueError: as `find`; for an index out of range or given twice; for none at all.
+            ValueError: as `find`.
         """
-        if isinstance(keep, str):
-            index = [self.find(keep)]
-        elif callable(keep):
-            index = [i for i, row in enumerate(self.rows) if keep(row)]
-        else:
-            index = list(keep)
-        if not index:
-            raise ValueError("population: the selection keeps no member")
-        for i in index:
-            if not _is_integer(i) or not 0 <= i < self.size:
-                raise ValueError(
-                    f"index: {i} is not valid; it must be an integer >= 0 and < {self.size}"
-                )
-        if len(set(index)) < len(index):
-            twice = next(i for i in index if index.count(i) > 1)
-            raise ValueError(f"index: {twice} is given twice; a member can be kept only once")
-        at = np.asarray(index)
-        own = lambda shared, x: x if shared else x[at]  # noqa: E731
+        i = self.find(name)
+        own = lambda shared, x: x if shared else x[i : i + 1]  # noqa: E731
         return self._replace(
-            rows=tuple(self.rows[i] for i in index),
-            keys=self.keys[at],
+            rows=self.rows[i : i + 1],
+            keys=self.keys[i : i + 1],
             hypers=jax.tree.map(own, self.is_shared, self.hypers),
-            env_params=jax.tree.map(lambda x: x[at], self.env_params),
+            env_params=jax.tree.map(lambda x: x[i : i + 1], self.env_params),
         )
 
     def find(self, name: str) -> int:

@@ -193,19 +193,6 @@ class Settings:
         require_seed(self)
 
 
-def load_member(plan: commandline.Plan, index: int) -> Any:
-    """Load an agent's state from the latest checkpoint that is whole.
-
-    Args:
-        plan: what `rebuild` returned.
-        index: of the agent.
-
-    Raises:
-        checkpoint.CheckpointError: if there is no whole checkpoint.
-    """
-    return jax.tree.map(lambda x: x[index], load_members(plan)[0])
-
-
 def load_members(plan: commandline.Plan) -> tuple[Any, np.ndarray]:
     """Load the states of all agents from the latest checkpoint that is whole.
 
@@ -241,7 +228,7 @@ def main(settings: Settings) -> None:
     path = watch(
         job.algorithm,
         job.env,
-        load_member(plan, index),
+        jax.tree.map(lambda x: x[index], load_members(plan)[0]),
         job.env_params,
         plan.options.folder / f"watch-{name}",
         num_steps=settings.steps,

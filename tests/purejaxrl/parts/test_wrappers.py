@@ -208,22 +208,6 @@ class CountingOn(Counting, Restarting):
         return jnp.int32(2), state.replace(time=jnp.int32(2))
 
 
-def test_a_wrapper_passes_transition_gradients_on():
-    env, params = gymnax.make("Pendulum-v1")
-    wrapped = ScaleAction(env)
-    assert wrapped.supports_transition_gradients and not wrapped.transition_gradients_enabled
-    assert wrapped.with_transition_gradients().transition_gradients_enabled
-    _, state = wrapped.reset(jax.random.key(0), params)
-
-    def pull(env, action):
-        return env.step_env(jax.random.key(1), state, action, params)[0].sum()
-
-    action = jnp.array([0.5])
-    assert float(jnp.abs(jax.grad(lambda a: pull(wrapped, a))(action)).sum()) == 0
-    through = jax.grad(lambda a: pull(wrapped.with_transition_gradients(), a))(action)
-    assert float(jnp.abs(through).sum()) > 0
-
-
 @pytest.mark.parametrize(
     ("kind", "seen", "final"),
     [(Counting, [1, 2, 0, 1, 2], [1, 2, 3, 1, 2]), (CountingOn, [1, 2, 2, 2, 2], [1, 2, 3, 3, 3])],

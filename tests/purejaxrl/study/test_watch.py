@@ -14,7 +14,7 @@ from purejaxrl.study.watch import (
     Settings,
     captions,
     frame,
-    load_member,
+    load_members,
     main,
     play,
     watch,
@@ -101,9 +101,11 @@ def test_the_command_writes_a_gif_of_the_member(plan, monkeypatch):
         assert picture.n_frames == 5
 
 
-def test_a_member_is_loaded_from_the_checkpoint(plan):
+def test_members_are_loaded_from_the_checkpoint(plan):
     result = train(plan.options.folder, 2, members=2, resume=True)
-    assert_equal(load_member(plan, 1), result.member(1))
+    states, alive = load_members(plan)
+    assert_equal(jax.tree.map(lambda x: x[1], states), result.member(1))
+    np.testing.assert_array_equal(alive, result.alive)
 
 
 def test_an_unknown_member_is_refused_with_a_suggestion(plan, monkeypatch):
