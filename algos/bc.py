@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, vital_losses
+from purejaxrl.algorithm import Algorithm, Metrics, Task, no_steps, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, policies, torsos
-from purejaxrl.parts.dataset import no_steps, observation_moments
+from purejaxrl.parts.dataset import observation_moments
 from purejaxrl.parts.normalize import Moments
 from purejaxrl.parts.optimizers import adam, descend
 from purejaxrl.parts.transitions import Batch

@@ -29,10 +29,9 @@ import optax
 from flax import struct
 from gymnax.environments import spaces
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, no_steps, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import optimizers
-from purejaxrl.parts.dataset import no_steps
 from purejaxrl.parts.networks import ILLEGAL, check_params, dense
 from purejaxrl.parts.recurrent import GRU
 from purejaxrl.parts.wrappers import Restarting

@@ -16,11 +16,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, no_steps
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers
 from purejaxrl.parts.continuous import check_vectors, num_dims
-from purejaxrl.parts.dataset import no_steps
 from purejaxrl.parts.normalize import Scale
 from purejaxrl.parts.transitions import Step
 from purejaxrl.validation import hyper, require_count
@@ -124,9 +123,6 @@ def make(config: Config, env: Any) -> Algorithm:
     def network(steps: Step) -> Dynamics:
         return Dynamics(steps.obs.shape[-1], config)
 
-    def optimizer(hypers: Hypers, age: jax.Array) -> optax.GradientTransformation:
-        return optimizers.adam(hypers.learning_rate * (1.0 - age))
-
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         params_key, key = jax.random.split(key)
         steps = hypers.dataset.steps
@@ -135,7 +131,7 @@ def make(config: Config, env: Any) -> Algorithm:
         params = jax.vmap(network(steps).init, in_axes=(0, None))(keys, inputs[:1])
         return State(
             ensemble=Ensemble(params, Scale.of(inputs), Scale.of(targets_of(steps))),
-            opt_state=optimizer(hypers, jnp.float32(0)).init(params),
+            opt_state=optimizers.adam(0.0).init(params),
             task=task,
             key=key,
             step=jnp.int32(0),
@@ -161,9 +157,9 @@ def make(config: Config, env: Any) -> Algorithm:
             return each.sum(), error.mean()  # a sum, so that no model feels the others
 
         (value, error), grads = jax.value_and_grad(loss, has_aux=True)(params)
-        adam = optimizer(hypers, age_of(state))
-        updates, opt_state = adam.update(grads, state.opt_state, params)
-        ensemble = state.ensemble._replace(params=optax.apply_updates(params, updates))
+        rate = hypers.learning_rate * (1.0 - age_of(state))
+        params, opt_state = optimizers.descend(rate, grads, state.opt_state, params)
+        ensemble = state.ensemble._replace(params=params)
         state = state._replace(ensemble=ensemble, opt_state=opt_state, step=state.step + 1)
         return state, no_steps() | {"loss": value / config.num_models, "error": error}
 

@@ -30,6 +30,7 @@ from algos.token_policy import Answered, TokenPolicy
 from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers
+from purejaxrl.parts.action_values import of_action
 from purejaxrl.parts.minibatches import minibatch_epochs
 from purejaxrl.validation import hyper, require, require_count
 
@@ -157,7 +158,7 @@ def pack(
         tokens=answered.tokens,
         mask=answered.mask,
         old_log_prob=answered.log_prob,
-        ref_log_prob=jnp.where(answered.mask, token_policy.pick(log_probs, answered.tokens), 0.0),
+        ref_log_prob=jnp.where(answered.mask, of_action(log_probs, answered.tokens), 0.0),
         reward=judged.reward,
         prompt=which,
         difficulty=levels.difficulty,
@@ -171,7 +172,7 @@ def pack(
 def read_policy(network: TokenPolicy, params: Any, prompt: jax.Array, answers: Answers) -> Policy:
     """Compute the policy on answers to prompts int32 `[P, prompt_length]`."""
     log_probs, value = token_policy.read_answers(network, params, prompt, answers.tokens)
-    policy = Policy(token_policy.pick(log_probs, answers.tokens), log_probs, value)
+    policy = Policy(of_action(log_probs, answers.tokens), log_probs, value)
     if answers.demonstration is None:
         return policy
     demonstration = answers.demonstration[:, None]
@@ -202,7 +203,7 @@ def beliefs(
         mixed = jnp.where(place < t, tokens, solution)
         log_probs, _ = token_policy.read_answers(network, params, levels.prompt, mixed)
         counts = (place >= t) & (solution != pad)
-        return jnp.where(counts, token_policy.pick(log_probs, mixed), 0.0).sum(-1)
+        return jnp.where(counts, of_action(log_probs, mixed), 0.0).sum(-1)
 
     each = jax.lax.map(after, jnp.arange(tokens.shape[-1] + 1))
     same = jnp.cumprod(tokens == solution, axis=-1)

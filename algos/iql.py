@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, no_steps, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, policies, torsos
 from purejaxrl.parts.critics import twin_critics
-from purejaxrl.parts.dataset import no_steps, observation_moments
+from purejaxrl.parts.dataset import observation_moments
 from purejaxrl.parts.normalize import Moments, normalize_obs
 from purejaxrl.parts.optimizers import descend, init_each
 from purejaxrl.parts.targets import track

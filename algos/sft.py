@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
 from algos import token_policy
-from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, no_steps, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import optimizers
-from purejaxrl.parts.dataset import no_steps
+from purejaxrl.parts.action_values import of_action
 from purejaxrl.validation import hyper, require_count
 
 
@@ -85,14 +84,12 @@ def make(config: Config, env: Any) -> Algorithm:
         def loss(params: Any) -> jax.Array:
             answers = levels.solution[:, None]
             log_probs, _ = token_policy.read_answers(network, params, levels.prompt, answers)
-            log_prob = token_policy.pick(log_probs, answers)[:, 0]
+            log_prob = of_action(log_probs, answers)[:, 0]
             return -jnp.where(counts, log_prob, 0.0).sum() / counts.sum()
 
         value, grads = jax.value_and_grad(loss)(state.params)
-        age = age_of(state)
-        adam = optimizers.adam(hypers.learning_rate * (1 - age))
-        updates, opt_state = adam.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        rate = hypers.learning_rate * (1 - age_of(state))
+        params, opt_state = optimizers.descend(rate, grads, state.opt_state, state.params)
         state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
         return state, no_steps() | {"loss": value}
 

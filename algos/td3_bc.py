@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from algos.td3 import Learned, Params, add_noise, improve
-from purejaxrl.algorithm import Algorithm, Metrics, Task, vital_losses
+from purejaxrl.algorithm import Algorithm, Metrics, Task, no_steps, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, policies, torsos
 from purejaxrl.parts.critics import ContinuousCritics
-from purejaxrl.parts.dataset import no_steps, observation_moments
+from purejaxrl.parts.dataset import observation_moments
 from purejaxrl.parts.normalize import Moments, normalize_obs
 from purejaxrl.parts.optimizers import init_each
 from purejaxrl.validation import hyper, require, require_count

@@ -15,6 +15,7 @@ import numpy as np
 
 from purejaxrl.algorithm import Algorithm, Metrics
 from purejaxrl.identity import fingerprint
+from purejaxrl.parts.action_values import of_action
 from purejaxrl.parts.transformer import MASKED, Cache, Transformer, repeat
 from purejaxrl.running.evaluate import Evaluator
 from purejaxrl.validation import require, require_count
@@ -161,7 +162,7 @@ def answer(
         shown = place < num_shown
         token = jnp.where(shown, solution[:, None], sample_token(log_probs, uniform))
         token = jnp.where(over, env.pad, token)
-        log_prob = jnp.take_along_axis(log_probs, token[..., None], -1)[..., 0]
+        log_prob = of_action(log_probs, token)
         entropy = -(jnp.exp(log_probs) * log_probs).sum(-1)
         mask = ~over & ~shown
         kept = (jnp.where(mask, x, 0.0) for x in (log_prob, entropy, value))
@@ -211,11 +212,6 @@ def read_answers(
     last = jnp.broadcast_to(prompt[:, None, -1:], (*tokens.shape[:2], 1))
     inputs = jnp.concatenate([last, tokens[..., :-1]], axis=-1)
     return network.apply(params, repeat(cache, num_answers), inputs)[1]
-
-
-def pick(log_probs: jax.Array, tokens: jax.Array) -> jax.Array:
-    """Read the log-probabilities of tokens `[...]` from those of all tokens, `[..., V]`."""
-    return jnp.take_along_axis(log_probs, tokens[..., None], -1)[..., 0]
 
 
 def judge_answers(env: Task, levels: Any, tokens: jax.Array) -> Any:

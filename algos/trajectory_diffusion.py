@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
+from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, no_steps, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import edm, optimizers
 from purejaxrl.parts.continuous import check_vectors, num_dims
-from purejaxrl.parts.dataset import no_steps, read_pieces
+from purejaxrl.parts.dataset import read_pieces
 from purejaxrl.parts.normalize import Scale
 from purejaxrl.parts.transitions import Step
 from purejaxrl.running import checkpoint
@@ -149,10 +149,6 @@ def make(config: Config, env: Any) -> Algorithm:
     num_dims(env)
     network = Denoiser(config.width, config.num_blocks)
 
-    def optimizer(hypers: Hypers, age: jax.Array) -> optax.GradientTransformation:
-        warm, fall = jnp.minimum(age / 0.1, 1.0), 0.5 * (1.0 + jnp.cos(jnp.pi * age))
-        return optimizers.adam(hypers.learning_rate * warm * fall)
-
     def init(key: jax.Array, hypers: Hypers, task: Task) -> State:
         if hypers.dataset.cumulative is not None:
             raise ValueError("dataset: it is weighted, and pieces of steps are drawn alike")
@@ -163,7 +159,7 @@ def make(config: Config, env: Any) -> Algorithm:
         return State(
             params=params,
             average=params,
-            opt_state=optimizer(hypers, jnp.float32(0)).init(params),
+            opt_state=optimizers.adam(0.0).init(params),
             scale=Scale.of(channels),
             task=task,
             key=key,
@@ -184,9 +180,10 @@ def make(config: Config, env: Any) -> Algorithm:
             return edm.denoising_loss(loss_key, lambda *x: network.apply(params, *x), pieces)
 
         value, grads = jax.value_and_grad(loss)(state.params)
-        adam = optimizer(hypers, age_of(state))
-        updates, opt_state = adam.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        age = age_of(state)
+        warm, fall = jnp.minimum(age / 0.1, 1.0), 0.5 * (1.0 + jnp.cos(jnp.pi * age))
+        rate = hypers.learning_rate * warm * fall
+        params, opt_state = optimizers.descend(rate, grads, state.opt_state, state.params)
         state = state._replace(
             params=params,
             average=optax.incremental_update(params, state.average, hypers.average_rate),

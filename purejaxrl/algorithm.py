@@ -175,6 +175,15 @@ def missing(metric: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
     return jnp.full(metric.shape, value, metric.dtype)
 
 
+def no_steps() -> Metrics:
+    """Return the metrics that an algorithm that takes no environment steps has to give."""
+    return {
+        "env_steps": jnp.int32(0),
+        "episodes": jnp.int32(0),
+        "return": jnp.float32(jnp.nan),
+    }
+
+
 def advance_where(algorithm: Algorithm, condition: jax.Array, after: Any, before: Any) -> Any:
     """Return the state after an update where a condition holds, otherwise the one before it.
 

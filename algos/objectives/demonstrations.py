@@ -12,12 +12,10 @@ from jax.lax import stop_gradient
 
 from algos.objectives import losses
 from algos.objectives.advantages import accuracy, centred, nothing, standardised
-from algos.objectives.inputs import Inputs, Objective, Sampler
+from algos.objectives.inputs import DEMONSTRATION, Inputs, Objective, Sampler
 from algos.objectives.losses import entropy, fixed_length_mean, maximise, mean_of_answers
 from algos.objectives.weights import Clip, clipped, log_likelihood
 from purejaxrl.validation import hyper
-
-NEEDS = ("demonstration", "demonstration_mask")
 
 
 class NoCoefs(struct.PyTreeNode):
@@ -46,7 +44,7 @@ SFT = Objective(
     advantage=nothing,
     weight=log_likelihood,
     loss=sft_loss,
-    needs=NEEDS,
+    needs=DEMONSTRATION,
     fewest_answers=1,
 )
 """Supervised fine-tuning: −mean_t log π(y*_t)."""
@@ -130,7 +128,7 @@ HPT = Objective(
     advantage=centred,
     weight=clipped,
     loss=hpt_loss,
-    needs=NEEDS,
+    needs=DEMONSTRATION,
 )
 """Hybrid post-training: per prompt, SFT or Dr. GRPO (Lv et al. 2025, arXiv 2509.04419).
 
@@ -244,7 +242,7 @@ RELIFT = Objective(
     weight=clipped,
     loss=relift_loss,
     sampler=Sampler(init_buffer, observe_failures, choose_waiting),
-    needs=NEEDS,
+    needs=DEMONSTRATION,
 )
 """ReLIFT: GRPO, interleaved with SFT on what fails (Ma et al. 2025, arXiv 2506.07527).
 

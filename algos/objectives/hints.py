@@ -12,11 +12,9 @@ import jax.numpy as jnp
 from algos.objectives import losses
 from algos.objectives.advantages import accuracy, standardise_within
 from algos.objectives.group import GRPO
-from algos.objectives.inputs import Inputs, Sampler
+from algos.objectives.inputs import DEMONSTRATION, Inputs, Sampler
 from algos.objectives.weights import Clip
 from purejaxrl.validation import hyper
-
-NEEDS = ("demonstration", "demonstration_mask")
 
 
 def all_failed(x: Inputs) -> jax.Array:
@@ -45,7 +43,7 @@ def hint_all(x: Inputs, coefs: Ghpo) -> jax.Array:
     return jnp.where(all_failed(x), share, 0.0) * jnp.ones_like(x.answers.reward)
 
 
-GHPO = GRPO._replace(name="ghpo", coefs=Ghpo(), sampler=Sampler(hint=hint_all), needs=NEEDS)
+GHPO = GRPO._replace(name="ghpo", coefs=Ghpo(), sampler=Sampler(hint=hint_all), needs=DEMONSTRATION)
 """Guided hybrid policy optimisation (Liu et al. 2025, arXiv 2507.10628).
 
 GRPO; where all answers fail, the prompt is extended by a share ω of the solution, .25 → .5 → .75
@@ -86,7 +84,7 @@ SCAF_GRPO = GRPO._replace(
     name="scaf_grpo",
     coefs=ScafGrpo(),
     sampler=Sampler(init_levels, raise_levels, hint=hint_one),
-    needs=NEEDS,
+    needs=DEMONSTRATION,
 )
 """Scaffolded GRPO (Zhang et al. 2025, arXiv 2510.19807).
 
@@ -116,7 +114,11 @@ def by_kind(x: Inputs, coefs: Any) -> jax.Array:
 
 
 POPE = GRPO._replace(
-    name="pope", coefs=Pope(), advantage=by_kind, sampler=Sampler(hint=hint_half), needs=NEEDS
+    name="pope",
+    coefs=Pope(),
+    advantage=by_kind,
+    sampler=Sampler(hint=hint_half),
+    needs=DEMONSTRATION,
 )
 """Privileged on-policy exploration (Qu et al. 2026, arXiv 2601.18779).
 

@@ -44,6 +44,10 @@ class Answers(NamedTuple):
     advantage: jax.Array | None = None  # float32 [P, G, T], from `with_advantages`
 
 
+DEMONSTRATION = ("demonstration", "demonstration_mask")
+"""What an objective needs that reads reference solutions, see `Objective.needs`."""
+
+
 class Policy(NamedTuple):
     """The current policy on the same tokens: what the gradient flows through."""
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.identity import part_name, part_names
 from purejaxrl.parts.returns import ValueEstimates
-from purejaxrl.running.evaluate import evaluate
+from purejaxrl.running.evaluate import MAX_STEPS, evaluate
 from purejaxrl.ued.scores import LevelOutcome, OptimalReturn, Score
 
 
@@ -20,7 +20,7 @@ class Assessment(NamedTuple):
     scores that read `antagonist_returns`."""
     num_episodes: int = 16
     """Evaluation episodes of each policy."""
-    max_steps: int = 10_000
+    max_steps: int = MAX_STEPS
     """Steps after which an evaluation episode is cut."""
     slots: int = 8
     """Finished lives that a device scores at a time, until all are scored."""

@@ -50,6 +50,7 @@ from purejaxrl.meta.worlds import (
     hypers_in,
     join_metrics,
 )
+from purejaxrl.running.evaluate import MAX_STEPS
 from purejaxrl.ued.curriculum import check_curriculum_hypers
 from purejaxrl.validation import hyper, require, require_count
 
@@ -70,7 +71,7 @@ class Config:
     neither waits for the other. On an accelerator, by default all that one device has."""
     num_episodes: int = 16
     """Evaluation episodes of a candidate's last policy."""
-    max_steps: int = 10_000
+    max_steps: int = MAX_STEPS
     """Steps after which an evaluation episode is cut."""
 
     @property

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl.algorithm import Algorithm, Task, advance_where, update
-from purejaxrl.running.evaluate import Evaluation, evaluate
+from purejaxrl.running.evaluate import MAX_STEPS, Evaluation, evaluate
 
 Replacement = Callable[[Any, jax.Array], Any]
 """`(agent, index) -> agent`: makes the successor of one agent."""
@@ -51,8 +51,8 @@ def train_and_play(
     tasks: Task,
     hypers_axis: int | None = 0,
     *,
-    num_episodes: int = 16,
-    max_steps: int = 10_000,
+    num_episodes: int,
+    max_steps: int = MAX_STEPS,
 ) -> Evaluation:
     """Train agents for one whole life each, and play their last policies.
 

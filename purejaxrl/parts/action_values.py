@@ -7,7 +7,12 @@ import jax.numpy as jnp
 
 
 def of_action(q: jax.Array, action: jax.Array) -> jax.Array:
-    """Take the values of actions `[...]` from those of all actions `[..., num_actions]`."""
+    """Take the numbers of actions `[...]`, such as values or log-probabilities.
+
+    Args:
+        q: the numbers of all actions `[..., num_actions]`.
+        action: which actions, int32 `[...]`.
+    """
     return jnp.take_along_axis(q, action[..., None], axis=-1)[..., 0]
 
 

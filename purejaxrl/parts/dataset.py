@@ -80,15 +80,6 @@ def observation_moments(dataset: Dataset, normalize: bool) -> Moments | None:
     return advance(Moments.start(obs.shape[1:])._replace(count=jnp.zeros(())), obs)
 
 
-def no_steps() -> dict[str, jax.Array]:
-    """Return the metrics that an algorithm without an environment has to give."""
-    return {
-        "env_steps": jnp.int32(0),
-        "episodes": jnp.int32(0),
-        "return": jnp.float32(jnp.nan),
-    }
-
-
 class Episodes(NamedTuple):
     """The episodes of a dataset, NumPy arrays `[num_episodes]`."""
 

@@ -13,6 +13,7 @@ from algos.objectives import OBJECTIVES
 from algos.objectives.advantages import whiten
 from purejaxrl.algorithm import Task, make_train, update
 from purejaxrl.identity import is_named
+from purejaxrl.parts.action_values import of_action
 from purejaxrl.running.population import Rows, populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 from tests.helpers import begin, mostly_slow
@@ -126,7 +127,7 @@ def test_a_belief_is_the_probability_of_the_solutions_rest(warm):
     tokens = LEVELS.solution[:, None]
     found = jax.jit(lambda: grpo.beliefs(NETWORK, start, LEVELS, tokens, ENV.pad))()
     log_probs, _ = token_policy.read_answers(NETWORK, start, LEVELS.prompt, tokens)
-    picked = jnp.where(tokens != ENV.pad, token_policy.pick(log_probs, tokens), 0.0)
+    picked = jnp.where(tokens != ENV.pad, of_action(log_probs, tokens), 0.0)
     rest = jnp.cumsum(picked[..., ::-1], -1)[..., ::-1]
     np.testing.assert_allclose(found[..., :-1], jnp.exp(rest), rtol=1e-4)
     np.testing.assert_array_equal(found[..., -1], 1)

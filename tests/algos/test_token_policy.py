@@ -11,6 +11,7 @@ from algos import grpo, sft, token_policy
 from algos.objectives import OBJECTIVES
 from algos.token_policy import NetworkConfig
 from envs.token_tasks import TokenTask
+from purejaxrl.parts.action_values import of_action
 
 ENV, _ = envs.make("token-arithmetic", num_operands=2, num_prompts=100, held_out=20)
 NETWORK = token_policy.make_network(NetworkConfig(width=8, num_heads=2), ENV)
@@ -42,7 +43,7 @@ def test_answers_end_with_their_first_end_token_and_padding_follows():
 def test_generation_and_reading_agree():
     seen = answers()
     log_probs, value = read(PARAMS, seen.tokens)
-    picked = token_policy.pick(log_probs, seen.tokens)
+    picked = of_action(log_probs, seen.tokens)
     entropy = -(jnp.exp(log_probs) * log_probs).sum(-1)
     for found, expected in ((seen.log_prob, picked), (seen.entropy, entropy), (seen.value, value)):
         np.testing.assert_allclose(found, jnp.where(seen.mask, expected, 0.0), atol=1e-5)
@@ -75,7 +76,7 @@ def test_what_follows_the_end_has_no_gradient():
 
     def loss(params, tokens):
         log_probs, _ = token_policy.read_answers(NETWORK, params, LEVELS.prompt, tokens)
-        return jnp.where(mask, token_policy.pick(log_probs, tokens), 0.0).sum()
+        return jnp.where(mask, of_action(log_probs, tokens), 0.0).sum()
 
     grad = jax.jit(jax.grad(loss))
     other = jnp.where(mask, tokens, 3)  # anything else after the end
