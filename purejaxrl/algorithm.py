@@ -1,4 +1,4 @@
-"""The contract: an algorithm is a handful of pure functions, a training run one more.
+"""The contract: an algorithm is a handful of pure functions, and a run is one more.
 
 Everything that decides a shape, a length or a branch sits in a static `Config`;
 every float is a traced leaf of `Hypers`; the level is a traced leaf of `Task`.
@@ -28,12 +28,12 @@ class Task(NamedTuple):
 
 
 class AgentsLayout(NamedTuple):
-    """How a meta-learner's agents are laid over the mesh axis `agents`."""
+    """How a meta-learner's agents are sharded over the mesh axis `agents`."""
 
     partition: Any
     """PartitionSpecs, a prefix of the meta-learner's `State`."""
     num_agents: int
-    """How many agents there are to lay."""
+    """Number of agents to shard."""
 
 
 def _no_memory(num_envs: int) -> tuple:
@@ -75,9 +75,9 @@ class Algorithm(NamedTuple):
     vital: Callable = lambda state, metrics: state.params
     """(state, metrics) -> the leaves that must stay finite; a member where one fails is frozen."""
     log_prob: Callable | None = None
-    """(state, experience) -> (log_prob, entropies), differentiable in `state.params`: of the
-    experience's actions `[num_steps, num_envs]`, and the means of the state's entropies on it, by
-    name. A meta-gradient needs it."""
+    """(state, experience) -> (log_prob, entropies), both differentiable in `state.params`:
+    log-probabilities of the experience's actions `[num_steps, num_envs]`, and the policy's mean
+    entropies over the experience, by name. A meta-gradient needs it."""
     estimate: Callable | None = None
     """(state, hypers, experience) -> ValueEstimates, values and advantages `[num_steps, num_envs]`.
     Scores of levels need it."""
@@ -89,16 +89,17 @@ class Algorithm(NamedTuple):
     """Environment steps that `init` makes, such as those that fill a replay buffer. The first
     update counts them in its `env_steps`."""
     in_place: tuple[str, ...] = ()
-    """Fields of `State` that are written at every update and never copied, such as a replay buffer,
-    contents and cursor together; those of a nested state with a dot (`agent.replay`). They are
-    not rolled back where a member is frozen or a life is over."""
+    """Fields of `State` that every update writes in place and nothing copies, such as a replay
+    buffer with its cursor. A dot reaches into a nested state (`agent.replay`). These fields are not
+    rolled back where a member is frozen or a life is over."""
     differentiable: tuple[str, ...] = ("params", "opt_state")
     """Fields of `State` through which a meta-gradient flows; `collect` leaves them as they are."""
     episode_means: tuple[str, ...] = EPISODE_MEANS
-    """Metrics that are means over the episodes finished in an update, weighted by `episodes` where
-    updates are averaged."""
+    """Metrics that are means over the episodes finished in an update. Averages over several updates
+    weight them by `episodes`."""
     agents: AgentsLayout | None = None
-    """Of a meta-learner: `init` sees all agents, `collect` and `learn` a device's share."""
+    """Only a meta-learner has one. `init` sees all agents; `collect` and `learn` see those of one
+    device."""
     made_of: tuple[str, ...] = ()
     """`part_name` of the environment and of everything else it was made with that decides a
     result. A run is resumed only where these and `config` are equal."""
@@ -120,7 +121,7 @@ def require_fit(name: str, algorithm: Algorithm, use: str, *fields: str) -> None
 
 
 def require_one_step_returns(name: str, algorithm: Algorithm, use: str) -> None:
-    """Raise a ValueError if an agent's returns of several steps would run over a gap in its buffer.
+    """Raise a ValueError if an agent's n-step returns could span a gap in its replay buffer.
 
     Args:
         name: what the algorithm is called where it is composed.
@@ -136,7 +137,7 @@ def require_one_step_returns(name: str, algorithm: Algorithm, use: str) -> None:
 
 
 def vital_losses(*names: str) -> Callable:
-    """Make an algorithm's `vital`: its parameters, and these metrics."""
+    """Make a `vital` that returns the parameters and the named metrics."""
     return lambda state, metrics: (state.params, *(metrics[name] for name in names))
 
 
@@ -170,7 +171,7 @@ def is_finite(tree: Any) -> jax.Array:
 
 
 def missing(metric: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
-    """Return what stands for a metric that has no value: NaN, or 0 for integers."""
+    """Return the placeholder for a metric without a value: NaN, or 0 for integers."""
     value = jnp.nan if jnp.issubdtype(metric.dtype, jnp.floating) else 0
     return jnp.full(metric.shape, value, metric.dtype)
 
@@ -187,11 +188,11 @@ def no_steps() -> Metrics:
 def advance_where(algorithm: Algorithm, condition: jax.Array, after: Any, before: Any) -> Any:
     """Return the state after an update where a condition holds, otherwise the one before it.
 
-    Fields that are written in place are always those after the update: to select them would copy
+    Fields that are written in place are always taken from `after`, because a select would copy
     them.
 
     Args:
-        algorithm: the states'.
+        algorithm: the algorithm that the states belong to.
         condition: bool [].
         after, before: states.
     """

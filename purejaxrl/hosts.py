@@ -10,8 +10,8 @@ machines, and `--process 1` for the other. The third is for every host of a TPU 
 of a Slurm job, where JAX finds the other processes. What follows the experiment's file is its own
 command line. OUT must be a folder that all processes share.
 
-If a process is lost, all others end, and the last checkpoint is good. The same command with
-`--resume` goes on, also with another number of processes.
+If a process is lost, all others end, and the last checkpoint stays valid. The same command with
+`--resume` continues the run; the number of processes may differ.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ from purejaxrl.running.words import description
 from purejaxrl.validation import COUNT, is_count, require
 
 LOST = 75
-"""Exit status of a process that has lost another (EX_TEMPFAIL)."""
+"""Exit status of a process that ends because another one was lost (EX_TEMPFAIL)."""
 STOPPED = 76
 """Exit status of a process that has saved and ended because a signal asked it to."""
 GRACE = 20.0
@@ -72,9 +72,10 @@ class Settings:
 
 
 def live() -> None:
-    """Join the other processes, and run the experiment: `ADDRESS COUNT INDEX SECONDS FILE WORDS`.
+    """Join the other processes, and run the experiment.
 
-    An address of "" stands for what the cluster says.
+    The command line is `ADDRESS COUNT INDEX SECONDS FILE WORDS`. An address of "" means that JAX
+    asks the cluster for it.
     """
     address, count, index, seconds, file, *words = sys.argv[1:]
     known = (address, int(count), int(index)) if address else ()
@@ -154,11 +155,11 @@ def watch(started: dict[int, subprocess.Popen]) -> int:
     while running:
         time.sleep(0.1)
         ended = {i: process.poll() for i, process in running.items() if process.poll() is not None}
-        for index in sorted(ended, key=ended.get):  # who was killed before those who lost it
+        for index in sorted(ended, key=ended.get):  # a killed process before those that lost it
             del running[index]
             if ended[index] and not failed:
                 failed, deadline = ended[index], time.monotonic() + GRACE
-                if failed != STOPPED:  # which has said so itself
+                if failed != STOPPED:  # a stopped process has printed that itself
                     say(_words_of(index, failed))
         if time.monotonic() > deadline:
             for process in running.values():

@@ -1,4 +1,4 @@
-"""Names of the parts that a run is made of: what they are called, with what arguments.
+"""Names of the parts that a run is made of, with their arguments.
 
 A run may be resumed only by the same run, so the name of a part must tell it from every other part
 that would change a result. `part_name` writes a function with the values that it closes over, an
@@ -68,12 +68,12 @@ def is_key(leaf: Any) -> bool:
 
 
 def on_host(leaf: Any) -> np.ndarray:
-    """Copy an array to the host; of typed keys, their words."""
+    """Copy an array to the host; typed keys become integers (their key data)."""
     return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
 
 
 def module_name(part: Any) -> str:
-    """Return the module of a class or function; a script has its file's name, also when it runs."""
+    """Return the module of a class or function; for a script that runs, the name of its file."""
     name = getattr(part, "__module__", None) or ""
     if name == "__main__":
         return Path(getattr(sys.modules[name], "__file__", name)).stem
@@ -118,7 +118,7 @@ def _array_name(array: Any) -> str:
 
 
 def _function_name(function: types.FunctionType, named: Callable[[Any], str]) -> str:
-    """A function of a module is its module's affair; others also differ by what they hold."""
+    """Name a module-level function by its module; others also by their closure and defaults."""
     code = function.__code__
     name = f"{module_name(function)}.{function.__qualname__}"
     if "<" not in code.co_qualname:
@@ -138,7 +138,7 @@ def _function_name(function: types.FunctionType, named: Callable[[Any], str]) ->
 
 
 def _lambda_source(code: types.CodeType) -> str:
-    """Source of a lambda, without comments and layout: its name does not tell it from others."""
+    """Return a lambda's source without comments and layout, since all lambdas share one name."""
     try:
         tree = ast.parse("".join(linecache.getlines(code.co_filename)))
     except SyntaxError:

@@ -68,15 +68,15 @@ def launch(
 
     Args:
         settings: dataclass that extends `Experiment` and has a field `hypers`.
-        build: turns settings into a job. It is called once per run, with the first values of what
-            is swept. If a job depends on a field of `hypers`, `Job.reads` names that field, which
-            then cannot be swept.
+        build: turns settings into a job. It is called once per run, with the first values of
+            swept fields. If a job depends on a field of `hypers`, `Job.reads` names that field, and
+            it cannot be swept.
         words: the command line; that of the process by default.
         save: writes what a run has learned, before anything is tabulated or drawn.
 
     Returns:
-        An outcome per static setting; none of a dry run, and none in other processes than the
-        first where several train together.
+        One outcome per static setting; none after a dry run. Where several processes train
+        together, only the first returns outcomes.
     """
     words = sys.argv[1:] if words is None else words
     with errors_in_words():
@@ -134,7 +134,7 @@ def _train(plan: Plan, command: dict[str, Any]) -> Outcome:
 def report(plan: Plan, result: Result) -> pd.DataFrame:
     """Print the final return of every combination, and draw curves (and a heat map for two).
 
-    A model that neither acts nor is evaluated has no return, and neither table nor curves.
+    A model that neither acts nor is evaluated has no return, and gets no table and no curves.
 
     Returns:
         One row per member: what it sweeps and its final `return`, NaN for one that diverged.
@@ -171,7 +171,7 @@ def compare(plans: Sequence[Plan], scores: Sequence[pd.DataFrame]) -> None:
 
 
 def _summary(members: pd.DataFrame) -> tuple[str, str]:
-    """Mean return with its interval, and how many members there are and diverged."""
+    """Write the mean return with its interval, and the numbers of members and of diverged ones."""
     scores = members["return"].dropna().to_numpy()
     diverged = int((~members["alive"]).sum())
     text = str(interval(scores)) if len(scores) else "no episode finished"

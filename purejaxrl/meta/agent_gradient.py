@@ -37,7 +37,7 @@ def sum_gradients(
     Agents are vmapped a group at a time.
 
     Returns:
-        The sum, shaped like θ; and, `[n, ...]`, what `meta_gradient` returns besides.
+        The sum, shaped like θ, and the other results of `meta_gradient`, leaves `[n, ...]`.
     """
     num_agents = jax.tree.leaves(agents)[0].shape[0]
     size = group_size(num_agents, config.group)
@@ -56,7 +56,7 @@ def sum_gradients(
         total = jax.tree.map(lambda t, g: t + g.sum(0), total, grads)
         return (total, jax.tree.map(put, written, new)), (group, *rest)
 
-    # What is written in place is not reshaped to groups: XLA copies it then, for groups of one.
+    # Fields written in place are not reshaped to groups: XLA would copy them for groups of one.
     agents, written = without_in_place(setup, agents)
     carry = jax.tree.map(jnp.zeros_like, theta), written
     starts = size * jnp.arange(num_groups)
@@ -156,7 +156,7 @@ def update_antagonist(
 
 
 def collect_detached(inner: Algorithm, state: Any, hypers: Any) -> tuple[Any, Any]:
-    """Collect experience; only `inner.differentiable` is differentiated, all else is data."""
+    """Collect experience; gradients flow only through the fields in `inner.differentiable`."""
     after, experience = inner.collect(*jax.lax.stop_gradient((state, hypers)))
     kept = {field: getattr(state, field) for field in inner.differentiable}
     return after._replace(**kept), experience

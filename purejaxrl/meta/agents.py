@@ -73,9 +73,9 @@ class AgentSetup(NamedTuple):
 
 
 def without_in_place(setup: AgentSetup, agents: Agent) -> tuple[Agent, list]:
-    """Take what is written in place out of agents, for a loop to carry.
+    """Separate the fields that are written in place from agents, for a loop to carry.
 
-    A `scan` copies what it takes and gives back step by step; what it carries stays in place.
+    A `scan` copies its inputs and outputs of each step, but can update its carry in place.
     """
     written = [attrgetter(path)(agents) for path in setup.in_place]
     for path in setup.in_place:
@@ -136,7 +136,7 @@ def init_agent(setup: AgentSetup, key: jax.Array, theta: Any, hypers: Any, chose
 def init_world(
     setup: AgentSetup, key: jax.Array, theta: Any, hypers: Any, num_agents: int
 ) -> WorldState:
-    """Begin all lives in a world, the first of them cut short by `stagger_horizon`.
+    """Begin all lives in a world; `stagger_horizon` cuts these first lives short.
 
     Raises:
         ValueError: if hyperparameters of the agents or of their antagonists are missing, or θ is
@@ -214,10 +214,10 @@ def replace_finished(
         key: typed key, the same on all devices.
         state: this device's agents, leaves `[n, ...]`; the curriculum is the same on all devices.
         theta: θ.
-        hypers: the meta-learner's, as they are in this world.
+        hypers: the meta-learner's hyperparameters, as they are in this world.
         estimates: values and advantages of the agents' last experience.
-        finished: bool `[n]`, whose life is over.
-        sound: bool `[n]`, who has not diverged.
+        finished: bool `[n]`, whether an agent's life is over.
+        sound: bool `[n]`, whether an agent has not diverged.
 
     Returns:
         The state, and metrics of the levels.

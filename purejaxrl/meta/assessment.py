@@ -25,7 +25,7 @@ class Assessment(NamedTuple):
     slots: int = 8
     """Finished lives that a device scores at a time, until all are scored."""
     optimal_return: OptimalReturn | None = None
-    """Of a level, for scores that read it."""
+    """Computes the optimal return of a level, for scores that read it."""
 
     @property
     def provided(self) -> frozenset[str]:
@@ -36,7 +36,7 @@ class Assessment(NamedTuple):
 
     @property
     def made_of(self) -> tuple[str, ...]:
-        """Names of its parts, as of an `Algorithm`."""
+        """Names of its parts, like `Algorithm.made_of`."""
         antagonist = ()
         if self.antagonist:
             antagonist = part_name(self.antagonist.config), *self.antagonist.made_of
@@ -63,8 +63,8 @@ def assess(
         assessment: how to evaluate the life.
         env: where final policies are evaluated: the agents' environment.
         agent: the inner algorithm.
-        state: the agent's, at the end of its life.
-        antagonist_state: the antagonist's; () without one.
+        state: the agent's state at the end of its life.
+        antagonist_state: the antagonist's state; () without one.
         estimates: values and advantages of the agent's last experience.
         best_return: the highest return known on the level; -inf if none is.
 

@@ -10,12 +10,13 @@ import numpy as np
 InitTheta = Callable[[jax.Array], Any]
 """`(key) -> θ`, a pytree of floats."""
 Insert = Callable[[Any, Any], Any]
-"""`(θ, hypers) -> hypers`: puts θ in its place, bounded where it must be."""
+"""`(θ, hypers) -> hypers`: inserts θ into hyperparameters, within their bounds."""
 SampleLifetime = Callable[[jax.Array], jax.Array]
 """`(key) -> int32 []`, the length of a life in updates, at least 1."""
 
 PATIENCE = 3
-"""A meta-learner has diverged after this many steps in a row without one sound agent."""
+"""A meta-learner counts as diverged after this many steps in a row without a single sound agent
+(one whose losses, gradients and parameters are finite)."""
 
 
 def check_lifetime(sample_lifetime: SampleLifetime) -> None:

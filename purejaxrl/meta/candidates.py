@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Lives(NamedTuple):
     """The lives of pairs in one world."""
 
-    keys: jax.Array  # typed keys [num_pairs], one for both of a pair
+    keys: jax.Array  # typed keys [num_pairs]; both candidates of a pair use the same one
     tasks: Task  # leaves [num_pairs, ...]
     hypers: Any  # the agents' without θ, leaves [num_pairs, ...]
 
@@ -41,7 +41,7 @@ class CandidateSetup(NamedTuple):
 
     @property
     def num_groups(self) -> int:
-        """Groups of candidates that devices share."""
+        """Number of groups, which are divided among the devices."""
         return 2 * self.num_pairs // self.group
 
 
@@ -68,7 +68,7 @@ def require_evolvable(setup: CandidateSetup, use: str) -> None:
 
     Args:
         setup: what candidates in the world are evaluated with.
-        use: for what, such as "evolution".
+        use: what compares them, such as "evolution".
     """
     require_fit("inner", setup.world.inner, use, "act", "steps_per_update")
     provided = {"returns", "best_return"}
@@ -76,7 +76,7 @@ def require_evolvable(setup: CandidateSetup, use: str) -> None:
 
 
 def _usual_group(num_candidates: int) -> int:
-    """Two on a CPU; on accelerators the candidates of one device, as far as they divide."""
+    """Return 2 on a CPU; otherwise the largest divisor up to one device's share of candidates."""
     return 2 if on_cpu() else group_size(num_candidates, -(-num_candidates // jax.device_count()))
 
 
@@ -88,7 +88,7 @@ def evaluate_pairs(
     Args:
         setup: what candidates are evaluated with.
         candidates: leaves `[2, num_pairs, ...]`, the two of a pair on the first axis.
-        lives: of the pairs.
+        lives: the lives of the pairs.
 
     Returns:
         Fitness, float32 `[2, num_pairs]`, and the returns of the evaluation episodes, float32
@@ -138,7 +138,7 @@ def evaluate_sorted(
         found = jax.lax.all_gather(found, AXIS, axis=1, tiled=True)
 
     def restore_order(x: jax.Array) -> jax.Array:
-        """Apply the same permutation again."""
+        """Undo the order of turns: the permutation is its own inverse."""
         x = x.reshape(num_groups, group, *x.shape[2:])
         return x[turns.ravel()].reshape(num_groups * group, *x.shape[2:])
 

@@ -1,8 +1,8 @@
-"""The critic of a meta-objective: every agent has one, which learns on its experience.
+"""The critic of a meta-objective: every agent has one, trained on the agent's experience.
 
 It predicts returns in units of their running standard deviation, so that one step size suits
-environments of any scale of reward. Advantages are divided by their own running scale, so that the
-agents on well-paid levels do not drown the others' meta-gradients.
+environments of any scale of reward. Advantages are divided by their own running scale, so that
+agents on levels with large rewards do not dominate the meta-gradient.
 """
 
 from typing import Any, NamedTuple
@@ -17,10 +17,10 @@ from purejaxrl.parts.returns import ValueEstimates, generalized_advantage
 from purejaxrl.parts.rollout import Transition
 
 DECAY = 0.9
-"""Of the exponential average of squared advantages, per update."""
+"""Decay of the exponential average of squared advantages, per update."""
 LEAST_SCALE = 0.1
-"""Advantages are divided by no less than this part of the returns' standard deviation: where there
-is no reward, they are the critic's noise, and are not to be amplified."""
+"""Advantages are divided by at least this fraction of the returns' standard deviation: without
+rewards they are only the critic's noise, which must not be amplified."""
 
 
 class CriticState(NamedTuple):

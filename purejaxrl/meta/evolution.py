@@ -7,8 +7,8 @@ last policy (Jackson et al. 2024, arXiv 2402.05828, section 4.2; evolution strat
 al. 2017, arXiv 1703.03864). The learner is itself an `Algorithm`, over any inner one.
 
 Candidates are grouped by the length of their lives, because a group lasts as long as its longest.
-Every world has its share of the pairs, and a curriculum that chooses their levels. Scores see the
-returns of final policies only; the score of a level is the mean of its pair's.
+Every world has its share of the pairs, and a curriculum that chooses their levels. Scores see only
+the returns of final policies. A level's score is the mean over the two candidates that lived on it.
 """
 
 import math
@@ -66,9 +66,9 @@ class Config:
     """Antithetic pairs of candidates in a generation. The environment steps of all their lives are
     counted in an int32: there must be fewer than 2**31."""
     group: int | None = None
-    """Candidates that a device vmaps at a time; divides the candidates of every world. By default 2
-    on a CPU, whose cores are fastest with them: the two of a pair live equally long, so that
-    neither waits for the other. On an accelerator, by default all that one device has."""
+    """Candidates that a device vmaps at a time; it divides the candidates of every world. The
+    default on a CPU is 2, which is fastest: the two of a pair live equally long, so neither waits
+    for the other. The default on an accelerator is all candidates of one device."""
     num_episodes: int = 16
     """Evaluation episodes of a candidate's last policy."""
     max_steps: int = MAX_STEPS
@@ -108,7 +108,7 @@ class Hypers(struct.PyTreeNode):
 
 
 class State(NamedTuple):
-    """An evolution."""
+    """The state of an evolution."""
 
     params: Any  # θ, the mean
     strategy: Any  # evosax's state
@@ -132,13 +132,13 @@ def rank_within_pair(fitness: jax.Array) -> jax.Array:
 
 
 def rank_unsound_last(fitness: jax.Array, sound: jax.Array) -> jax.Array:
-    """Give candidates that diverged the least fitness of the others, less 1: `[2, num_pairs]`."""
+    """Give candidates that diverged the lowest fitness of the others minus 1: `[2, num_pairs]`."""
     least = jnp.where(sound, fitness, jnp.inf).min()
     return jnp.where(sound, fitness, jnp.where(jnp.isfinite(least), least - 1, 0.0))
 
 
 def open_es(config: Config, hypers: Hypers, theta: Any) -> Any:
-    """Make OpenAI's evolution strategy with Adam; free to rebuild wherever it is traced."""
+    """Make OpenAI's evolution strategy with Adam; to rebuild it in traced code costs nothing."""
 
     def rate(generation: jax.Array) -> jax.Array:
         decayed = hypers.learning_rate * hypers.decay**generation
@@ -156,8 +156,8 @@ def open_es(config: Config, hypers: Hypers, theta: Any) -> Any:
 def subtract_pair_means(_: Any, fitness: jax.Array, *__: Any) -> jax.Array:
     """Subtract the mean of each pair from fitness `[2 * num_pairs]`, for evosax.
 
-    OpenAI's estimate stays the same. But where the two of a pair are equal, nothing is left for
-    Adam, which would make a whole step of rounding errors.
+    OpenAI's estimate stays the same. But where the two of a pair are equal, they add exactly
+    zero to it. Otherwise Adam could scale rounding errors up to a whole step.
     """
     pairs = fitness.reshape(2, -1)
     return (pairs - pairs.mean(0)).ravel()
@@ -234,7 +234,7 @@ def init(setup: Setup, key: jax.Array, hypers: Hypers, task: Task) -> State:
         curricula.append(curriculum.init(curriculum_key, own.curriculum, one.num_pairs))
     es = setup.strategy(setup.config, hypers, theta)
     state = es.init(strategy_key, theta, es.default_params)
-    state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)  # not weak
+    state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)  # no weak types
     return State(theta, state, tuple(curricula), task, key, jnp.int32(0), jnp.int32(0))
 
 
@@ -272,14 +272,14 @@ def learn(setup: Setup, state: State, hypers: Hypers, _: tuple) -> tuple[State, 
 def live_generation(
     setup: CandidateSetup, key: jax.Array, candidates: Any, curriculum: Any, hypers: Hypers
 ) -> tuple[jax.Array, Any, Metrics]:
-    """Let the candidates of one world live.
+    """Train and evaluate the candidates of one world, and report their scores to its curriculum.
 
     Args:
         setup: what candidates are evaluated with.
         key: typed key.
         candidates: leaves `[2, num_pairs, ...]`.
         curriculum: the state of the world's curriculum.
-        hypers: the evolution's, as they are in this world.
+        hypers: the evolution's hyperparameters, as they are in this world.
 
     Returns:
         Fitness, float32 `[2, num_pairs]`; the curriculum's state; and metrics.

@@ -91,7 +91,7 @@ class Hypers(struct.PyTreeNode):
 
 
 class State(NamedTuple):
-    """A meta-learner."""
+    """The state of a meta-learner."""
 
     params: Any  # θ
     opt_state: Any

@@ -18,13 +18,13 @@ def train_lives(
 ) -> Any:
     """Train agents side by side, each for one whole life, of a traced length.
 
-    The loop lasts as long as the longest life. Its predicate has no agent axis: a batched one, as
-    of a vmapped `while_loop`, would select over all that agents have, replay buffers included.
+    The loop lasts as long as the longest life. Its predicate has no agent axis. A batched one, as
+    in a vmapped `while_loop`, would add a select over the whole states, replay buffers included.
 
     Args:
-        algorithm: the agents'.
+        algorithm: the algorithm of the agents.
         keys: typed keys `[n]`.
-        hypers: the agents', leaves `[n, ...]`.
+        hypers: the agents' hyperparameters, leaves `[n, ...]`.
         tasks: levels and numbers of updates, leaves `[n, ...]`.
         hypers_axis: None if all agents have the same hyperparameters, without an axis.
 

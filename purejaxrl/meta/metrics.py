@@ -1,4 +1,4 @@
-"""Metrics of one meta-step, out of those of its updates and its agents."""
+"""Metrics of one meta-step, computed from those of its updates and its agents."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
 def summarize_updates(
     metrics: Metrics, alive: jax.Array, episode_means: Sequence[str] = EPISODE_MEANS
 ) -> Metrics:
-    """Reduce metrics of K updates, `[K]` to `[]`; means over episodes by the number of episodes.
+    """Average metrics of K updates, `[K]` to `[]`; episodes weight the means over episodes.
 
     Args:
         metrics: of the updates; `episodes` and `env_steps` are 0 where an update was not made.
@@ -54,9 +54,9 @@ def summarize_agents(
 ) -> Metrics:
     """Reduce metrics of this device's agents, `[n]`, to means over the agents of all devices.
 
-    Three are added: `final_return`, the mean late return of the agents whose life is `over`;
-    `lives_ended`, how many those were; and `unsound`, how many agents had a loss, a gradient or a
-    parameter that was not finite.
+    Three metrics are added: `final_return`, the mean late return of the agents whose life is
+    `over`; `lives_ended`, the number of these agents; and `unsound`, the number of agents with a
+    loss, a gradient or a parameter that is not finite.
     """
 
     def mean(x: jax.Array, weight: jax.Array) -> jax.Array:

@@ -25,12 +25,12 @@ def num_shards() -> int:
 
 
 def shard_index() -> jax.Array | int:
-    """Return which of the devices this is."""
+    """Return this device's index among those that share the agents."""
     return jax.lax.axis_index(AXIS) if is_sharded() else 0
 
 
 def sum_over_shards(tree: Any) -> Any:
-    """Add up what the devices have."""
+    """Sum a tree over the devices."""
     return jax.lax.psum(tree, AXIS) if is_sharded() else tree
 
 

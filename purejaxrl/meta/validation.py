@@ -1,7 +1,7 @@
 """Validation of a meta-learner: does what it has learned serve agents better than a reference?
 
-A meta-learner's own metrics are of other lives at every step. Here θ and a reference, such as the
-rule that it started from, train agents for the same whole lives, the same at every evaluation.
+A meta-learner's own metrics come from different lives at every step. Here θ and a reference, such
+as the initial rule, train agents in the same whole lives, and every evaluation repeats these lives.
 `run(..., evaluator=)` then keeps the best θ.
 """
 
@@ -22,7 +22,7 @@ from purejaxrl.running.evaluate import Evaluator
 from purejaxrl.ued.curriculum import check_curriculum_hypers
 
 SEED = 7
-"""Seeds the lives of all validations."""
+"""Seed of the lives in all validations."""
 
 
 def against(
@@ -40,7 +40,7 @@ def against(
 
     Args:
         reference: shaped like θ.
-        config: `num_pairs` are the lives, in all worlds.
+        config: `num_pairs` is the number of lives, over all worlds.
         worlds: where agents live.
         insert: puts θ into the agents' hyperparameters.
         hypers: those of the agents and of the curricula.

@@ -28,7 +28,7 @@ OWN = ("agent", "critic_learning_rate", "curriculum", "antagonist")
 def draw_hypers(vary: Vary | None, key: jax.Array, hypers: Any) -> Any:
     """Draw the hyperparameters of one life; without `vary`, they are those of all lives.
 
-    Numbers become arrays with a type of their own, so that a state that holds them keeps its types.
+    Numbers become arrays without weak types, so that a state that holds them keeps its dtypes.
     """
     drawn = vary(key, hypers) if vary else hypers
     return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.asarray(x).dtype), drawn)
@@ -38,7 +38,7 @@ class World(NamedTuple):
     """A kind of problem, and the agents that live in it."""
 
     name: str
-    """What its metrics are called by, where there are several worlds."""
+    """Prefix of its metrics, where there are several worlds."""
     inner: Algorithm
     """The algorithm of the agents."""
     env: Any
@@ -58,7 +58,7 @@ class World(NamedTuple):
 
     @property
     def made_of(self) -> tuple[str, ...]:
-        """Names of its parts, as of an `Algorithm`."""
+        """Names of its parts, like `Algorithm.made_of`."""
         parts = (
             self.inner.config, self.name, self.env, self.curriculum, self.sample_lifetime,
             self.critic, self.vary, self.share,
@@ -71,7 +71,7 @@ def check_worlds(worlds: World | Sequence[World]) -> tuple[World, ...]:
     """Return the worlds as a tuple.
 
     Raises:
-        ValueError: if there is none, two have one name, a share is not a count, or a life is
+        ValueError: if there is none, two have the same name, a share is not a count, or a life is
             shorter than one update.
     """
     worlds = (worlds,) if isinstance(worlds, World) else tuple(worlds)
@@ -93,7 +93,7 @@ def divide(name: str, total: int, worlds: Sequence[World]) -> list[int]:
     """Divide a number of agents among worlds, in proportion to their shares.
 
     Raises:
-        ValueError: if it cannot be divided without a rest.
+        ValueError: if it cannot be divided without a remainder.
     """
     whole = sum(world.share for world in worlds)
     if total % whole:
@@ -127,10 +127,11 @@ def hypers_in(world: World, hypers: Any) -> Any:
 def join_metrics(
     worlds: Sequence[World], metrics: Sequence[Metrics], summed: Sequence[str]
 ) -> Metrics:
-    """Join the metrics of all worlds: as they are for one world.
+    """Join the metrics of all worlds; those of a single world stay as they are.
 
-    Several worlds have `NAME/METRIC` each. Metrics that all have are joined under the plain name:
-    those in `summed` are added up, the others averaged over the worlds where they are not NaN.
+    With several worlds, each world's metrics are called `NAME/METRIC`. Metrics that all worlds have
+    are also combined under the plain name: those in `summed` are added up, and the others averaged
+    over the worlds where they are not NaN.
     """
     if len(worlds) == 1:
         return metrics[0]

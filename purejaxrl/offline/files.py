@@ -17,7 +17,7 @@ from purejaxrl.parts.transitions import Step
 VERSION = 1
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Of the returns, on a card."""
+"""Quantiles of the returns that a card lists."""
 
 UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
 """What NumPy and zipfile raise on damaged files."""
@@ -30,7 +30,7 @@ class Card:
     env: str
     """The environment's name."""
     policy: str
-    """In words, who acted."""
+    """Which policy acted, in words."""
     random_return: float
     """Mean return of random actions: a normalised score of 0."""
     expert_return: float
@@ -73,7 +73,7 @@ def describe(dataset: Dataset, card: Card, num_reference_pairs: int | None = Non
 
     Args:
         dataset: the steps.
-        card: what is known besides.
+        card: what is known apart from the steps.
         num_reference_pairs: different pairs of state and action that the expert saw while it
             learned; without it, the card has no coverage.
     """
@@ -100,8 +100,8 @@ def save_dataset(path: Path | str, dataset: Dataset, card: Card) -> None:
 
     Args:
         path: the file, `.npz`.
-        dataset: how likely its steps are drawn is not saved.
-        card: as `describe` returns it; a dataset with another one cannot be loaded.
+        dataset: its steps are saved, and not how likely each is drawn.
+        card: what `describe` returned for this dataset; with another card, it cannot be loaded.
 
     Raises:
         ValueError: if the steps are not valid.
@@ -165,12 +165,12 @@ def check_steps(steps: Step, what: str) -> None:
 
     There must be some. Rewards and flags are `[num_steps]`, and flags bool; actions are integers
     `[num_steps]`, or floats `[num_steps, size]` in [-1, 1]; `next_obs` is like `obs`. All are
-    finite. The last step must end an episode. Every entry of observations that are vectors must
-    vary, because it is divided by its deviation.
+    finite. The last step must end an episode. Every entry of vector observations must vary,
+    because it is divided by its standard deviation.
 
     Args:
         steps: leaves `[num_steps, ...]`.
-        what: begins the error.
+        what: the beginning of the error message.
     """
     if len(steps.reward) == 0:
         raise ValueError(f"{what}: holds no steps; it must hold at least one")
@@ -198,7 +198,7 @@ def check_steps(steps: Step, what: str) -> None:
 
 
 def _check_shapes(steps: Step, what: str) -> None:
-    """Raise a ValueError where a shape or dtype would be broadcast to something without sense."""
+    """Raise a ValueError where a wrong shape or dtype would broadcast without an error."""
     count, action = len(steps.reward), np.asarray(steps.action)
     size = (action.shape[-1] if action.ndim > 1 else 1,)
     own = size if np.issubdtype(action.dtype, np.floating) else ()
@@ -228,7 +228,8 @@ def _fingerprint(steps: Step) -> str:
 def _is_whole(dataset: Dataset, episodes: Episodes) -> np.ndarray:
     """Tell which episodes the end of the recording did not cut, bool `[num_episodes]`.
 
-    Those that terminated, and those as long as the longest one, which its time limit truncated.
+    These are the episodes that terminated, and those that are as long as the longest one, because
+    the time limit truncated them.
     """
     terminated = np.asarray(dataset.steps.terminated)[episodes.end - 1]
     return terminated | (episodes.length == episodes.length.max())

@@ -1,13 +1,15 @@
 """How good an offline algorithm is when hyperparameters have to be chosen by acting.
 
 Offline, no return says which of many trained policies is best. "A Clean Slate for Offline RL"
-(Jackson et al. 2025, arXiv 2504.11453) therefore counts the online episodes with which the best one
-is looked for: a bandit pulls policies, each pull is one episode, and after each the policy with the
-best mean so far is what would be deployed. The score is a curve over the number of episodes.
+(Jackson et al. 2025, arXiv 2504.11453) therefore counts the online episodes that the search for
+the best one takes: a bandit pulls policies, each pull is one episode, and after each pull the
+policy with the best mean so far is the one to deploy. The score is a curve over the number of
+episodes.
 
-Two flaws of the published protocol are mended. Returns are standardised, because the bandit's bonus
-assumes returns of about unit variance. And only policies that were tried can be deployed: there,
-an untried policy counts as one of return 0, which is the best one where returns are negative.
+Two flaws of the published protocol are corrected. Returns are standardised, because the bandit's
+bonus assumes returns of about unit variance. And only policies that were tried can be deployed. In
+the published protocol an untried policy has a mean of 0, which looks best where returns are
+negative.
 """
 
 from typing import NamedTuple
@@ -33,7 +35,7 @@ def deployed_return(key: jax.Array, returns: jax.Array, how: Search) -> jax.Arra
 
     Args:
         key: typed key.
-        returns: of stored episodes of each policy, float32 `[num_all, num_stored]`.
+        returns: the returns of stored episodes of each policy, float32 `[num_all, num_stored]`.
         how: how to search.
 
     Returns:

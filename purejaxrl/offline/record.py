@@ -22,7 +22,7 @@ def record(
     num_envs: int,
     memory: Any = (),
 ) -> Dataset:
-    """Record how actions are chosen; jit it.
+    """Record the steps of a policy; jit this function.
 
     Args:
         key: typed key.
@@ -32,7 +32,7 @@ def record(
         num_steps: steps in each environment.
         num_envs: environments side by side. Each makes episodes of its own, the last of which is
             cut where the recording stops.
-        memory: with which an episode starts.
+        memory: the memory at the start of an episode.
     """
     start_key, play_key = jax.random.split(key)
     start = Interaction.start(start_key, env, env_params, num_envs, memory)
@@ -44,7 +44,7 @@ def in_order(steps: Step, num_envs: int) -> Dataset:
     """Sort steps of environments side by side into one environment after the other.
 
     Args:
-        steps: leaves `[num_steps * num_envs, ...]`, those of one time side by side.
+        steps: leaves `[num_steps * num_envs, ...]`, ordered by time, environments side by side.
         num_envs: number of environments.
     """
 

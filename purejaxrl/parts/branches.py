@@ -1,4 +1,4 @@
-"""A branch that costs nothing where nobody takes it, under vmap too."""
+"""A conditional that skips its computation if no member needs it, under vmap too."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -19,13 +19,13 @@ def compute_if(needed: jax.Array, compute: Callable[[Any], T], operand: Any, oth
 
     Args:
         needed: bool [].
-        compute: makes the value of the operand. It uses no other keys than the operand's.
-        operand: of `compute`.
+        compute: maps the operand to the value. The only random keys it uses are the operand's.
+        operand: the argument of `compute`.
         otherwise: what to return if it is not needed; shaped like the value.
     """
 
     def once(carry: tuple[jax.Array, T]) -> tuple[jax.Array, T]:
-        # JAX takes a loop for one of many rounds, which would use the operand's keys again.
+        # JAX assumes that a loop has many rounds, and so would report the keys as reused.
         mine = jax.tree.map(lambda x: jax.random.clone(x) if is_key(x) else x, operand)
         return jnp.bool_(False), compute(mine)
 

@@ -33,7 +33,7 @@ class TanhGaussian(NamedTuple):
         return cls(mean, least + 0.5 * (greatest - least) * (jnp.tanh(raw) + 1.0))
 
     def sample(self, key: jax.Array) -> jax.Array:
-        """Sample what the tanh is taken of, `[..., num_dims]`."""
+        """Sample the value before the tanh, `[..., num_dims]`."""
         noise = jax.random.normal(key, self.mean.shape)
         return self.mean + jnp.exp(self.log_std) * noise
 

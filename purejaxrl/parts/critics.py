@@ -73,6 +73,6 @@ def twin_critics(env: Any, torso: nn.Module | None) -> ContinuousCritics | Discr
 
     Args:
         env: gymnax environment.
-        torso: under the critics, one each; None for tables.
+        torso: the torso of each critic; None for tables.
     """
     return (DiscreteCritics if networks.is_discrete(env) else ContinuousCritics)(env, torso)

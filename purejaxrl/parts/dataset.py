@@ -30,7 +30,7 @@ class Dataset(NamedTuple):
 
     @classmethod
     def weighted(cls, steps: Step, weight: np.ndarray) -> "Dataset":
-        """Draw each step as often as its weight says, `[num_steps]`, of any positive sum."""
+        """Draw steps in proportion to their weights `[num_steps]`, whose sum is any number > 0."""
         share = np.cumsum(weight / weight.sum())
         units = np.minimum(np.round(share * 2.0**32), 2.0**32 - 1)
         return cls(steps, jnp.asarray(units.astype(np.uint32)))
@@ -41,7 +41,7 @@ class Dataset(NamedTuple):
         return self.steps.reward.shape[0]
 
     def draw(self, key: jax.Array, size: int) -> jax.Array:
-        """Draw the places of steps at random, with replacement, int32 `[size]`."""
+        """Draw indices of steps at random, with replacement, int32 `[size]`."""
         if self.cumulative is None:
             return jax.random.randint(key, (size,), 0, self.num_steps)
         bits = jax.random.bits(key, (size,), jnp.uint32)
@@ -72,7 +72,8 @@ def observation_moments(dataset: Dataset, normalize: bool) -> Moments | None:
         normalize: whether they are to be standardised.
 
     Returns:
-        The moments; None if not, or if the observations are integers or index a table.
+        The moments; None if `normalize` is False, or the observations are integers or index a
+        table.
     """
     obs = dataset.steps.obs
     if not normalize or isinstance(obs, tuple) or jnp.issubdtype(obs.dtype, jnp.integer):
@@ -106,7 +107,7 @@ class Episodes(NamedTuple):
 
 
 def starts_of_pieces(dataset: Dataset, length: int) -> np.ndarray:
-    """Find where pieces of `length` steps begin that cross no end of an episode, int32 `[n]`.
+    """Find the steps from which `length` steps follow in the same episode, int32 `[n]`.
 
     Raises:
         ValueError: if no episode is that long.
@@ -148,8 +149,8 @@ def weigh_by_return(dataset: Dataset, temperature: float = 0.1) -> Dataset:
     """Draw steps of episodes with high returns more often (Hong et al. 2023, arXiv 2306.13085).
 
     The weight of a step is exp(R / temperature), where R is the return of its episode, scaled to
-    [0, 1] over the dataset. An episode that the recording cut has the return of what is there.
-    Where rewards are negative, that is high: leave such episodes out before.
+    [0, 1] over the dataset. An episode that the recording cut counts with its return
+    up to the cut. With negative rewards that is too high, so remove such episodes first.
     """
     return _weigh(dataset, Episodes.of(dataset).ret, temperature)
 
@@ -157,8 +158,8 @@ def weigh_by_return(dataset: Dataset, temperature: float = 0.1) -> Dataset:
 def weigh_by_advantage(dataset: Dataset, temperature: float = 0.1) -> Dataset:
     """Draw steps of episodes with high advantages more often (Hong et al. 2023).
 
-    As `weigh_by_return`, with the return minus what a linear regression on the episode's first
-    observation says. State indices, as tables have them, are one-hot encoded there.
+    As in `weigh_by_return`, but R is the return minus its prediction by a linear regression on the
+    episode's first observation. The regression reads state indices of tables one-hot encoded.
     """
     episodes = Episodes.of(dataset)
 

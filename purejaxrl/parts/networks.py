@@ -175,7 +175,7 @@ class MaskedDiscrete(spaces.Discrete):
 
 
 ILLEGAL = -1e9
-"""The logit of an illegal action: finite, so that entropies and their gradients are."""
+"""The logit of an illegal action: finite, so that entropies and their gradients stay finite."""
 
 
 def is_discrete(env: Any) -> bool:
@@ -215,7 +215,7 @@ def check_action_space(space: spaces.Space, normalize_obs: bool = False) -> None
 
 
 class PolicyHead(nn.Module):
-    """Features to a distribution over actions: categorical, or a diagonal Gaussian.
+    """Maps features to a distribution over actions: categorical, or a diagonal Gaussian.
 
     Illegal actions of a `MaskedDiscrete` space have probability 0. The Gaussian's standard
     deviation does not depend on the state. Its samples are unbounded: clip them in the environment
@@ -264,7 +264,7 @@ def readout(
 
     Args:
         space: of the observations.
-        torso: the network under the linear layer; None for a table, which they index.
+        torso: the network under the linear layer; None for a table that observations index.
         features: number of outputs.
         scale: of the linear layer's initial weights.
     """
@@ -274,7 +274,7 @@ def readout(
 
 
 class PolicyNetwork(nn.Module):
-    """Observation to a distribution over actions."""
+    """Maps observations to a distribution over actions."""
 
     torso: nn.Module
     action_space: Any
@@ -285,7 +285,7 @@ class PolicyNetwork(nn.Module):
 
 
 class ValueNetwork(nn.Module):
-    """Observation to its value: `[..., *obs_shape] -> [...]`."""
+    """Maps observations to values: `[..., *obs_shape] -> [...]`."""
 
     torso: nn.Module
 
@@ -313,7 +313,7 @@ def check_params(field: str, params: Any, expected: Any, source: str) -> None:
     """Raise a ValueError unless parameters have the structure and the shapes of others.
 
     Args:
-        field: their name in the error, such as `Hypers.rule`.
+        field: the name of the parameters in the error, such as `Hypers.rule`.
         params: a pytree of arrays.
         expected: a pytree of arrays or of `ShapeDtypeStruct`.
         source: where valid ones come from, for the error.

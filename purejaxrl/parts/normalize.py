@@ -21,7 +21,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def start(cls, shape: tuple[int, ...] = ()) -> "Moments":
-        """Return mean 0 and variance 1, which weigh next to nothing beside the first data."""
+        """Return mean 0 and variance 1, with a weight that is negligible beside the first data."""
         return cls(jnp.zeros(shape), jnp.ones(shape), jnp.zeros(()) + 1e-4)
 
 
@@ -79,7 +79,7 @@ class RewardScale(NamedTuple):
 
 
 def restart_returns(tree: Any) -> Any:
-    """Set the discounted returns of all reward scales of a tree to 0: their episodes were left."""
+    """Set the discounted returns of all reward scales in a tree to 0: new episodes begin."""
     is_scale = lambda x: isinstance(x, RewardScale)  # noqa: E731
     restart = lambda x: x._replace(ret=jnp.zeros_like(x.ret)) if is_scale(x) else x  # noqa: E731
     return jax.tree.map(restart, tree, is_leaf=is_scale)

@@ -17,7 +17,7 @@ LOG_STD = -20.0, 2.0
 
 
 class Fitted(NamedTuple):
-    """What acting needs: parameters, and how observations are standardised before them."""
+    """What acting needs: parameters, and the moments that standardise observations."""
 
     params: Any
     moments: Moments | None

@@ -13,7 +13,7 @@ class Replay(NamedTuple):
     """The latest items."""
 
     contents: Any  # leaves [capacity, ...]
-    written: jax.Array  # int32, items written; a full ring counts from capacity to 2 * capacity
+    written: jax.Array  # int32, items written; once full, it cycles from capacity to 2 * capacity
 
     @classmethod
     def start(cls, items: Any, capacity: int) -> "Replay":
@@ -40,11 +40,11 @@ class Replay(NamedTuple):
         return Replay(jax.tree.map(put, self.contents, items), written)
 
     def newest(self, num_items: int) -> jax.Array:
-        """Return the places of the newest items, int32 `[num_items]`."""
+        """Return the indices of the newest items, int32 `[num_items]`."""
         return (self.written - num_items + jnp.arange(num_items)) % self.capacity
 
     def draw(self, key: jax.Array, num_items: int) -> jax.Array:
-        """Draw the places of items at random, with replacement, int32 `[num_items]`."""
+        """Draw indices of items at random, with replacement, int32 `[num_items]`."""
         num_written = jnp.minimum(self.written, self.capacity)
         return jax.random.randint(key, (num_items,), 0, num_written)
 

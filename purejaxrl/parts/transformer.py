@@ -1,8 +1,8 @@
 """A small causal transformer (Vaswani et al. 2017) that reads a sequence in pieces.
 
-What it keeps of the tokens that it has read are the keys and values of its attention, in a `Cache`.
-A piece is one token during generation, and a whole sequence where a loss is computed: both are the
-same function. The layers normalise before they compute (Xiong et al. 2020, arXiv 2002.04745).
+A `Cache` keeps the attention keys and values of the tokens that were read before. During generation
+a piece is one token; where a loss is computed, it is a whole sequence. The same function serves
+both. The layers normalise before they compute (Xiong et al. 2020, arXiv 2002.04745).
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 MASKED = -1e9
-"""Attention logit of what may not be read: finite, so that a row without anything to read is."""
+"""Attention logit of a masked token: finite, so that a row of masked tokens gives no NaN."""
 
 
 class Cache(NamedTuple):
@@ -49,8 +49,8 @@ class Transformer(nn.Module):
             The cache with these tokens, and features, float32 `[..., S, width]`.
 
         Raises:
-            ValueError: if there are more tokens than the whole context. That `cache.length` and
-                these tokens fit into it together is up to the caller.
+            ValueError: if there are more tokens than the whole context. It is not
+                checked that the tokens fit into it after the `cache.length` earlier ones.
         """
         num_tokens = tokens.shape[-1]
         if num_tokens > self.context:
@@ -153,6 +153,6 @@ class TokenTorso(nn.Module):
 
 
 def repeat(cache: Cache, num: int) -> Cache:
-    """Repeat every sequence of a cache `[N, ...]` as `[N, num, ...]`, to go on in several ways."""
+    """Repeat each sequence of a cache, `[N, ...]` to `[N, num, ...]`, for several continuations."""
     again = lambda x: jnp.broadcast_to(x[:, None], (x.shape[0], num, *x.shape[1:]))  # noqa: E731
     return Cache(*jax.tree.map(again, cache[:-1]), cache.length)

@@ -116,7 +116,7 @@ class Wrapper(Restarting):
 
 
 class FlattenObservation(Wrapper):
-    """Observations as vectors, float32 or as they are: `[size]`.
+    """Flattens observations to vectors `[size]`; a single array keeps its dtype.
 
     An array becomes its entries, an index a one-hot vector, and a tuple its parts one after another
     (as in Gymnasium's `FlattenObservation`).
@@ -237,7 +237,7 @@ class ScaleAction(Wrapper):
 def for_network(
     env: environment.Environment, *, images: bool = False, tables: bool = False
 ) -> environment.Environment:
-    """Wrap an environment as far as a network needs it.
+    """Wrap an environment so that networks can read its observations and choose its actions.
 
     Observations become vectors. Continuous actions become actions in [-1, 1], and are clipped: not
     every environment does that itself.

@@ -173,7 +173,7 @@ class Series:
             shutil.rmtree(self.path(old), ignore_errors=True)
 
     def remove_after(self, update: int) -> None:
-        """Remove the checkpoints after that which was loaded; a run makes them again."""
+        """Remove the checkpoints that are newer than the loaded one; the run makes them again."""
         for later in self.updates():
             if later > update:
                 shutil.rmtree(self.path(later), ignore_errors=True)

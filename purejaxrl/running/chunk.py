@@ -97,7 +97,7 @@ class Program(NamedTuple):
         return carry, {name: x[:, :length] for name, x in metrics.items()}
 
     def _place_empty(self, carry: Carry) -> Carry:
-        """Shard arrays without elements as the program takes them: it returns them replicated."""
+        """Shard empty arrays as the program expects them, because it returns them replicated."""
         shardings = self.chunk.input_shardings[0][2]
         place = lambda x, sharding: x if x.size else processes.put(x, sharding)  # noqa: E731
         return jax.tree.map(place, carry, shardings)
@@ -114,7 +114,7 @@ class Program(NamedTuple):
         return after, self.gather([metrics for _, metrics in done])
 
     def gather(self, groups: Sequence[Any]) -> Any:
-        """As the function `gather`."""
+        """Call `gather` with the layout of this program."""
         return gather(self.plan, groups)
 
     @property
@@ -157,9 +157,9 @@ def start(
 ) -> list[Carry]:
     """Start every member, on the devices.
 
-    On a CPU members start one by one: alike however many there are, and without a batched QR
-    decomposition, which can deadlock. On accelerators they start side by side, each on its device;
-    a meta-learner's members run one by one there, too.
+    On a CPU members start one by one. So a member starts alike however many there are, and no QR
+    decomposition is batched, which could deadlock. On accelerators they start side by side, each on
+    its device; a meta-learner's members run one by one there, too.
 
     Args:
         algorithm: what to run.
@@ -193,9 +193,9 @@ def abstract(algorithm: Algorithm, population: Population, evaluated: bool) -> C
 
 
 def place(algorithm: Algorithm, plan: Layout, carry: Carry, horizon: int) -> list[Carry]:
-    """Lay members that were loaded over the devices, and tell them their horizon.
+    """Lay loaded members over the devices, and set their horizon.
 
-    The horizon of a run that is extended has changed.
+    The horizon changes when a run is extended.
     """
     task = carry.state.task
     task = task._replace(horizon=np.full_like(task.horizon, horizon))
@@ -228,8 +228,8 @@ def compile_chunk(
         room: most updates in a chunk.
         carry: as `start` returns it, for its shapes.
         evaluator: how policies are evaluated, if they are.
-        optimize: False compiles for a CPU in about 40 % of the time (PPO on CartPole: 2.3 s instead
-            of 5.9 s) a program that needs the same memory and is up to six times slower.
+        optimize: on a CPU, False takes about 40 % of the time to compile (PPO on CartPole: 2.3 s
+            instead of 5.9 s). The program needs the same memory, and is up to six times slower.
     """
     members, part = members_of(population), plan.of_one_group
     own = [part.place([x[index] for x in members.own]) for index in plan.together]
@@ -255,7 +255,7 @@ def compile_chunk(
 def member_update(algorithm: Algorithm, carry: Carry, hypers: Any) -> tuple[Carry, Metrics]:
     """Update one member, unless it is frozen: then its state stays, and its metrics are NaN or 0.
 
-    The metrics gain `alive`. Raises as `check_metrics`, while it is traced.
+    The metrics gain `alive`. Tracing this function raises the errors of `check_metrics`.
     """
     state, metrics = update(algorithm, carry.state, hypers)
     check_metrics(algorithm, metrics)

@@ -38,7 +38,7 @@ class Experiment:
     seeds: int = 16
     """Agents per combination of hyperparameters; their seeds count up from `first_seed`."""
     first_seed: int = 0
-    """The first agent's seed: report on other seeds than those that settings were chosen on."""
+    """The first agent's seed. Report results on seeds that were not used to choose settings."""
     run: RunFlags = RunOptions()
     """How to run."""
 
@@ -49,7 +49,7 @@ class Experiment:
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return type(self).__name__
 
 
@@ -91,10 +91,10 @@ def plan_runs(settings: type, build: Build, words: Sequence[str]) -> list[Plan]:
 
     Args:
         settings: dataclass that extends `Experiment` and has a field `hypers`.
-        build: turns settings into a job. It is called once per run, with the first values of what
-            is swept. If a job depends on a field of `hypers`, `Job.reads` names that field, which
-            then cannot be swept.
-        words: of the command line.
+        build: turns settings into a job. It is called once per run, with the first values of
+            swept fields. If a job depends on a field of `hypers`, `Job.reads` names that field, and
+            it cannot be swept.
+        words: the arguments of the command line.
 
     Raises:
         ValueError: if a field that a job reads is swept.
@@ -166,7 +166,7 @@ def _import_experiment(path: Path) -> Any:
 
 
 def command(main: Callable[[Any], Any], settings: type, words: Sequence[str] | None = None) -> None:
-    """Call `main` with the settings that the command line says, for what is not one run.
+    """Call `main` with the settings of the command line, for a script that is not one run.
 
     Args:
         main: takes one instance of `settings`.
@@ -194,10 +194,10 @@ def writable_folder(path: Path) -> Path:
 
 @contextlib.contextmanager
 def errors_in_words() -> Iterator[None]:
-    """End with a message, and no traceback, where input or files are not valid.
+    """End the process with a message and no traceback where input or files are not valid.
 
-    A ValueError that no `raise` of this project or of an experiment made is an error of the code:
-    its traceback is printed, too. Exits with status 2 after an error, and 130 after Ctrl-C.
+    A ValueError that neither this project nor an experiment raised is a bug: its traceback is
+    printed too. Exits with status 2 after an error, and 130 after Ctrl-C.
     """
     try:
         yield

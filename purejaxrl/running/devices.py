@@ -21,7 +21,7 @@ from purejaxrl.running import processes
 from purejaxrl.running.signals import interrupt_quietly
 
 CPU_DEVICES = "PUREJAXRL_CPU_DEVICES"
-"""Environment variable: how many devices the CPU is."""
+"""Environment variable that sets the number of CPU devices."""
 CPU_GROUP = 8
 """Members in a group on a CPU, at most."""
 ACCELERATOR_BATCH = 64
@@ -243,7 +243,7 @@ def layout(
 
 
 def _spread(count: int, devices: list[jax.Device]) -> list[jax.Device]:
-    """Take at most `count` devices, as many of each process as of the others."""
+    """Take at most `count` devices, equally many of each process."""
     rank = {
         device: sum(d.process_index == device.process_index for d in devices[:i])
         for i, device in enumerate(devices)

@@ -21,10 +21,10 @@ class RunEstimate(NamedTuple):
 def estimate(
     algorithm: Algorithm, population: Population, num_updates: int, options: RunOptions
 ) -> RunEstimate:
-    """Foresee a run's memory and time from a chunk that was compiled in a hurry.
+    """Estimate a run's memory and time from a chunk that is compiled without optimisations.
 
-    On a CPU the memory is that of the run. The time is an upper bound, up to six times too long,
-    because the compiler's optimisations are left out: they are most of the compile time.
+    These would be most of the compile time. On a CPU the memory is that of the run, and the time is
+    an upper bound, up to six times too long.
     """
     check_hypers(population.hypers)
     plan = plan_for(algorithm, population, options.group)

@@ -16,11 +16,11 @@ from purejaxrl.running.devices import map_members
 from purejaxrl.validation import COUNT, is_count
 
 MAX_STEPS = 10_000
-"""Steps after which an episode is cut, where nobody says otherwise."""
+"""Steps after which an episode is cut, by default."""
 
 Play = Callable[[Algorithm, jax.Array, Any, Any], Metrics]
 """`(algorithm, key, policy, env_params) -> metrics`: scalars, among them `return`, the score of the
-policy, and `episodes` (int32), over how many it is averaged."""
+policy, and `episodes` (int32), over which it is averaged."""
 
 
 class Evaluator(NamedTuple):
@@ -56,7 +56,7 @@ def keep_best(
     """Evaluate the policy of one member, and keep it if it is the best so far.
 
     Args:
-        algorithm: the member's.
+        algorithm: the member's algorithm.
         evaluator: how to evaluate.
         when: typed key, the same for all members, and int32, the update.
         member: its state, and whether it is alive: a frozen member's best policy stays.
@@ -76,8 +76,8 @@ def keep_best(
 def own_key(key: jax.Array, of_member: jax.Array) -> jax.Array:
     """Return the key of one member's evaluation.
 
-    Each member plays episodes of its own, so that intervals over members count what the episodes
-    add. Members of one seed, as in a sweep, play the same ones.
+    Each member plays episodes of its own, so that intervals over members include the
+    variance that episodes add. Members of one seed, as in a sweep, play the same ones.
 
     Args:
         key: typed key of the evaluation.
@@ -168,7 +168,7 @@ def play_at_random(env: Any, key: jax.Array, env_params: Any, *, num_episodes: i
         env, key, env_params, num_episodes: see `evaluate`.
 
     Raises:
-        ValueError: as `evaluate`.
+        ValueError: see `evaluate`.
     """
     return _play(env, key, env_params, uniform(env, env_params), (), num_episodes, MAX_STEPS)
 
@@ -182,7 +182,7 @@ def _play(
     num_episodes: int,
     max_steps: int,
 ) -> Evaluation:
-    """Play one episode in each of `num_episodes` environments; arguments as of `evaluate`."""
+    """Play one episode in each of `num_episodes` environments; arguments as in `evaluate`."""
     for name, value in (("num_episodes", num_episodes), ("max_steps", max_steps)):
         if not is_count(value):
             raise ValueError(f"evaluate: {name}: {value!r} is not valid; it must be {COUNT}")

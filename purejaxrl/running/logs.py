@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 
 class Terminal(Console):
-    """A console that falls silent, and ends nothing, when its terminal or pipe is gone."""
+    """A console that stops printing, and lets the run go on, when its terminal or pipe is gone."""
 
     def on_broken_pipe(self) -> None:
         """Fall silent; rich would end the process, and with it a run that is not saved yet."""

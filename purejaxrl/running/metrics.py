@@ -71,7 +71,7 @@ class MetricsStore:
         """Write a chunk's table as a part, then merge parts if there are ten of similar size.
 
         Args:
-            table: of `tabulate`.
+            table: what `tabulate` returned.
             done: how many updates were done before these.
 
         Raises:
@@ -153,7 +153,7 @@ class MetricsStore:
         return frame.sort_values(["member", "update"], ignore_index=True)
 
     def _list(self) -> tuple[list[Part], list[Part]]:
-        """List the parts in order, and apart from them the leftovers, which lie within a part."""
+        """List the parts in order, and then the leftovers: parts whose rows a larger part holds."""
         found = []
         for path in self.folder.glob("*.parquet"):
             match = NAME.fullmatch(path.name)

@@ -1,4 +1,4 @@
-"""How to run, as against what to run; and for how long."""
+"""How to run, as opposed to what to run, and for how long."""
 
 import dataclasses
 from pathlib import Path
@@ -11,11 +11,12 @@ MAX_UPDATES = 2**31 - 1
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """How to run, as against what to run.
+    """How to run, as opposed to what to run.
 
-    None of it changes what is learned, but for the last bit of sums where `group` is 1 or `only` is
-    set: one member alone is another matrix product than several. `run.json` records the group. What
-    evaluations measure, and so which policy is kept as the best, follows from the `eval_` fields.
+    No option changes what is learned, except for the last bit of sums where `group` is 1 or `only`
+    is set, because one member uses a different matrix product than several do. `run.json`
+    records the group. The `eval_` fields decide what evaluations measure, and so which policy is
+    kept as the best.
     """
 
     out: str = "results/run"
@@ -86,12 +87,12 @@ class RunOptions:
 
 
 def updates_for(total_steps: float, steps_per_update: int, warmup_steps: int = 0) -> int:
-    """How many updates make this many environment steps, rounded down.
+    """Return the number of updates in this many environment steps, rounded down.
 
     Args:
-        total_steps: of the whole run, the warm-up included.
-        steps_per_update: of one update.
-        warmup_steps: before the first update.
+        total_steps: environment steps of the whole run, the warm-up included.
+        steps_per_update: environment steps of one update.
+        warmup_steps: environment steps before the first update.
 
     Raises:
         ValueError: if that is less than one, or more than fit an int32.

@@ -121,7 +121,7 @@ class Population(NamedTuple):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What members' files are called after: their seeds, or their names if seeds recur."""
+        """Labels of members' files: their seeds, or their names if several have the same seed."""
         found = tuple(str(row.get("seed")) for row in self.rows)
         return found if len(set(found)) == len(found) else self.names
 

@@ -2,8 +2,8 @@
 
 Every process runs the same experiment, and all their devices compute one program. Only the host's
 work differs: process 0 writes metrics and shows progress, and tells the others its results and
-errors. What exchanges something must be called by all processes, in the same order; for a single
-process it costs nothing.
+errors. All processes must call the functions that exchange data, in the same order. In a single
+process these cost nothing.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 SHORT = 256
-"""Bytes of an answer that take a single exchange."""
+"""Results of up to this many bytes are sent in a single broadcast."""
 TOGETHER = 2**26
 """Bytes that are copied to every device at a time before the hosts read them."""
 
@@ -102,7 +102,7 @@ def any_of(flag: object) -> bool:
 
 
 def put(tree: Any, shardings: Any) -> Any:
-    """Lay arrays, which every process has whole, over the devices of all processes.
+    """Shard arrays, of which every process has a full copy, over the devices of all processes.
 
     Args:
         tree: the arrays.
@@ -119,7 +119,7 @@ def put(tree: Any, shardings: Any) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-    """Copy arrays to the host of every process, whole.
+    """Copy full arrays to the host of every process.
 
     The devices get them too on the way, a few at a time.
     """

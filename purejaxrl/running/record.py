@@ -59,7 +59,7 @@ def folder_of(out: Path, algorithm: Algorithm, population: Population, *also: ob
 
     Args:
         out: the folder's beginning.
-        algorithm, population: as of `run`.
+        algorithm, population: see `run`.
         also: what else decides the results, such as the number of updates.
 
     Returns:
@@ -221,10 +221,10 @@ def _write(out: Path, kept: dict[str, Any]) -> None:
 
 
 def _warn_of_change(kept: dict, layout: dict | None) -> None:
-    """Warn of what changes the last bits of sums.
+    """Warn if a run is resumed in a way that changes the last bits of sums.
 
-    On a CPU a group of one member is another matrix product than a larger one. On an accelerator
-    every size of a group is another product.
+    On a CPU, a group of one member uses a different matrix product than a larger group. On an
+    accelerator, groups of different sizes all use different ones.
     """
     before, now = kept.get("versions", {}), _versions()
     words = [

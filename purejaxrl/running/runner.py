@@ -110,8 +110,8 @@ def run(
         population: whom to train.
         num_updates: length of the run, counted from the very beginning.
         options: where and how.
-        horizon: length of life that annealing sees; `num_updates` by default. A run that is
-            extended has its horizon moved along.
+        horizon: length of life that annealing sees; `num_updates` by default. To extend
+            a run extends its horizon too.
         evaluator: evaluates policies at the multiples of `options.eval_every`; None: no evaluation.
         settings: dataclass kept in `run.json`, for people.
         command: the command line, kept in `run.json` for `--resume`.
@@ -163,7 +163,7 @@ def run(
                 program, position, num_updates, every, options, population,
                 outputs=outputs, stopping=stopping, progress=progress,
             )  # fmt: skip
-        stopped = processes.any_of(stopping)  # what would follow this run is not to begin
+        stopped = processes.any_of(stopping)  # if so, no later run begins
     if stopped:
         raise Stopped(
             f"stopped at update {position.update} of {num_updates}; saved in {out}, resume to go on"

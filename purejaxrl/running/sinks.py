@@ -1,6 +1,6 @@
 """Sinks: where else a run's metrics go, chunk by chunk, on the host.
 
-A dashboard is not worth a run: `DroppableSink` drops a sink that fails and lets the run go on.
+A dashboard that fails must not end a run: `DroppableSink` drops it, and the run goes on.
 """
 
 import importlib
@@ -61,8 +61,8 @@ class TensorBoardSink:
     def __init__(self, folder: Path | str, names: Sequence[str]):
         """Write the member of index i to `folder/names[i]`, from the first chunk on.
 
-        Rows from that chunk's first update on that an earlier process wrote there are hidden: a run
-        that is resumed writes them again.
+        If an earlier process wrote rows from that chunk's first update on, they are hidden, because
+        the resumed run writes them again.
 
         Raises:
             ImportError: if tensorboardX is not installed.
@@ -97,12 +97,12 @@ class WandbSink:
     name = "wandb"
 
     def __init__(self, project: str, out: str, rows: Sequence[Row], config: dict[str, Any]):
-        """Log to W&B runs, which are started, or gone on with, at the first chunk.
+        """Log to W&B runs, which are started or continued at the first chunk.
 
         Args:
             project: W&B project.
             out: the folder of the run; W&B groups the runs by it. `wandb.json` there keeps their
-                ids, so that a run that is resumed goes on with them.
+                ids, so that a resumed run continues them.
             rows: what each member sets; a row names its W&B run and becomes part of its config.
             config: settings that all members share.
 
@@ -121,7 +121,7 @@ class WandbSink:
             self._runs[member].log(values, step=update)
 
     def _start(self) -> None:
-        """Start a W&B run for each member that has none, and go on with those of the others."""
+        """Start a W&B run for each member that has none, and continue those of the others."""
         path = local_path(self._out) / "wandb.json"
         ids = json.loads(path.read_text()) if path.exists() else {}
         for row in self._rows:

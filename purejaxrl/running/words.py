@@ -1,4 +1,4 @@
-"""Words of a command line: the settings that they ask for, and the folders of their runs.
+"""The arguments ("words") of a command line: the settings that they ask for, and their runs.
 
 Any value may be a comma-separated list: swept floats of `hypers` become members of one run, and
 anything else is looped over. `run.json` keeps the words, so that `--resume` can repeat them.
@@ -66,7 +66,7 @@ def _by_flag(words: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 def _split(value: str) -> list[str]:
-    """Split a value at its commas, unless it names a file, as of a member of a sweep."""
+    """Split a value at its commas, unless it names a file, such as that of a swept member."""
     parts = value.split(",")
     whole = not all(parts) or (len(parts) > 1 and os.path.exists(os.path.expanduser(value)))
     return [value] if whole else parts
@@ -139,7 +139,7 @@ def with_kept_words(settings: type, words: Sequence[str]) -> tuple[str, ...]:
 
     Args:
         settings: the experiment's.
-        words: of the command line.
+        words: the arguments of the command line.
 
     Returns:
         The words, as they are if they do not resume a run that exists.
@@ -216,7 +216,7 @@ def _kept_words(settings: type, out: Path, runs: Sequence[Path]) -> tuple[str, .
 
 
 def _check_same(before: list[dict], now: list[dict], out: Path) -> None:
-    """Raise a ValueError unless each setting is one of the run's, but for what may change."""
+    """Raise a ValueError if a setting that may not change differs from the run's."""
 
     def changed(a: dict, b: dict) -> list[str]:
         return [k for k in a if a[k] != b.get(k) and not k.startswith(MAY_CHANGE)]

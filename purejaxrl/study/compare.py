@@ -39,7 +39,7 @@ class Contender:
     """An algorithm, and what to try of its hyperparameters."""
 
     name: str
-    """What tables call it. Contenders of one name are one row: rules that were learned alike."""
+    """Its name in tables. Contenders of one name share a row: rules that were learned alike."""
     algorithm: Algorithm
     hypers: Any
     grid: Grid = field(default_factory=dict)
@@ -60,9 +60,9 @@ class Scale:
     num_tuning: int
     """Other agents, which are trained with every combination of hyperparameters to try."""
     num_updates: int | None = None
-    """Length of a life, where an update of every contender takes as many environment steps."""
+    """Length of a life in updates; all contenders then need equally many steps per update."""
     tuning_rounds: int = 2
-    """How often more values are tried, around the best one so far."""
+    """Rounds in which more values are tried, around the best one so far."""
     greedy_episodes: int = 16
     """Episodes that each final policy plays by its most likely actions; 0 for none."""
     total_steps: float | None = None
@@ -106,7 +106,7 @@ class Problem(NamedTuple):
     env: Any
     """A gymnax environment. If it has `sample_level`, every agent has its own level."""
     env_params: Any
-    """The level of all agents where there are no others."""
+    """The level of all agents, if the environment has no `sample_level`."""
     optimum: Callable[[Any], np.ndarray | None] = lambda levels: None
     """`(levels) -> the best return on each [num_agents]`; None where it is not known."""
 
@@ -129,7 +129,8 @@ class Tested(NamedTuple):
 def require_equal_budgets(contenders: Sequence[Contender]) -> None:
     """Raise a ValueError unless all contenders try equally many combinations.
 
-    Grids must be of one size, and tune as many fields: each of them gets new values in every round.
+    Grids must have the same size and tune equally many fields, because every round tries new values
+    of each field.
     """
     tuned = [[field for field, values in one.grid.items() if len(values) > 1] for one in contenders]
     sizes = [len(combinations(one.grid)) for one in contenders]
@@ -167,7 +168,7 @@ def prepare(
     make: Callable[[str], tuple[Problem, list[Contender]]],
     scale_of: Callable[[Problem], Scale] | None = None,
 ) -> list[tuple[Problem, list[Contender]]]:
-    """Make the problems and their contenders, to see before any training that all can be made.
+    """Make all problems and contenders, so that an invalid one is found before any training.
 
     Args:
         names: of environments.
@@ -194,7 +195,7 @@ def prepare(
 def in_turn(
     prepared: Sequence[tuple[Problem, list[Contender]]],
 ) -> Iterator[tuple[Problem, list[Contender]]]:
-    """Yield what `prepare` made, and say where the comparison is."""
+    """Yield what `prepare` made, and print which environment is next."""
     for i, (problem, contenders) in enumerate(prepared):
         say(f"{problem.name}: environment {i + 1} of {len(prepared)}")
         yield problem, contenders
@@ -216,9 +217,9 @@ def compare(
         the metrics of all tests, with the contender's name and the index of its rule.
 
     Raises:
-        ValueError: if the grids are not of one size, several processes train together, updates are
-            not of as many environment steps where their number is given, and as `Scale.updates_of`
-            and `run`.
+        ValueError: if the grids are not of one size, several processes train together, or
+            `num_updates` is given and updates differ in environment steps; see also
+            `Scale.updates_of` and `run`.
     """
     require_equal_budgets(contenders)
     processes.require_single("a comparison")
@@ -318,12 +319,12 @@ def train(
     If another process trains it, this one waits, and then reads what the other has trained.
 
     Args:
-        algorithm, population, num_updates: as of `run`.
+        algorithm, population, num_updates: see `run`.
         out: the beginning of the folder's name (`record.folder_of`).
         evaluator: evaluates the final policies; without one, they are not.
 
     Raises:
-        ValueError, CheckpointError, Stopped: as `run`.
+        ValueError, CheckpointError, Stopped: see `run`.
     """
     how = (evaluator.name,) if evaluator else ()
     folder = record.folder_of(out, algorithm, population, num_updates, *how)

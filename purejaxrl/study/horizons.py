@@ -35,7 +35,7 @@ def make_lives(algorithm: Algorithm, env: Any, num_levels: int, num_episodes: in
     """Make a function that trains an agent on every level, compiled once for all horizons.
 
     Args:
-        algorithm: of the agents.
+        algorithm: the algorithm of the agents.
         env: where their final policies are evaluated.
         num_levels: agents.
         num_episodes: evaluation episodes of each.
@@ -107,7 +107,7 @@ def score_lives(
     """Test all contenders at all horizons; killed and called again, it continues.
 
     Args:
-        contenders: those of one name are its rules.
+        contenders: those of the same name are one contender's rules.
         problem: has levels.
         horizons: lengths of life, in updates.
         num_levels: levels, with an agent on each.
@@ -139,8 +139,8 @@ def score_lives(
 def tabulate(scores: pd.DataFrame) -> pd.DataFrame:
     """Tabulate mean scores by contender and horizon, and the gain over the first contender.
 
-    Scores are fractions of the optimum where that is known. Intervals are for other rules and
-    other levels (`stats.interval`). Agents that diverged are counted (`failed`), and left out of
+    Scores are fractions of the optimum where that is known. Intervals treat rules and levels as
+    random samples (`stats.interval`). Agents that diverged are counted (`failed`), and left out of
     the means. An episode that is cut counts with what it earned.
     """
     if scores["optimum"].notna().all():
@@ -166,9 +166,9 @@ def draw(table: pd.DataFrame, path: Path, trained_on: tuple[int, int]) -> None:
     """Draw the score over the horizon, and the gain over the first contender.
 
     Args:
-        table: of `tabulate`.
+        table: what `tabulate` returned.
         path: the file.
-        trained_on: the shortest and the longest life that contenders were learned on; it is shaded.
+        trained_on: the shortest and the longest life in training; the range between is shaded.
     """
     figure = matplotlib.figure.Figure(figsize=(9, 3.8), layout="constrained")
     score, gain = figure.subplots(1, 2)

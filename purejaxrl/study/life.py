@@ -44,18 +44,18 @@ def normalise(parts: pd.DataFrame, scores: pd.DataFrame, reference: Sequence[str
     """Scale the scores of all parts as `suite.normalise` scales those of whole lives.
 
     Args:
-        parts: of `by_part`, with a column `env`.
-        scores, reference: as of `suite.normalise`.
+        parts: what `by_part` returned, with a column `env`.
+        scores, reference: see `suite.normalise`.
 
     Raises:
-        ValueError: as `suite.normalise`.
+        ValueError: see `suite.normalise`.
     """
 
     def one(name: str, part: pd.DataFrame) -> pd.DataFrame:
         own = scores[scores["env"] == name]
         random, theirs = scale(name, own, reference)
         at_random = part["agent"].map(own.groupby("agent")["random"].first())
-        score = part["score"].fillna(at_random)  # no score is worth as much as random actions
+        score = part["score"].fillna(at_random)  # a missing score counts as that of random actions
         return part.assign(score=(score - random) / (theirs.mean() - random))
 
     return pd.concat([one(*each) for each in parts.groupby("env", sort=False)])
@@ -65,11 +65,11 @@ def tabulate(parts: pd.DataFrame) -> pd.DataFrame:
     """Tabulate interquartile means over all environments, part by part.
 
     Args:
-        parts: of `normalise`.
+        parts: what `normalise` returned.
 
     Returns:
-        Columns `contender`, `part`, `value`, `low`, `high`: the intervals are for other agents and
-        other rules, and leave out the error of the reference's mean.
+        Columns `contender`, `part`, `value`, `low`, `high`: the intervals treat agents and
+        rules as random samples, and leave out the error of the reference's mean.
     """
     rows = []
     for part, found in parts.groupby("part"):
@@ -83,7 +83,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     """Draw the interquartile mean of every contender along life.
 
     Args:
-        table: of `tabulate`.
+        table: what `tabulate` returned.
         path: the file.
     """
     names, num_parts = list(dict.fromkeys(table["contender"])), table["part"].max()
@@ -111,7 +111,7 @@ def report(
     """Write `life.csv` and `life.png` to OUT.
 
     Args:
-        parts, scores, reference: as of `normalise`. Environments where the reference is not above
+        parts, scores, reference: see `normalise`. Environments where the reference is not above
             a random policy are left out.
         out: the folder.
 

@@ -15,8 +15,8 @@ def save_scores(result: Result, card: Card) -> None:
     """Save OUT/scores.csv, and say the mean of every combination of hyperparameters.
 
     Args:
-        result: of the run.
-        card: of the dataset, which has the returns of 0 and of 100.
+        result: the result of the run.
+        card: the card of the dataset, with the returns that scores of 0 and 100 stand for.
     """
     frame = pd.DataFrame(map(dict, result.population.rows))
     frame["return"] = final_scores(result.scores)

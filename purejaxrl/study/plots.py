@@ -30,7 +30,8 @@ def curves(
 
     Returns:
         Columns `*by`, `env_steps`, `mean`, `low`, `high` (95 %, over members), `members`. If the
-        frame has a column `rule`, every rule has a member of every index, and both count.
+        frame has a column `rule`, every rule has a member of every index, and the interval treats
+        both rules and members as random samples.
     """
     last = frame["update"].max()
     if "alive" in frame:  # the last good policy of a member that diverged is still evaluated
@@ -60,7 +61,7 @@ def learning_curves(
     """Draw the mean learning curve of every group, with its 95 % interval over members.
 
     Two columns to group by make small multiples: a panel for each value of the first. The interval
-    of two members is wide: the axis ends one range of the means above and below them.
+    of two members is so wide that the axis is cut one range of the means above and below them.
 
     Writes the picture to `path` and the curve's data beside it as CSV; returns the data.
     """

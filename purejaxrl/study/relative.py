@@ -2,7 +2,7 @@
 
 Two figures for each environment and contender: the share of levels on which a contender earns less
 than 75 % of the baseline, and its mean score in units of the baseline's. Where an optimum is known,
-scores are fractions of it, so that well-paid levels do not decide alone. Scores are those of
+scores are fractions of it, so that levels with large rewards do not dominate. Scores are those of
 `compare`; every rule meets every level, and both count in the intervals (`stats.interval`).
 """
 
@@ -57,7 +57,7 @@ def ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     Techniques", section 6.4). Agents that diverged are left out.
 
     Args:
-        x, y: as of `share_below`; agents of one index have the same seed (and level).
+        x, y: see `share_below`; agents of one index have the same seed (and level).
     """
     y = np.broadcast_to(y[:, None], x.shape)
     both = np.isfinite(x) & np.isfinite(y)
@@ -138,8 +138,8 @@ def report(scores: pd.DataFrame, baseline: str, reference: str, out: Path) -> pd
     """Write `relative.csv` and `relative.png` to OUT, and print the table.
 
     Args:
-        scores, baseline: as of `relate`.
-        reference: as of `tabulate`.
+        scores, baseline: see `relate`.
+        reference: see `tabulate`.
         out: the folder.
 
     Returns:

@@ -31,13 +31,13 @@ def play_levels(
     """Play episodes on each of the levels, with sampled actions.
 
     Args:
-        algorithm: the policy's.
+        algorithm: the algorithm of the policy.
         env: the environment of the levels.
         key: typed key.
         policy: what acts.
         levels: leaves `[num_levels, ...]`.
-        num_episodes: on each level.
-        max_steps: after which an episode is cut.
+        num_episodes: episodes on each level.
+        max_steps: steps after which an episode is cut.
 
     Returns:
         Returns, float32 `[num_levels, num_episodes]`.
@@ -54,7 +54,7 @@ def play_levels(
 
 
 REFILL_EVERY = 8
-"""Steps after which the slots whose episode has ended begin another: a reset costs like a step."""
+"""Steps between resets of the slots whose episode has ended: a reset costs as much as a step."""
 
 
 class Slots(NamedTuple):
@@ -65,10 +65,10 @@ class Slots(NamedTuple):
     obs: Any
     first: jax.Array  # bool, an episode begins
     memory: Any
-    episode: jax.Array  # int32, what is played, of all levels' episodes one after the other
+    episode: jax.Array  # int32, index of the episode among those of all levels
     length: jax.Array  # int32, its steps so far
     ret: jax.Array  # float32, its return so far
-    ended: jax.Array  # bool, and what follows does not count
+    ended: jax.Array  # bool; later steps do not count
 
 
 def count_solved(
@@ -87,7 +87,7 @@ def count_solved(
     long ones, as they do in `play_levels`.
 
     Args:
-        algorithm, env, key, policy, levels, num_episodes, max_steps: as of `play_levels`.
+        algorithm, env, key, policy, levels, num_episodes, max_steps: see `play_levels`.
         num_slots: environments side by side.
 
     Returns:
@@ -158,10 +158,10 @@ def solve_rates(
     """Play many levels with the policy of every member.
 
     Args:
-        algorithm, env, levels, num_episodes, max_steps: as of `play_levels`.
+        algorithm, env, levels, num_episodes, max_steps: see `play_levels`.
         state: leaves `[members, ...]`.
-        seed: of the attempts. Each member has attempts of its own, so that intervals over members
-            count what chance adds.
+        seed: seed of the attempts. Each member has attempts of its own, so that intervals over
+            members include the variance of the attempts.
         num_slots: environments side by side, at most.
 
     Returns:
@@ -187,7 +187,7 @@ def solve_rates(
 def conditional_value_at_risk(
     chosen_by: np.ndarray, rates: np.ndarray, share: float | np.ndarray
 ) -> np.ndarray:
-    """Average the rates of the levels that are the worst by other attempts.
+    """Average the solve rates on the worst levels, where other attempts tell which these are.
 
     Args:
         chosen_by: `[..., num_levels]`, solve rates that say which levels are the worst; ties are
@@ -214,14 +214,14 @@ def conditional_value_at_risk(
 def jackknife_at_risk(
     chosen_by: np.ndarray, rates: np.ndarray, shares: np.ndarray, num_blocks: int
 ) -> np.ndarray:
-    """Compute the CVaR over all levels as a value for each block of them, for intervals.
+    """Compute a value for each block of levels; an interval of their mean is one of the CVaR.
 
     These are the jackknife's pseudo-values, which tell how much a block moves the CVaR. They vary
-    as the CVaRs of other levels would. Their mean corrects the bias that few levels cause (Efron &
-    Tibshirani 1993, "An Introduction to the Bootstrap", section 11.5).
+    as CVaRs on other samples of levels would. Their mean corrects the bias that few levels cause
+    (Efron & Tibshirani 1993, "An Introduction to the Bootstrap", section 11.5).
 
     Args:
-        chosen_by, rates, shares: as of `conditional_value_at_risk`, `[students, num_levels]`.
+        chosen_by, rates, shares: see `conditional_value_at_risk`, `[students, num_levels]`.
         num_blocks: blocks of levels that follow each other.
 
     Returns:
@@ -246,7 +246,7 @@ def on_levels(env: Any, levels: Any, num_episodes: int, max_steps: int) -> Evalu
     """Evaluate policies by their mean return on levels, and by their solve rate (`solved`).
 
     Args:
-        env, levels, num_episodes, max_steps: as of `play_levels`.
+        env, levels, num_episodes, max_steps: see `play_levels`.
     """
     how = {"num_episodes": num_episodes, "max_steps": max_steps}
 

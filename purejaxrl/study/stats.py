@@ -1,10 +1,10 @@
 """Statistics over seeds, rules and environments: point estimates with intervals.
 
-All intervals of means are t-intervals. Where scores are crossed, as where every rule meets every
-level, each axis adds its own part of the variance, so that an interval is for other rules and other
-levels. Percentile bootstraps of few scores are too narrow: of four they cover 0.80 rather than 0.95
-(docs/comparisons.md). The interquartile mean and P(X > Y) are those of Agarwal et al. 2021 ("Deep
-RL at the edge of the statistical precipice", arXiv 2108.13264).
+All intervals of means are t-intervals. Where scores are crossed, such as where every rule meets
+every level, each axis adds its own part of the variance, so that an interval holds for a new sample
+of rules and levels. Percentile bootstraps of few scores are too narrow: with four they cover 0.80,
+not 0.95 (docs/comparisons.md). The interquartile mean and P(X > Y) are those of Agarwal et al. 2021
+("Deep RL at the edge of the statistical precipice", arXiv 2108.13264).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -55,9 +55,9 @@ def interval(
     levels at once. So rules and levels each add to the variance (`variance_parts`).
 
     Args:
-        scores: `[num_runs]`, or `[num_levels, num_rules, ...]`, an axis for everything that could
-            have been drawn otherwise. One entry on an axis counts as given.
-        present: bool, shaped like `scores`: which of them there are; all by default.
+        scores: `[num_runs]`, or `[num_levels, num_rules, ...]`, an axis for everything that was
+            sampled. An axis with one entry counts as fixed.
+        present: bool, shaped like `scores`: which scores exist; all by default.
         bounds: of the mean; the interval is cut there.
         confidence: coverage of the interval.
 
@@ -77,14 +77,14 @@ def suite_interval(
     bounds: Bounds = UNBOUNDED,
     confidence: float = 0.95,
 ) -> Estimate:
-    """Estimate the mean over a fixed suite of environments, all of one weight.
+    """Estimate the mean over a fixed suite of environments, all of the same weight.
 
-    The interval is for other agents and other rules in the same environments.
+    The interval treats agents and rules as random samples, and environments as fixed.
 
     Args:
         suite: the scores in each environment, `[num_agents, ..., *shared]`; NaN: there is none.
-        num_shared: how many axes, at the end, have the same entries in all environments, as rules.
-        bounds, confidence: as of `interval`.
+        num_shared: number of last axes whose entries all environments share, such as rules.
+        bounds, confidence: see `interval`.
     """
     value = float(np.mean([np.nanmean(scores) for scores in suite]))
     return _estimate(value, suite, num_shared, bounds, confidence)
@@ -103,8 +103,8 @@ def iqm_interval(scores: np.ndarray, reference: np.ndarray | None = None) -> Est
     Args:
         scores: `[num_envs, num_agents, num_rules]`, normalised by environment; the same rules in
             all environments.
-        reference: `[num_envs, num_agents]`, the normalised scores of the contender whose mean is 1,
-            minus 1: that mean is an estimate too. None: the mean is known.
+        reference: `[num_envs, num_agents]`, the normalised scores, minus 1, of the contender whose
+            mean is 1. Its mean is an estimate, and so widens the interval. None: it is known.
 
     Raises:
         ValueError: if there are no scores, or one is NaN.
@@ -117,9 +117,9 @@ def iqm_difference(x: np.ndarray, y: np.ndarray, reference: np.ndarray | None = 
     """Estimate the difference of two interquartile means over the same environments.
 
     Args:
-        x, y: as of `iqm_interval`, in the same environments. Agents of one index have the same
+        x, y: see `iqm_interval`, in the same environments. Agents of one index have the same
             seed (and level), so they are paired. The numbers of rules may differ.
-        reference: as of `iqm_interval`.
+        reference: see `iqm_interval`.
 
     Raises:
         ValueError: if there are no scores, one is NaN, or environments or agents differ.
@@ -142,7 +142,7 @@ def iqm_influence(scores: np.ndarray, reference: np.ndarray | None = None) -> np
     left in (Tukey & McLaughlin 1963, Sankhya A 25:331).
 
     Args:
-        scores, reference: as of `iqm_interval`. If all scores of an environment are divided by a
+        scores, reference: see `iqm_interval`. If all scores of an environment are divided by a
             mean that is a little too large, the scores that are left in shrink.
     """
     _check_scores("scores", scores)
@@ -168,7 +168,7 @@ def _kept(size: int) -> float:
 def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> Estimate:
     """Estimate P(X > Y) + P(X = Y)/2 for runs drawn at random, averaged over tasks.
 
-    The interval is for other runs in the same tasks.
+    The interval treats runs as random samples, and tasks as fixed.
 
     Args:
         x, y: scores `[num_tasks, num_runs]` or `[num_runs]`; the numbers of runs may differ.
@@ -191,7 +191,7 @@ def bootstrap_interval(
 ) -> Estimate:
     """Estimate any statistic of many scores, with a percentile-bootstrap interval.
 
-    Of fewer than about 30 scores, such an interval is too narrow. For means, use `interval`.
+    With fewer than about 30 scores, such an interval is too narrow. For means, use `interval`.
 
     Args:
         scores: `[num_runs]`.
@@ -235,7 +235,7 @@ def mean_over_episodes(
     """Average a metric over the finished episodes of every group of rows.
 
     Args:
-        frame, name: as of `final_scores`.
+        frame, name: see `final_scores`.
         by: columns that tell the groups apart.
 
     Returns:
@@ -258,7 +258,7 @@ def variance_parts(
     $s^2 / n$ (Cornfield & Tukey 1956, Annals of Mathematical Statistics 27:907).
 
     Args:
-        suite, num_shared: as of `suite_interval`. Agents of different environments have nothing in
+        suite, num_shared: see `suite_interval`. Agents of different environments have nothing in
             common; entries of shared axes are the same everywhere.
         kept: fraction of the degrees of freedom of axes that are not shared.
     """

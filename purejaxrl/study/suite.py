@@ -1,8 +1,8 @@
 """Contenders over a suite of environments: normalised scores, interquartile means, one picture.
 
-These functions read the scores of `compare`, of all environments together. Environments are fixed,
-as in Agarwal et al. 2021 (arXiv 2108.13264): intervals are for other agents and other rules in the
-same environments. A rule counts as one, in however many environments it is tested.
+These functions read the scores of `compare`, of all environments together. Intervals treat
+environments as fixed, as in Agarwal et al. 2021 (arXiv 2108.13264), and agents and rules as random
+samples. A rule that is tested in several environments counts as one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ COLUMNS: Mapping[Column, str] = {
     "score": "return of sampled actions in the last fifth of life",
     "greedy": "return of the final policy's most likely actions",
 }
-"""What these columns are."""
+"""Descriptions of the columns."""
 RANDOM_EPISODES = 1024
 """Episodes of random actions in an environment, or on each level. Some returns are very noisy."""
 
@@ -47,7 +47,7 @@ def with_random(
     Args:
         scores: what `compare` returns, of one problem.
         problem: the problem.
-        num_episodes: as of `random_scores`.
+        num_episodes: see `random_scores`.
     """
     random = random_scores(problem, scores["agent"].max() + 1, num_episodes)
     return scores.assign(random=random[scores["agent"]])
@@ -114,17 +114,17 @@ def normalise(scores: pd.DataFrame, reference: Sequence[str]) -> pd.DataFrame:
 def scale(
     name: str, scores: pd.DataFrame, reference: Sequence[str]
 ) -> tuple[float, "pd.Series[float]"]:
-    """Return what is 0 and what is 1 in one environment.
+    """Return the scores that become 0 and 1 in one environment.
 
     Args:
         name: of the environment.
-        scores, reference: as of `normalise`.
+        scores, reference: see `normalise`.
 
     Returns:
         A random policy's mean score; and the scores of the reference, by agent.
 
     Raises:
-        ValueError: as `normalise`.
+        ValueError: see `normalise`.
     """
     known = set(scores["contender"])
     chosen = next((one for one in reference if one in known), None)
@@ -144,10 +144,10 @@ def comparable(scores: pd.DataFrame, reference: Sequence[str]) -> pd.DataFrame:
     """Leave out the environments where `normalise` has no unit, and say which they are.
 
     Args:
-        scores, reference: as of `normalise`.
+        scores, reference: see `normalise`.
 
     Raises:
-        ValueError: as `normalise`, if no environment is left.
+        ValueError: see `normalise`, if no environment is left.
     """
     errors = {}
     for name, part in scores.groupby("env", sort=False):
@@ -235,8 +235,8 @@ def draw(table: pd.DataFrame, means: pd.DataFrame, path: Path) -> None:
     """Draw the interquartile means with their intervals, beside the means in every environment.
 
     Args:
-        table: of `tabulate`; its order is that of the picture.
-        means: of `by_environment`.
+        table: what `tabulate` returned; its order is that of the picture.
+        means: what `by_environment` returned.
         path: the file.
     """
     names = list(table["contender"])
@@ -273,8 +273,8 @@ def report(
     Environments where the reference is not above a random policy are left out.
 
     Args:
-        scores, reference: as of `normalise`.
-        baseline: as of `tabulate`.
+        scores, reference: see `normalise`.
+        baseline: see `tabulate`.
         out: the folder.
         column: the scores to report.
     """
@@ -286,7 +286,7 @@ def write(scores: pd.DataFrame, baseline: str, out: Path, title: str) -> pd.Data
     """Write `suite.csv`, `environments.csv` and `suite.png` to OUT, and print the table.
 
     Args:
-        scores, baseline: as of `tabulate`.
+        scores, baseline: see `tabulate`.
         out: the folder.
         title: what the scores are.
 

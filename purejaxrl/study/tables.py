@@ -1,4 +1,4 @@
-"""Tables and pictures of comparisons, with intervals for other rules and other agents.
+"""Tables and pictures of comparisons, with intervals over rules and agents.
 
 These functions read the scores that `compare` returns: a row for each environment, contender, rule
 and agent. A contender may have several rules that were learned alike. Every rule meets every agent
@@ -30,8 +30,8 @@ def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
     Where every agent has its own level, contenders are compared level by level; otherwise, any
     agent with any other. Agents that diverged or finished no episode are left out of the means,
-    and lose in the chances; `agents` says how many are in, and `diverged` how many of the others
-    diverged.
+    and lose every comparison in the chances. `agents` is the number of agents in the mean return,
+    and `diverged` the number of agents that diverged.
 
     Args:
         scores: what `compare` returns, of one or more environments.
@@ -128,7 +128,7 @@ def report(scores: pd.DataFrame, baseline: str, out: Path) -> pd.DataFrame:
     """Write `scores.csv`, `table.csv` and `scores.png` to OUT, and print the table.
 
     Args:
-        scores, baseline: as of `tabulate`.
+        scores, baseline: see `tabulate`.
         out: the folder.
 
     Returns:

@@ -18,7 +18,7 @@ from purejaxrl.validation import check_hypers
 Grid = Mapping[str, Sequence[float]]
 """Values to try of fields of `Hypers`, by name; a dot reaches into a nested one."""
 Choice = dict[str, float]
-"""One value of each."""
+"""One value for each field of a grid."""
 Try = Callable[[list[Choice]], np.ndarray]
 """`(combinations) -> scores [num_agents, num_combinations]`; NaN: the agent diverged, or finished
 no episode."""
@@ -33,7 +33,7 @@ class Tuned(NamedTuple):
 
 
 def combinations(grid: Grid) -> list[Choice]:
-    """Return every combination of a grid's values; one without values for an empty grid."""
+    """Return every combination of a grid's values; an empty grid has one empty combination."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
@@ -70,7 +70,7 @@ def tune(name: str, grid: Grid, hypers: Any, try_all: Try, num_rounds: int) -> T
         num_rounds: rounds after the grid.
 
     Raises:
-        ValueError: as `check_grid`.
+        ValueError: see `check_grid`.
     """
     check_grid(name, grid, hypers)
     known = {field: sorted(values) for field, values in grid.items()}

@@ -140,7 +140,7 @@ def draw(key: jax.Array, log_chance: jax.Array, count: int) -> jax.Array:
 
 
 def mark_in_use(buffer: Buffer, slot: jax.Array) -> Buffer:
-    """Mark drawn slots `[n]` as in use, NOT_KEPT aside, and advance the clock."""
+    """Mark drawn slots `[n]` except NOT_KEPT as in use, and advance the clock."""
     where = index_of(slot, buffer.capacity)
     clock = buffer.clock + 1
     return buffer._replace(

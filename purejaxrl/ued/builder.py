@@ -1,8 +1,8 @@
 """A builder: an environment whose episodes make levels, for a teacher to act in.
 
-Any environment can be one whose steps return the level so far as `info["level"]`. `Builder` adds
-what a teacher needs: random numbers to see, so that one policy makes many levels, and the finished
-level, which stays in the state when the next episode begins.
+Any environment whose steps return the level so far as `info["level"]` can be wrapped. `Builder`
+adds what a teacher needs: random numbers to see, so that one policy makes many levels, and the
+finished level, which stays in the state when the next episode begins.
 """
 
 from typing import Any

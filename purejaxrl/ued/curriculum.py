@@ -75,16 +75,16 @@ class Curriculum(NamedTuple):
     plays: bool = False
     """Whether `sample` calls `play`."""
     search_score: Score | None = None
-    """Scores the levels that `sample` plays, by returns and, if it reads it, the optimal one."""
+    """Scores the levels that `sample` plays, from returns and, if it reads it, the optimal one."""
     teaches: int | None = None
-    """Of a teacher that learns: how many levels it makes for an update; `report` needs the visits
-    to all of them at once. None: there is no teacher."""
+    """For a teacher that learns: the number of levels it makes for an update. `report` needs the
+    visits to all of them at once. None: there is no teacher."""
     extra_steps: float = 0.0
     """Environment steps of an update besides the student's own, on average."""
     with_horizon: Callable[[Any, jax.Array], Any] = lambda state, horizon: state
     """`(state, horizon) -> state`: tells the agents of a curriculum how many updates they live."""
     vital: Callable[[Any], Any] = lambda state: ()
-    """`(state) ->` what must stay finite, as of an `Algorithm`."""
+    """`(state) ->` the leaves that must stay finite, for `Algorithm.vital`."""
 
 
 def require_curriculum(
@@ -215,7 +215,7 @@ def replay(
 ) -> Curriculum:
     """Make a curriculum of prioritised level replay (PLR): replayed levels among new ones.
 
-    The coin between the two is flipped for each level; `algos/plr.py` has one for all.
+    Each level is replayed or new by its own coin flip; `algos/plr.py` flips one coin for all.
 
     Args:
         sample_level: draws a new level.

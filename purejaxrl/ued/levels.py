@@ -29,17 +29,17 @@ class Tokens(Protocol):
 
 
 class Levels(NamedTuple):
-    """Levels of one kind. What is None is missing, and so are the curricula that need it."""
+    """Levels of one kind. A curriculum that needs a field that is None is not available."""
 
     env: OwnLevel
     """Where students play them."""
     sample: SampleLevel
-    """Draws a random one."""
+    """Draws a random level."""
     mutate: Callable[[jax.Array, Any, int], Any] | None = None
-    """`(key, level, num_edits) -> level`: edits one at random."""
+    """`(key, level, num_edits) -> level`: edits a level at random."""
     optimal_return: OptimalReturn | None = None
-    """The highest return that is possible on one."""
+    """The highest return that is possible on a level."""
     builder: Builder | None = None
-    """Where a teacher builds one, step by step."""
+    """Where a teacher builds a level, step by step."""
     tokens: Tokens | None = None
-    """How one is written as a sequence."""
+    """How a level is written as a sequence of tokens."""

@@ -47,7 +47,7 @@ def score_each(score: Score, key: jax.Array, outcomes: LevelOutcome) -> jax.Arra
     Args:
         score: scores one level.
         key: typed key.
-        outcomes: `[n]` of what is one number for a level, `[T, n]` of the rest.
+        outcomes: fields with one number for each level are `[n]`, the others `[T, n]`.
     """
     num_levels = outcomes.best_return.shape[0]
     each = jax.vmap(score, in_axes=(0, LevelOutcome(1, 0, 1, 1, 1, 0)))
@@ -62,7 +62,7 @@ def algorithmic_regret(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
 def true_regret(key: jax.Array, outcome: LevelOutcome) -> jax.Array:
     """Subtract the student's mean return from the optimal one: 0 on a level without a solution.
 
-    The optimum knows the level. A student of partial sight may not be able to reach it.
+    The optimum knows the whole level. A student that sees a part of it may not reach the optimum.
     """
     return outcome.optimal_return - jnp.nanmean(outcome.returns)
 

@@ -279,7 +279,7 @@ def learn_or_not(
 def vital(setup: Setup, state: State, metrics: Metrics) -> tuple[Any, Any]:
     """Return what must stay finite: the agent's leaves and the curriculum's.
 
-    The losses of an update without learning are NaN, and are passed over.
+    The losses of an update without learning are NaN, and are ignored.
     """
     if setup.curriculum.explores:
         learned = metrics["learned"] > 0
@@ -306,7 +306,7 @@ def score_levels(
 def compare_returns(
     setup: Setup, returns: jax.Array, levels: Any, best_return: jax.Array
 ) -> LevelOutcome:
-    """Set returns `[T, n]` beside the highest that are known and, if they are, the optimal ones."""
+    """Join returns `[T, n]` with the highest known ones and, where available, the optimal ones."""
     best = jnp.fmax(best_return, jnp.nanmax(returns, axis=0))  # -inf: no episode has finished yet
     optimum = jax.vmap(setup.optimal_return)(levels) if setup.optimal_return else None
     return LevelOutcome(returns, best, optimal_return=optimum)
