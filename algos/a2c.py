@@ -1,6 +1,6 @@
 """Advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783), synchronous.
 
-The hand-made baseline of the learned algorithms, and GROOVE's antagonist. It makes one gradient
+The baseline for learned algorithms, and GROOVE's antagonist. It makes one gradient
 step per rollout, with generalised advantages (Schulman et al. 2016, arXiv 1506.02438) and Adam,
 where the paper has RMSProp. Where observations index a table, policy and value are tables.
 """
@@ -31,7 +31,7 @@ class Config:
     num_steps: int = 20
     """Steps in each environment between updates."""
     torso: networks.TorsoKind = "mlp"
-    """Kind of network under the heads of policy and value, one each; tables have none."""
+    """Kind of torso. Policy and value each have their own; tables have none."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the torso's dense layers."""
     activation: networks.Activation = "tanh"
@@ -89,8 +89,8 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     Args:
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
-        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, under policy and
-            value, one each; by default a table, or the torso that the config names.
+        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, one each for
+            policy and value; by default a table, or the torso that the config names.
 
     Raises:
         ValueError: if the torso cannot read the observations or does not return features, or

@@ -30,7 +30,7 @@ class Config:
     batch_size: int = 256
     """Steps in a batch."""
     torso: networks.TorsoKind = "mlp"
-    """Kind of network under the policy; tables have none."""
+    """Kind of torso of the policy; tables have none."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the torso's dense layers."""
     activation: networks.Activation = "relu"
@@ -69,7 +69,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     Args:
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
-        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, under the policy;
+        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, for the policy;
             by default a table, or the torso that the config names.
 
     Raises:

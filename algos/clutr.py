@@ -7,7 +7,7 @@ and the teacher chooses a point of its latent space, with one action:
     learn the autoencoder on random levels                  # `make_autoencoder`: a run of its own
     fit a Gaussian to their latents                         # `locate`
     PAIRED, with a teacher whose only action is z           # `Latents`, in a `Builder`
-        the level is what the decoder reads from z, token by token, always the likeliest
+        the level is decoded from z greedily: the likeliest token at each place
 
 As published, tokens come in a fixed order, so that a level is one sequence. Networks are GRUs with
 learned positions, and the posterior's weight in the loss does not change during training. Latents
@@ -51,7 +51,7 @@ class Config:
     length: int
     """Tokens of a level."""
     latent: int = 128
-    """Numbers that stand for a level: the size of the teacher's action."""
+    """Size of a level's latent, and so of the teacher's action."""
     embedding: int = 64
     """Width of a token's embedding."""
     hidden: int = 128
@@ -73,7 +73,7 @@ class Hypers(struct.PyTreeNode):
     """Global norm to which gradients are clipped; inf for no clipping."""
     kl_coef: float = hyper(0.1, at_least=0)
     """Weight of the posterior's divergence from N(0, 1), beside the log-likelihood of all tokens.
-    At 1, the decoder may learn to do without the latent."""
+    At 1, the decoder may learn to ignore the latent."""
 
 
 class State(NamedTuple):
@@ -99,13 +99,13 @@ class Model(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Tokens to a latent and back; all sequences are time-first, `[length, n]`."""
+    """Maps tokens to a latent and back; all sequences are time-first, `[length, n]`."""
 
     config: Config
 
     def setup(self):  # noqa: D102
         config = self.config
-        self.embed = nn.Embed(config.vocabulary + 1, config.embedding)  # the last: no token yet
+        self.embed = nn.Embed(config.vocabulary + 1, config.embedding)  # the last: no token
         self.position = nn.Embed(config.length, config.embedding)
         self.forward, self.backward = GRU(config.hidden), GRU(config.hidden)
         self.posterior = dense(2 * config.latent, 0.1)
@@ -153,7 +153,7 @@ def reconstruct(config: Config, allowed: np.ndarray, params: Any, tokens: jax.Ar
 
 
 def read(config: Config, allowed: np.ndarray, params: Any, z: jax.Array) -> jax.Array:
-    """Read levels from their latents, token by token, always the likeliest.
+    """Decode levels from their latents greedily: the likeliest token at each place.
 
     Args:
         config: the autoencoder's.

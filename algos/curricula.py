@@ -33,14 +33,14 @@ STUDENT_CONFIG = ppo_rnn.Config(
 STUDENT = ppo.Hypers(
     learning_rate=3e-3, gamma=0.995, gae_lambda=0.98, entropy_coef=1e-2, value_clip_eps=0.2
 )
-"""Its hyperparameters, tuned with domain randomisation (docs/environment_design.md). JaxUED's
-learning rate is 1e-4, for fifty times as many steps."""
+"""A student's hyperparameters, tuned with domain randomisation (docs/environment_design.md).
+JaxUED's learning rate is 1e-4, for fifty times as many steps."""
 TEACHER = ppo.Hypers(learning_rate=1e-2, gamma=0.995, gae_lambda=0.98, entropy_coef=0.01)
-"""Hyperparameters of a teacher that builds levels: those of JaxUED's, with more entropy, and a
-learning rate of a hundred times its own, for a fiftieth of the steps (docs/paired.md)."""
+"""Hyperparameters of a teacher that builds levels. They are JaxUED's, but with a larger entropy
+bonus, and a hundred times the learning rate for a fiftieth of the steps (docs/paired.md)."""
 LATENT_TEACHER = TEACHER.replace(learning_rate=1e-3, entropy_coef=0.0)
-"""Those of a teacher whose action is a latent. Entropy is a sum over all dimensions: a bonus would
-widen latents beyond those of random levels."""
+"""Hyperparameters of a teacher whose action is a latent. It has no entropy bonus: entropy is a sum
+over all dimensions, so a bonus would push latents beyond those of random levels."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Plr:
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return f"Robust PLR ({self.score})"
 
     def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
@@ -94,18 +94,18 @@ class Mixed(Plr):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return f"PLR among new levels ({self.score})"
 
     def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
-        """Make the curriculum. Scores of 0 and below are not replayed, but for staleness."""
+        """Make the curriculum. Levels with scores <= 0 are replayed only for their staleness."""
         return replay(levels.sample, SCORES[self.score], self.capacity, in_proportion)
 
     def hypers(self, agent: Any) -> student.Hypers:
         """Return the default hyperparameters around the agent's.
 
-        By rank, as published, nearly all replays would be of the few levels of the highest regret,
-        which the student hardly ever solves.
+        With priorities by rank, as published, nearly all replays would be of the few levels of the
+        highest regret, which the student hardly ever solves.
         """
         return student.Hypers(agent, Replay(temperature=1.0, staleness=0.1, min_draws=4.0))
 
@@ -123,7 +123,7 @@ class Accel(Plr):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return f"ACCEL ({self.score}), {self.num_edits} edits at a time"
 
     def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
@@ -149,7 +149,7 @@ class Sfl(sfl.Config):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return f"SFL ({self.score})"
 
     def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
@@ -211,7 +211,7 @@ class Paired(Teacher):
     """Settings of PAIRED."""
 
     regret: str = "mean-max"
-    """What the teacher is paid: mean-max, mean-mean or flexible."""
+    """The regret that is the teacher's reward: mean-max, mean-mean or flexible."""
 
     method = "PAIRED"
 
@@ -220,7 +220,7 @@ class Paired(Teacher):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return f"{self.method} ({self.regret})"
 
     def make(self, levels: Levels, agent: Algorithm) -> Curriculum:
@@ -236,7 +236,7 @@ class Paired(Teacher):
 
 @dataclass(frozen=True)
 class PairedRegret(Teacher):
-    """Settings of a teacher that is paid true regret."""
+    """Settings of a teacher whose reward is true regret."""
 
     title = "PAIRED by true regret"
     defaults = TEACHER.replace(learning_rate=1e-4)
@@ -253,7 +253,7 @@ class PairedRegret(Teacher):
 
 @dataclass(frozen=True)
 class Latent:
-    """Where a teacher makes levels: it chooses their latents."""
+    """Makes a teacher choose the latents of levels, which an autoencoder decodes."""
 
     autoencoder: str = ""
     """Folder of an autoencoder of these levels (experiments/maze_autoencoder.py)."""
@@ -281,7 +281,7 @@ class Clutr(Latent, Paired):
 
 @dataclass(frozen=True)
 class ClutrRegret(Latent, PairedRegret):
-    """Settings of CLUTR whose teacher is paid true regret."""
+    """Settings of CLUTR with a teacher whose reward is true regret."""
 
     title = "CLUTR by true regret"
 

@@ -2,8 +2,10 @@
 
 The rule (`disco_rule.py`) reads what an agent, and a slow copy of it, output on its trajectories.
 It returns targets for the policy π and for two predictions: y of a state, z of a state and an
-action. What they mean was discovered. The agent also predicts action values q, by retrace, and the
-policy one step later. It minimises KL(π̂ ‖ π) + KL(ŷ ‖ y) + KL(ẑ ‖ z) + KL(π(s') ‖ p) + α CE(q̂, q).
+action. Their meaning was discovered, not designed. The agent also predicts action values q, by
+retrace, and p, the policy one step later. It minimises
+
+    KL(π̂ ‖ π) + KL(ŷ ‖ y) + KL(ẑ ‖ z) + KL(π(s') ‖ p) + α CE(q̂, q)
 
 Trajectories come from a replay buffer; each update uses the newest ones and others at random. The
 step at which a time limit cuts an episode is left out: its true next observation is not stored, so
@@ -105,7 +107,7 @@ class Hypers(struct.PyTreeNode):
     value_coef: float = hyper(0.2, at_least=0)
     """α, weight of the loss of action values."""
     target_decay: float = hyper(0.9, at_least=0, at_most=1)
-    """What the target network keeps of itself at an update."""
+    """Fraction of itself that the target network keeps at an update."""
 
 
 class State(NamedTuple):
@@ -152,7 +154,7 @@ def trajectories_of(experience: Experience, last_obs: Any) -> Trajectories:
 def rule_inputs(
     online: Outputs, slow: Outputs, seen: Trajectories, values: Values, scale: Scale
 ) -> RuleInputs:
-    """Collect what the rule reads. A truncated step reaches no other step, and not the memory."""
+    """Collect what the rule reads. Truncated steps affect no other step, nor the memory."""
     ends = seen.terminated | seen.truncated
     return RuleInputs(
         action=seen.action,
@@ -183,8 +185,8 @@ def losses(out: Outputs, seen: Trajectories, targets: Targets, values: Values) -
     Args:
         out: the agent's outputs, of T + 1 states: gradients flow through those of the first T.
         seen: the trajectories, `[T, B, ...]`.
-        targets: of the rule.
-        values: with the target of q.
+        targets: the rule's.
+        values: they contain the target of q.
     """
     next_pi = jax.lax.stop_gradient(out.pi[1:])
     out = jax.tree.map(lambda x: x[:-1], out)

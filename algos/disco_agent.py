@@ -24,7 +24,7 @@ class Outputs(NamedTuple):
 
 
 class Agent(nn.Module):
-    """Observations to `Outputs`: one step of an LSTM on an action gives the action's features."""
+    """Maps observations to `Outputs`; one LSTM step on an action gives the action's features."""
 
     torso: nn.Module
     num_actions: int
@@ -174,7 +174,7 @@ class Scale(NamedTuple):
 
     @classmethod
     def start(cls) -> "Scale":
-        """Return the averages of nothing."""
+        """Return the averages before any data."""
         return cls(jnp.float32(0), jnp.float32(0), jnp.float32(1))
 
     def advance(self, x: jax.Array, weight: jax.Array) -> "Scale":

@@ -39,14 +39,14 @@ LAYERS = {
     "lifetime_embed": f"{_LIFETIME}/mlp_2/~/linear_0",
     "lifetime": f"{_LIFETIME}/lstm/linear",
 }
-"""Our layers, and what Haiku called them."""
+"""Names of our layers, and the names that Haiku gave them."""
 
 
 def read_published(path: Path | str) -> Any:
     """Read the published weights.
 
     Args:
-        path: of `disco_103.npz`.
+        path: the path of `disco_103.npz`.
 
     Returns:
         The rule's parameters: what `disco.Hypers.rule` holds.

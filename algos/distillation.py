@@ -1,9 +1,9 @@
 """Distillation: regress a rule's network on another rule, on the experience of many agents.
 
 The student is the network of LPG's rule, or of a fork's. The teacher is a hand-made rule
-(`hand_rules.py`) or a learned one. Agents live in one world or in several, some by the student's
-advice and some by the teacher's, so that the student is taught where it leads to as well (DAgger:
-Ross et al. 2011, arXiv 1011.0686). In every step
+(`hand_rules.py`) or a learned one. Agents live in one world or in several. Some follow the
+student and some the teacher, so that the student is also taught on states that it leads to itself
+(DAgger: Ross et al. 2011, arXiv 1011.0686). In every step:
 
     every agent collects experience, and student and teacher read it
     the student moves towards the teacher's π̂ and ŷ
@@ -75,7 +75,7 @@ class Hypers(struct.PyTreeNode):
     max_grad_norm: float = hyper(1.0, above=0, infinite=True)
     """Global norm to which the gradient is clipped."""
     by_student: float = hyper(0.5, at_least=0, at_most=1)
-    """Fraction of the agents that live by the student's advice."""
+    """Fraction of the agents that follow the student."""
 
 
 class Advice(NamedTuple):
@@ -109,7 +109,7 @@ class Agent(NamedTuple):
 
 
 class State(NamedTuple):
-    """A distillation."""
+    """The state of a distillation."""
 
     params: Any  # the student's
     opt_state: Any
@@ -197,7 +197,7 @@ def optimizer(hypers: Hypers, task: Task) -> optax.GradientTransformation:
 def init(
     setups: Sequence[Setup], init_theta: InitTheta, key: jax.Array, hypers: Hypers, task: Task
 ):
-    """Draw the student, and begin all lives, the first of them cut short."""
+    """Draw the student, and begin all lives; these first lives are cut short."""
     theta_key, key, *world_keys = jax.random.split(key, 2 + len(setups))
     theta, agents = init_theta(theta_key), []
     for setup, world_key in zip(setups, world_keys, strict=True):

@@ -30,7 +30,7 @@ class Hypers(ppo.Hypers):
 def drift(
     log_ratio: jax.Array, advantage: jax.Array, alpha: jax.Array, beta: jax.Array
 ) -> jax.Array:
-    """Penalise leaving the old policy: never negative; value and gradient are 0 at the old one."""
+    """Compute the drift: never negative, and 0 at the old policy, where its gradient is 0 too."""
     gain = (jnp.exp(log_ratio) - 1) * advantage
     loss = log_ratio * advantage
     better = jax.nn.relu(gain - alpha * jnp.tanh(gain / alpha))
@@ -39,7 +39,7 @@ def drift(
 
 
 def policy_loss(x: LossInputs, hypers: Hypers) -> jax.Array:
-    """Compute the loss of mirror learning, its objective negated: `[...]` to `[...]`."""
+    """Compute the negative objective of mirror learning: `[...]` to `[...]`."""
     penalty = drift(x.log_ratio, x.advantage, hypers.alpha, hypers.beta)
     return penalty - jnp.exp(x.log_ratio) * x.advantage
 

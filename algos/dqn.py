@@ -49,7 +49,7 @@ class Config:
     capacity: int = 10_000
     """Steps in the replay buffer; a multiple of num_envs * num_steps."""
     warmup_steps: int = 10_000
-    """Environment steps of random actions before the first update; a multiple of the same."""
+    """Random environment steps before the first update; a multiple of num_envs * num_steps."""
     batch_size: int = 128
     """Transitions in a batch."""
     num_batches: int = 1
@@ -63,7 +63,7 @@ class Config:
     dueling: bool = False
     """Learn the value of a state and the advantages of its actions, which are added."""
     torso: networks.TorsoKind = "mlp"
-    """Kind of network under the action values; tables have none."""
+    """Kind of torso of the action values; tables have none."""
     hidden: tuple[int, ...] = (120, 84)
     """Widths of the torso's dense layers."""
     activation: networks.Activation = "relu"
@@ -94,7 +94,7 @@ class Hypers(struct.PyTreeNode):
     exploration: float = hyper(0.5, above=0)
     """Fraction of the updates over which ε falls, linearly."""
     target_rate: float = hyper(1.0, above=0, at_most=1)
-    """How far the target network moves; 1 copies, a small one averages (with target_every 1)."""
+    """Step size of the target network: 1 copies the online one, less averages (target_every=1)."""
     max_grad_norm: float = hyper(jnp.inf, above=0, infinite=True)
     """Global norm to which gradients are clipped; inf for no clipping."""
 
@@ -129,7 +129,7 @@ def squared_error(x: LossInputs, hypers: Hypers) -> jax.Array:
 
 
 def add_up(outputs: jax.Array) -> jax.Array:
-    """Add a state's value and its actions' advantages, less their mean (Wang et al. 2016, eq. 9).
+    """Add a state's value and its actions' advantages, minus their mean (Wang et al. 2016, eq. 9).
 
     Args:
         outputs: value and advantages, `[..., 1 + num_actions]`.
@@ -149,8 +149,8 @@ def make(
     Args:
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
-        loss: of an action value.
-        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, under the action
+        loss: the loss of an action value.
+        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, for the action
             values; by default a table, or the torso that the config names.
 
     Raises:

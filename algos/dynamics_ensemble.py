@@ -154,7 +154,7 @@ def make(config: Config, env: Any) -> Algorithm:
             likelihood = 0.5 * error * jnp.exp(-2 * said.log_std) + said.log_std
             ends = optax.sigmoid_binary_cross_entropy(said.ends, steps.terminated)
             each = (likelihood.sum(-1) + ends).mean(-1)
-            return each.sum(), error.mean()  # a sum, so that no model feels the others
+            return each.sum(), error.mean()  # a sum, so that models learn independently
 
         (value, error), grads = jax.value_and_grad(loss, has_aux=True)(params)
         rate = hypers.learning_rate * (1.0 - age_of(state))

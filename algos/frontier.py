@@ -5,15 +5,15 @@ half of the time. Here the student's own training finds them. Every level that i
 estimate p of how often it is solved. In every update:
 
     draw a share of the levels from those that are kept, the others anew    # it learns on all
-    move p of every level towards what the student solved of it
+    move p of every level towards the fraction that the student solved
     keep the levels of the highest learnability p(1 - p)
 
 A new level begins at a p near 1. So one failure makes it worth another visit, and one success does
-not. A level that is never solved is dropped after a few visits, and a level without a solution,
-which its optimal return tells, is never kept.
+not. A level that is never solved is dropped after a few visits. A level without a solution, whose
+optimal return is 0, is never kept.
 
 `student.make(agent, env, frontier.curriculum(sample_level), optimal_return)` is the whole
-algorithm. It is of this repository, and not published.
+algorithm. It comes from this repository, and is not published elsewhere.
 """
 
 from typing import Any, NamedTuple

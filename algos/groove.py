@@ -95,7 +95,7 @@ def make(
         sample_lifetime: draws the length of a life.
         score: scores a level, as in `ued/scores.py`; antagonists train only for a score that reads
             their returns.
-        optimal_return: of a level, for a score that reads it.
+        optimal_return: computes the optimal return of a level, for a score that reads it.
 
     Raises:
         ValueError: if the torso cannot read the observations, actions are not discrete, or a life

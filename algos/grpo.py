@@ -40,7 +40,7 @@ GIVEN = (
 )  # fmt: skip
 """Optional fields of `Answers`, which are filled where an objective needs them."""
 FROM_SOLUTIONS = {"belief", "demonstration"}
-"""Those that are made from a prompt's reference solution."""
+"""The fields that are made from a prompt's reference solution."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Config(token_policy.NetworkConfig):
     num_prompts: int = 16
     """Prompts of an update, P."""
     num_answers: int = 8
-    """Answers to each prompt, G. Where an objective prescribes another number, there are more or
-    fewer prompts, so that there are as many answers."""
+    """Answers to each prompt, G. Where an objective prescribes another number, the number of
+    prompts changes, so that there are equally many answers in all."""
     num_epochs: int = 1
     """Passes over the answers of an update."""
     num_minibatches: int = 4
@@ -133,14 +133,14 @@ def pack(
     answered: Answered,
     hint: jax.Array,
 ) -> Answers:
-    """Have answers verified, and put together what objectives read of them.
+    """Verify answers, and collect what objectives read of them.
 
     Args:
         network, env: the policy's network and the task.
         needs: optional fields to fill.
         hypers: the reference policy is in them.
         levels: P prompts.
-        which: int32 `[P]`, their places in the list.
+        which: int32 `[P]`, indices of the prompts in the list.
         answered: answers to them.
         hint: float32 `[P, G]`, the share of the solution that was shown.
     """
@@ -183,9 +183,9 @@ def read_policy(network: TokenPolicy, params: Any, prompt: jax.Array, answers: A
 def beliefs(
     network: TokenPolicy, params: Any, levels: Any, tokens: jax.Array, pad: int
 ) -> jax.Array:
-    """Compute the probability that an answer ends as the reference solution, part by part.
+    """Compute the probability that an answer becomes the reference solution, after each token.
 
-    It is 0 from the first token on that the solution does not have.
+    It is 0 from the first token on that differs from the solution.
 
     Args:
         network, params: the policy.
@@ -212,9 +212,10 @@ def beliefs(
 
 
 def summarise(answers: Answers) -> dict[str, jax.Array]:
-    """Return metrics of a first try: pass@1, how many groups teach nothing, and the length.
+    """Return metrics of a first try: pass@1, the share of dead groups, and the length.
 
-    Groups of one answer are not compared; their share of dead groups is NaN.
+    A group is dead, and teaches nothing, if all its answers have the same reward. The share is NaN
+    for groups of one answer.
     """
     is_dead = answers.reward.max(1) == answers.reward.min(1)
     has_groups = answers.reward.shape[1] > 1
@@ -324,7 +325,7 @@ def make(config: Config, env: Any, objective: Objective = OBJECTIVES["grpo"]) ->
             shuffle_key, descend, (state.params, state.opt_state), (x.answers, prompt),
             config.num_epochs, config.num_minibatches,
         )  # fmt: skip
-        kl = metrics["approx_kl"][-1]  # of the last step: the others are nearer to the sampler
+        kl = metrics["approx_kl"][-1]  # of the last step, whose policy is farthest from the sampler
         observed = sampler.observe(x._replace(kl=kl), hypers.coefs)
         state = State(params, opt_state, observed, kl, state.task, key, state.step + 1)
         count = {"episodes": jnp.int32(num_prompts * num_answers)}

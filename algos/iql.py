@@ -35,7 +35,7 @@ class Config:
     batch_size: int = 256
     """Transitions in a batch."""
     torso: networks.TorsoKind = "mlp"
-    """Kind of network under policy, value and critics, one each; tables have none."""
+    """Kind of torso. Policy, value and critics each have their own; tables have none."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the torso's dense layers."""
     activation: networks.Activation = "relu"

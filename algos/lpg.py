@@ -2,17 +2,18 @@
 
 A *rule*, a recurrent network that runs backwards in time, reads an agent's experience and outputs
 how its policy and its categorical prediction y should change. What y means is for the rule to
-discover. This file has the agent that learns by a rule, `lpg_rule.py` has the rule. The rule is a
+discover. This file has the agent that learns by a rule; `lpg_rule.py` has the rule. The rule is a
 leaf of `Hypers`; `meta_lpg.py` learns it.
 
 An update minimises −log π(a|s) π̂ + α KL(y(s) ‖ ŷ), averaged over the experience; π̂ and ŷ are the
-rule's outputs. The gradient of that loss does not pass through the rule, but a meta-gradient does,
-also through what the rule reads of y: ŷ of one update is y of the next, and only so can y come to
-mean something. The published code stops that gradient, gives π̂ the opposite sign, leaves γ out of
-the rule's inputs, and treats time limits as terminations.
+rule's outputs. The gradient of that loss does not pass through the rule, but a meta-gradient does.
+It also passes through the y that the rule reads: ŷ of one update becomes y of the next, and only
+this gradient can give y a meaning. The published code stops that gradient, gives π̂ the opposite
+sign, leaves γ out of the rule's inputs, and treats time limits as terminations.
 
-An update may pass over its experience several times. Then π̂ stands where PPO's objective has the
-advantage (Schulman et al. 2017, eq. 7), and −log π(a|s) π̂ is the case of one pass.
+An update may pass over its experience several times. Then π̂ takes the place of the advantage
+in PPO's objective (Schulman et al. 2017, eq. 7). With one pass, that has the gradient of
+−log π(a|s) π̂.
 
 Rewards are divided by the running standard deviation of the discounted return before the rule reads
 them, so that one rule serves environments of any scale of reward.
@@ -56,7 +57,7 @@ class Config:
     rule_embedding: int = 16
     """Width of the rule's embedding of y."""
     torso: networks.TorsoKind = "mlp"
-    """Kind of network under the heads of policy and prediction, one each; tables have none."""
+    """Kind of torso. Policy and prediction each have their own; tables have none."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the torso's dense layers."""
     activation: networks.Activation = "relu"
@@ -158,7 +159,7 @@ def make_networks(config: Config, env: Any, torso: nn.Module | None = None) -> N
 
 
 def rule_inputs(nets: Networks, state: State, hypers: Hypers, seen: Transition) -> RuleInputs:
-    """Make what the rule reads of experience; rewards are scaled, if the agent scales them.
+    """Compute the rule's inputs from experience; rewards are scaled if the agent scales them.
 
     Args:
         nets: the agent's networks.
@@ -188,8 +189,8 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
         rule: has `apply(hypers.rule, RuleInputs) -> Target`; the config's `Rule` by default.
-        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, under policy and
-            prediction, one each; by default a table, or the torso that the config names.
+        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, one each for
+            policy and prediction; by default a table, or the torso that the config names.
 
     Raises:
         ValueError: if the torso cannot read the observations, or actions are not discrete. So

@@ -57,8 +57,8 @@ class Rule(nn.Module):
 
         Args:
             x: what the rule reads.
-            features: what the unit reads of it, scalars or `[num_steps, num_envs]`; what a fork's
-                rule also reads comes after them.
+            features: the inputs of the GRU, scalars or `[num_steps, num_envs]`; the extra inputs
+                of a fork's rule come after them.
         """
         features = [jnp.broadcast_to(f, x.reward.shape) for f in (*features, *self.extra_inputs(x))]
         features = jnp.stack(features, axis=-1)
@@ -67,5 +67,5 @@ class Rule(nn.Module):
         return backward(gru(weights, *backward((features, x.done))))
 
     def extra_inputs(self, x: RuleInputs) -> tuple[jax.Array, ...]:
-        """Return what a fork's rule also reads, scalars or `[num_steps, num_envs]`: nothing."""
+        """Return more inputs, scalars or `[num_steps, num_envs]`; a fork overrides this."""
         return ()

@@ -114,11 +114,11 @@ def make(
         config: static settings.
         env: gymnax 1.x environment.
         drift: the drift function; the config's network by default.
-        torso: under the heads of actor and critic, as in `ppo.make`.
+        torso: the torso of actor and critic, as in `ppo.make`.
 
     Raises:
-        ValueError: as `ppo.make`. So does `init`, if the parameters in `hypers.drift` are not those
-            of the config's network.
+        ValueError: see `ppo.make`. `init` also raises it, if the parameters in `hypers.drift` are
+            not those of the config's network.
     """
     reads_hypers = drift is None
     drift = drift or config.make_drift().apply

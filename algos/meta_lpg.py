@@ -1,7 +1,7 @@
 """Learning a rule of LPG or TA-LPG: by meta-gradient (Oh et al. 2020), or by evolution.
 
 A rule is learned in one world or in several (`purejaxrl/meta/worlds.py`), from random weights or
-from a rule that is there. Levels are drawn uniformly by default; GROOVE (`groove.py`) chooses them.
+from an existing rule. Levels are drawn uniformly by default; GROOVE (`groove.py`) chooses them.
 Evolution is that of Jackson et al. 2024 (arXiv 2402.05828).
 """
 
@@ -66,7 +66,7 @@ def world(
 
     Args:
         agent: static settings of the agents and of the rule; TA-LPG's for a rule that reads time.
-        env: gymnax environment with discrete actions; without a `curriculum`, it has levels.
+        env: gymnax environment with discrete actions; it has levels, unless `curriculum` is given.
         sample_lifetime: draws the length of a life.
         name: of the world.
         parts: other fields of `World`.
@@ -117,6 +117,6 @@ def by_evolution(
     worlds: World | Sequence[World],
     init_theta: InitTheta | None = None,
 ) -> Algorithm:
-    """Make the meta-learner that compares whole lives; arguments as of `by_gradient`."""
+    """Make the meta-learner that compares whole lives; arguments as in `by_gradient`."""
     init_theta = init_theta or partial(lpg.init_rule, config=agent)
     return evolution.make(config, worlds, init_theta=init_theta, insert=lpg.with_rule)

@@ -3,20 +3,21 @@
 The teacher builds a level for every environment of the student, the protagonist. A second student,
 the antagonist, plays the same levels. The teacher's reward is the regret: the antagonist's return
 minus the protagonist's. Levels that neither solves earn nothing. The default regret compares the
-antagonist's best return with the protagonist's mean, so levels that both solve still pay for luck.
+antagonist's best return with the protagonist's mean, so luck still earns the teacher a reward
+on levels that both solve.
 
     the teacher builds levels                                  # an episode each, in a `Builder`
     both students play them
-    the teacher's reward at its last step is the regret, and 0 before; nothing follows it
+    the teacher's reward is the regret at its last step, which terminates, and 0 before
     all three learn
 
 Three agents of any algorithm take part. `student.make(protagonist, env, paired.curriculum(...))` is
 the whole algorithm.
 
-What the published code does differently, and why not here: JaxUED multiplies the random numbers
-that the teacher sees by 0 unless asked not to, computes the mask of illegal edits without applying
-it, and bootstraps from the value after the last edit; minimax takes the highest return to be at
-least 0, and DCD clips the regret at 0 (tests/algos/test_paired.py has a test for each).
+Published code differs (tests/algos/test_paired.py has a test for each point). JaxUED by default
+multiplies the random numbers that the teacher sees by 0, computes the mask of illegal edits without
+applying it, and bootstraps from the value after the last edit. minimax takes the highest return to
+be at least 0. DCD clips the regret at 0.
 """
 
 from collections.abc import Callable
@@ -114,7 +115,7 @@ class Setup(NamedTuple):
 
 
 def hypers(agent: Any, teacher: Any) -> student.Hypers:
-    """Return hyperparameters with which both students learn alike."""
+    """Return hyperparameters that are the same for both students."""
     return student.Hypers(agent, Hypers(teacher, agent))
 
 
@@ -129,11 +130,11 @@ def curriculum(
 
     Args:
         teacher: an agent made with `builder`, such as PPO, whose rollout is one level in each of
-            its environments. It heeds the mask of illegal actions, if there is one.
+            its environments. It obeys the mask of illegal actions, if there is one.
         antagonist: an agent made with `env`, with as many environments.
         env: the protagonist's environment.
         builder: where levels are built.
-        regret: what the teacher is paid.
+        regret: computes the teacher's reward.
 
     Raises:
         ValueError: if the parts do not fit each other.
@@ -232,7 +233,7 @@ def sample(
 
 
 def report(setup: Setup, state: State, hypers: Hypers, visits: Visits) -> State:
-    """Pay the teacher, and let both agents learn. A visit's score is the mean return."""
+    """Reward the teacher, and let both agents learn. A visit's score is the mean return."""
     building, playing = visits.lesson
     protagonist = Returns(visits.score, visits.best_return)
     antagonist = returns_of(playing)
@@ -259,7 +260,7 @@ def pay(experience: Experience, regret: jax.Array) -> Experience:
 
     Args:
         experience: the teacher's, leaves `[num_steps, num_levels, ...]`.
-        regret: `[num_levels]`; NaN, where a student finished no episode, pays nothing.
+        regret: `[num_levels]`; NaN (a student finished no episode) becomes a reward of 0.
     """
     seen = experience.transitions
     regret = jnp.where(jnp.isfinite(regret), regret, 0.0)

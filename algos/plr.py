@@ -36,8 +36,9 @@ from purejaxrl.ued.student import Hypers
 def hypers(agent: Any) -> Hypers:
     """Return PLR's default hyperparameters around the agent's.
 
-    The published code replays from 2,000 levels on, half of its buffer: 63 updates of 30,000. In
-    shorter runs that costs too many gradients, so here replay begins with four draws of levels.
+    The published code begins to replay at 2,000 levels, half of its buffer, which takes 63 of its
+    30,000 updates. In shorter runs too many updates would be without a gradient, so here replay
+    begins after four draws of levels.
     """
     replay = Replay(replay_prob=0.5, temperature=0.3, staleness=0.3, min_draws=4.0)
     return Hypers(agent, replay)
@@ -51,7 +52,7 @@ def curriculum(
     Args:
         sample_level: draws a new level.
         score: scores a level, as in `ued/scores.py`.
-        capacity: of the buffer; at least the number of the student's environments.
+        capacity: slots of the buffer; at least the number of the student's environments.
 
     Raises:
         ValueError: if the capacity is not valid.

@@ -68,7 +68,7 @@ class State(NamedTuple):
 
 
 def mixed(dataset: Dataset, made: Step, share: float) -> Dataset:
-    """Join a dataset and synthetic steps, of which `share` of the draws are taken.
+    """Join a dataset and synthetic steps, which make up the fraction `share` of all draws.
 
     Raises:
         ValueError: if the dataset has weights, which the mixture would lose.

@@ -43,7 +43,7 @@ class Config:
     num_minibatches: int = 4
     """Gradient steps per pass; divides num_envs * num_steps."""
     torso: networks.TorsoKind = "mlp"
-    """Kind of network under the heads of actor and critic, one each."""
+    """Kind of torso; actor and critic each have their own."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the torso's dense layers."""
     activation: networks.Activation = "tanh"
@@ -247,8 +247,8 @@ def make(
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
         policy_loss: loss of the policy.
-        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, under the heads of
-            actor and critic, one each; by default the one that the config names.
+        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, one each for
+            actor and critic; by default the one that the config names.
 
     Raises:
         ValueError: if the torso cannot read the observations or does not return features, or

@@ -47,7 +47,7 @@ class Config(ppo.Config):
     """PPO's settings; `num_minibatches` divides num_envs, as whole sequences are shuffled."""
 
     torso: networks.TorsoKind = "mlp"
-    """Kind of network under the GRU, which actor and critic share."""
+    """Kind of torso, whose features the GRU reads. Actor and critic share both."""
     memory_size: int = 64
     """Width of the GRU."""
 
@@ -94,7 +94,7 @@ class ActorCritic(nn.Module):
 
 
 def make_network(config: Config, env: Any, torso: nn.Module | None) -> ActorCritic:
-    """Make the network: a torso with a memory of its own, or any other one under a GRU."""
+    """Make the network: a torso with a memory of its own, or any other torso and a GRU."""
     action_space = env.action_space(env.default_params)
     if torsos.is_recurrent(torso):
         torsos.check_recurrent(torso, env)

@@ -42,7 +42,7 @@ class Config:
     num_minibatches: int = 16
     """Gradient steps per pass; divides num_envs * num_steps."""
     torso: networks.TorsoKind = "mlp"
-    """Kind of network under the action values; tables have none."""
+    """Kind of torso of the action values; tables have none."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the torso's dense layers."""
     activation: networks.Activation = "relu"
@@ -135,7 +135,7 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     Args:
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
-        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, under the action
+        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, for the action
             values; by default a table, or the torso that the config names.
 
     Raises:

@@ -18,7 +18,7 @@ def weigh_prompts(
     hypers: grpo.Hypers,
     levels: Any,
 ) -> tuple[jax.Array, jax.Array]:
-    """Sample answers of the policy that training would start from, and push them.
+    """Sample answers of the initial policy, and compute how hard the objective pushes them.
 
     Args:
         key: typed key.

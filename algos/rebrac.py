@@ -1,7 +1,7 @@
 """ReBRAC: TD3+BC with a penalty in the critics too (Tarasov et al. 2023, arXiv 2305.09836).
 
-The policy's loss and the critics' targets are each charged the squared distance from the dataset's
-actions, with a weight of its own. The critics are deeper, and their layers are normalised.
+The squared distance from the dataset's actions is a penalty in the policy's loss and in the
+critics' targets, with a weight for each. The critics are deeper, and their layers are normalised.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A teacher that is paid the true regret of its levels: PAIRED whose antagonist is the optimum.
+"""A teacher whose reward is the true regret of its levels: PAIRED against the optimum.
 
 A fork of `paired.py` for levels whose optimal return can be computed. PAIRED's antagonist shows
 only what a second student happens to do better, and takes half of the environment steps. Here
@@ -6,7 +6,7 @@ nothing plays a level but the student:
 
     the teacher builds levels                                  # an episode each, in a `Builder`
     the student plays them
-    the teacher's reward at its last step is the optimal return less the student's mean
+    the teacher's reward at its last step is the optimal return minus the student's mean
     both learn
 
 Levels without a solution earn nothing, as their optimal return is 0. As in `paired.py`, a teacher
@@ -103,7 +103,7 @@ def sample(
 
 
 def report(setup: Setup, state: State, hypers: Hypers, visits: Visits) -> State:
-    """Pay the teacher the score of every visit, the true regret, and let it learn."""
+    """Reward the teacher with the score of every visit, the true regret, and let it learn."""
     paid = pay(visits.lesson, visits.score)
     teacher, _ = setup.teacher.learn(state.teacher, hypers.teacher, paid)
     return State(teacher, jnp.nanmean(visits.score))

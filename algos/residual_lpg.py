@@ -67,7 +67,7 @@ class Rule(lpg.Rule):
         return after._replace(pi=(1 + gain) * before.pi + offset)
 
     def with_time(self, x: RuleInputs) -> RuleInputs:
-        """Return what the hand-made rule reads: not the agent's age."""
+        """Return the inputs of the hand-made rule, without the agent's age."""
         return x._replace(age=jnp.float32(0))
 
 

@@ -46,7 +46,7 @@ class Config:
     capacity: int = 100_000
     """Steps in the replay buffer; a multiple of num_envs * num_steps."""
     warmup_steps: int = 1_000
-    """Environment steps of random actions before the first update; a multiple of the same."""
+    """Random environment steps before the first update; a multiple of num_envs * num_steps."""
     batch_size: int = 256
     """Transitions in a batch."""
     num_batches: int = 4
@@ -54,7 +54,7 @@ class Config:
     num_returns: int = 1
     """n of the n-step returns."""
     torso: networks.TorsoKind = "mlp"
-    """Kind of network under actor and critics, one each."""
+    """Kind of torso; actor and critics each have their own."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the torso's dense layers."""
     activation: networks.Activation = "relu"
@@ -179,8 +179,8 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
     Args:
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
-        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, under actor and
-            critics, one each; for continuous actions it must also read observations with the
+        torso: maps observations `[..., *obs_shape]` to features `[..., width]`, one each for
+            actor and critics; for continuous actions it must also read observations with the
             action appended. By default the one that the config names.
 
     Raises:

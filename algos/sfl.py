@@ -9,7 +9,7 @@ is the rate of success. Until the next search it trains on them, and on new rand
         keep the levels with the highest scores
     in every update, draw a share of the levels from those that are kept, the others anew
 
-A search costs environment steps, which count: `search_steps` of them.
+A search takes `search_steps` environment steps, which are counted.
 
 Two algorithms are in this file, which differ in the score of the search: `learnability` is SFL, and
 `true_regret` searches for the levels on which the student is furthest below the optimum.
@@ -48,8 +48,8 @@ class Config:
     num_batches: int = 2
     """Batches of a search."""
     num_steps: int = 1000
-    """Steps for which a level is played: several times its time limit, or a level that is solved
-    half of the time cannot be told from one that always is."""
+    """Steps for which a level is played. With less than several time limits, a level that is solved
+    half of the time cannot be told from one that is always solved."""
     num_kept: int = 64
     """Levels that are kept."""
 
@@ -75,7 +75,7 @@ class State(NamedTuple):
     """The levels that the last search kept, leaves `[num_kept, ...]`."""
 
     levels: Any
-    score: jax.Array  # float32; -inf: random levels, of which the search found no score
+    score: jax.Array  # float32; -inf: a random level without a score from a search
     age: jax.Array  # int32, draws so far
 
 
@@ -92,7 +92,7 @@ def curriculum(
     Args:
         config: static settings.
         sample_level: draws a new level.
-        score: scores a level that was played, by its returns and the optimal one.
+        score: scores a level that was played, from its returns and the optimal one.
     """
 
     def init(key: jax.Array, hypers: Search, num_levels: int) -> State:

@@ -28,7 +28,7 @@ class Rule(residual_lpg.Rule):
         return time_inputs(x)
 
     def with_time(self, x: RuleInputs) -> RuleInputs:
-        """Return what the hand-made rule reads: all there is."""
+        """Return all inputs: the hand-made rule reads the agent's age."""
         return x
 
 

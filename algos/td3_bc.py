@@ -32,9 +32,9 @@ class Config:
     batch_size: int = 256
     """Transitions in a batch."""
     policy_delay: int = 2
-    """Steps of the critics in an update, in which the policy and the targets take one."""
+    """Steps of the critics in an update; the policy and the target networks take one."""
     torso: networks.TorsoKind = "mlp"
-    """Kind of network under actor and critics, one each."""
+    """Kind of torso; actor and critics each have their own."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the torso's dense layers."""
     activation: networks.Activation = "relu"
@@ -113,7 +113,7 @@ class Following(NamedTuple):
 ActorLoss = Callable[[ActorInputs, Any], jax.Array]
 """`(inputs, hypers) -> loss []`."""
 Penalty = Callable[[Following, Any], jax.Array]
-"""`(following, hypers) -> penalty [batch_size]`, taken off the value of the next state."""
+"""`(following, hypers) -> penalty [batch_size]`, subtracted from the value of the next state."""
 
 
 def imitate(x: ActorInputs, hypers: Hypers) -> jax.Array:
@@ -141,10 +141,10 @@ def make(
         config: static settings.
         env: gymnax 1.x environment; its spaces are read at its default parameters.
         torso: maps observations `[..., *obs_shape]`, and observations with the action appended, to
-            features `[..., width]`, under actor and critics, one each; by default the one that the
-            config names. The config's `critic_norm` is for that one.
-        actor_loss: of the policy.
-        penalty: of the critics' targets.
+            features `[..., width]`, one each for actor and critics; by default the one that the
+            config names. Only that one can have `critic_norm`.
+        actor_loss: the loss of the policy.
+        penalty: a penalty in the critics' targets.
 
     Raises:
         ValueError: if there are both a torso and `critic_norm`, the torso cannot read the

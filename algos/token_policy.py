@@ -22,7 +22,7 @@ from purejaxrl.validation import require, require_count
 
 
 class Task(Protocol):
-    """What a token task is asked here; `envs/token_tasks.py` has some."""
+    """What is read here of a token task; `envs/token_tasks.py` has some."""
 
     vocabulary: int
     end: int  # the token that ends an answer
@@ -43,9 +43,9 @@ class NetworkConfig:
     num_layers: int = 2
     """Layers of the transformer."""
     width: int = 64
-    """Its width."""
+    """Width of the transformer."""
     num_heads: int = 4
-    """Its heads of attention; they divide the width."""
+    """Attention heads of the transformer; their number divides the width."""
 
     def __post_init__(self):
         require_count(self, "num_layers", "width", "num_heads")
@@ -179,7 +179,7 @@ def sample_token(log_probs: jax.Array, uniform: jax.Array) -> jax.Array:
     """Sample tokens by inverting their cumulative distribution.
 
     This takes one random number for each token. Gumbel noise takes one for each word of the
-    vocabulary, and made up a third of the time of generation.
+    vocabulary, which was a third of the time of generation.
 
     Args:
         log_probs: float `[..., V]`.

@@ -80,7 +80,7 @@ class State(NamedTuple):
 
 
 class Denoiser(nn.Module):
-    """Noised pieces `[batch, features]` and ln(σ) / 4 `[batch, 1]` to `[batch, features]`."""
+    """Maps noised pieces `[batch, features]` and ln(σ) / 4 `[batch, 1]` to `[batch, features]`."""
 
     width: int
     num_blocks: int
@@ -125,8 +125,8 @@ def to_pieces(steps: Step) -> jax.Array:
 def from_pieces(pieces: jax.Array, num_obs: int) -> Step:
     """Read steps, leaves `[batch, length, …]`, from pieces `[batch, length + 1, channels]`.
 
-    In the dataset only the last step of a piece can be terminal. A drawn piece may have such a step
-    before, which then counts as one, and what follows it counts as other experience.
+    In the dataset only the last step of a piece can be terminal. A drawn piece may have a terminal
+    step earlier. It counts as terminal too, and the steps after it count as separate experience.
     """
     obs, action = pieces[..., :num_obs], jnp.tanh(pieces[..., num_obs:-2])
     reward, terminated = pieces[:, :-1, -2], pieces[:, :-1, -1] > 0.5

@@ -60,7 +60,7 @@ def token_moments(
 ) -> tuple[jax.Array, jax.Array]:
     """Compute mean and standard deviation of the tokens that are there, with axes kept."""
     count = mask.sum(axis, keepdims=True)
-    one = jnp.where(mask, values, -jnp.inf).max(axis, keepdims=True)  # of equal values, the mean
+    one = jnp.where(mask, values, -jnp.inf).max(axis, keepdims=True)  # the mean, if all are equal
     one = jnp.where(count > 0, one, 0.0)
     mean = one + jnp.where(mask, values - one, 0.0).sum(axis, keepdims=True) / jnp.maximum(count, 1)
     squares = jnp.where(mask, (values - mean) ** 2, 0.0).sum(axis, keepdims=True)

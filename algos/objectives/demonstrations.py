@@ -203,7 +203,7 @@ def init_buffer(num_prompts: int, num_bins: int) -> Buffer:
 def choose_waiting(
     key: jax.Array, state: Buffer, difficulty: jax.Array, num: int, coefs: Relift
 ) -> jax.Array:
-    """Choose different prompts: while they are imitated those that wait, then others."""
+    """Choose different prompts at random; while there is imitation, waiting ones come first."""
     last = state.studying & ~state.waiting
     order = jnp.lexsort((jax.random.uniform(key, last.shape), last))
     return order[jnp.arange(num) % len(order)]

@@ -50,7 +50,7 @@ class LpReg(Clip):
     proxy_coef: float = hyper(1.0, at_least=0)
     """Weight of the divergence from the proxy; our choice."""
     noise: float = hyper(0.02, at_least=0, below=1)
-    """τ: tokens that are less likely are noise, and the proxy has none of them."""
+    """τ: less likely tokens are noise, and have probability 0 in the proxy."""
     rare: float = hyper(0.01, at_least=0, at_most=1)
     """Share of the sampled tokens that counts as unlikely."""
 
@@ -100,7 +100,7 @@ class Aepo(Clip):
 
 
 def aepo_loss(surrogate: jax.Array, x: Inputs, coefs: Aepo) -> jax.Array:
-    """Add the log-likelihood of correct answers at the temperature that mends the entropy.
+    """Add the log-likelihood of correct answers at the temperature that corrects the entropy.
 
     Our choice is not to draw them: the group's answers are weighted by the ratio of the tempered to
     the old policy, and the weights of its correct answers add up to 1.
@@ -136,7 +136,7 @@ class Epo(Clip):
     upper: float = hyper(1.5, at_least=0)
     """κ_r: share of the past entropy above which a token is penalised."""
     outside_penalty: float = hyper(0.1, at_least=0)
-    """Penalty of a token outside."""
+    """Penalty of a token whose entropy is outside this range."""
     smooth: float = hyper(1.0, at_least=0)
     """β_k: weight of the penalty."""
 
@@ -160,7 +160,7 @@ def observe_entropy(x: Inputs, coefs: Epo) -> PastEntropy:
 
 
 def epo_loss(surrogate: jax.Array, x: Inputs, coefs: Epo) -> jax.Array:
-    """Add an entropy bonus, less a penalty for tokens whose entropy leaves its past range.
+    """Add an entropy bonus, minus a penalty for tokens whose entropy leaves its past range.
 
     The penalty is constant on either side of a bound, so it has no gradient: here as in the
     published code, only the bonus moves the policy.

@@ -130,7 +130,7 @@ def best_of_subsets(x: Inputs, coefs: Any, k: int) -> jax.Array:
 
 
 def pass_at_k(k: int) -> Objective:
-    """Make GRPO for pass@k: an answer is paid for what it adds to the best of k.
+    """Make GRPO for pass@k: an answer is rewarded for what it adds to the best of k.
 
     Â = r C(W, k − 1)/C(G − 1, k − 1)/(σ + 1e-6); see `best_of_subsets`. Its source is verl.
 

@@ -16,7 +16,7 @@ class ReverseKl(Clip):
     """Coefficients of RL with a KL penalty in the reward."""
 
     beta: float = hyper(0.1, at_least=0)
-    """β: price of a nat away from the reference policy; our choice."""
+    """β: reward that each nat of divergence from the reference policy costs; our choice."""
 
 
 def old_log_ratio_to_reference(x: Inputs) -> jax.Array:
@@ -76,7 +76,7 @@ class AStarPo(Kl):
     beta_value: float = hyper(0.5, above=0)
     """β₁: temperature of the optimal value."""
     beta: float = hyper(1e-3, above=0)
-    """β₂: price of a nat away from the reference policy."""
+    """β₂: reward that each nat of divergence from the reference policy costs."""
 
 
 def optimal_advantage(x: Inputs, coefs: AStarPo) -> jax.Array:

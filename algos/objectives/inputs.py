@@ -25,7 +25,7 @@ class Answers(NamedTuple):
     """
 
     tokens: jax.Array  # int32 [P, G, T]
-    mask: jax.Array  # bool [P, G, T], True up to and including the end token, but for hints
+    mask: jax.Array  # bool [P, G, T], True up to and including the end token, except for hints
     old_log_prob: jax.Array  # float32 [P, G, T], of the tokens under the policy that sampled them
     ref_log_prob: jax.Array  # float32 [P, G, T], of the tokens under the reference policy
     reward: jax.Array  # float32 [P, G], 1 for a correct answer and 0 for a wrong one
@@ -112,8 +112,8 @@ class Sampler(NamedTuple):
     #   which replaces the first wherever the share is above 0
     keep: Callable[..., Answers] = keep_all
     # ^ (answers, num_prompts, num_answers, coefs) -> as many prompts and answers to each
-    more_prompts: int = 1  # so many times num_prompts are asked
-    more_answers: int = 1  # so many times num_answers are sampled
+    more_prompts: int = 1  # this many times num_prompts are asked
+    more_answers: int = 1  # this many times num_answers are sampled
 
 
 class Objective(NamedTuple):

@@ -34,7 +34,7 @@ def token_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def fixed_length_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Divide the sum of all tokens by that of answers of the greatest length, a constant."""
+    """Divide the sum over tokens by the constant number of them if all answers had full length."""
     return jnp.where(mask, values, 0.0).sum() / mask.size
 
 

@@ -46,7 +46,7 @@ class Copg(struct.PyTreeNode):
     """Coefficients of CoPG."""
 
     beta: float = hyper(0.1, above=0)
-    """β: price of a nat away from the reference policy."""
+    """β: reward that each nat of divergence from the reference policy costs."""
 
 
 def copg_loss(surrogate: jax.Array, x: Inputs, coefs: Copg) -> jax.Array:
@@ -73,7 +73,7 @@ class Rpo(struct.PyTreeNode):
     """Coefficients of RPO."""
 
     beta: float = hyper(0.01, above=0)
-    """β of DPO: price of a nat away from the reference policy."""
+    """β of DPO: reward that each nat of divergence from the reference policy costs."""
     imitation_coef: float = hyper(0.005, at_least=0)
     """η: weight of the log-likelihood of the chosen answers."""
 

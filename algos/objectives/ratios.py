@@ -80,11 +80,11 @@ class Topr(Kl):
     """Coefficients of TOPR."""
 
     baseline: float = hyper(0.0, at_least=-1, at_most=1)
-    """Is subtracted from rewards of ±1; the paper has values from −0.1 to 0."""
+    """Subtracted from rewards of ±1; the paper has values from −0.1 to 0."""
 
 
 def signed_reward(x: Inputs, coefs: Topr) -> jax.Array:
-    """Return 1 for a correct answer and −1 for a wrong one, less the baseline."""
+    """Return 1 for a correct answer and −1 for a wrong one, minus the baseline."""
     return (2 * x.answers.reward - 1)[..., None] - coefs.baseline
 
 

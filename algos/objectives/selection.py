@@ -40,7 +40,7 @@ class Dapo(Clip):
 
 
 def keep_mixed_groups(answers: Answers, num_prompts: int, num_answers: int, coefs: Dapo) -> Answers:
-    """Keep groups with correct and wrong answers; the others fill up, without their tokens."""
+    """Keep groups with correct and wrong answers; others fill up the batch with masked tokens."""
     mean = accuracy(answers)[:, 0]
     dead = (mean == 0) | (mean == 1)
     kept = jnp.argsort(dead, stable=True)[:num_prompts]
@@ -49,7 +49,7 @@ def keep_mixed_groups(answers: Answers, num_prompts: int, num_answers: int, coef
 
 
 def without_overlong(x: Inputs, coefs: Dapo) -> jax.Array:
-    """Standardise r less a penalty for answers that come near the greatest length."""
+    """Standardise r minus a penalty for answers that come near the greatest length."""
     share = lengths(x.answers.mask) / x.answers.mask.shape[-1]
     penalty = jnp.maximum(share - (1 - coefs.overlong_share), 0) / coefs.overlong_share
     return standardise(x.answers.reward - coefs.overlong_coef * penalty)[..., None]
@@ -72,9 +72,9 @@ choice is to ask twice as many prompts.
 
 
 def keep_consistent(answers: Answers, num_prompts: int, num_answers: int, coefs: Clip) -> Answers:
-    """Keep correct answers with the best steps and wrong ones with the worst, as many of each.
+    """Keep correct answers with the best steps and wrong ones with the worst, equally many of each.
 
-    Where one kind is rare, all of it is kept, and the other kind fills up.
+    If there are too few of one kind, all of them are kept, and the other kind fills the rest.
     """
     score = mean_of_answers(answers.step_reward, answers.mask)
     right = answers.reward > 0

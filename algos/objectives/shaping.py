@@ -106,7 +106,7 @@ def returns_to_go(reward: jax.Array, gamma: jax.Array | float) -> jax.Array:
 
 
 def information_gain(x: Inputs, coefs: Igpo) -> jax.Array:
-    """Pay each token for what it adds to the policy's belief in the true answer."""
+    """Reward each token for what it adds to the policy's belief in the true answer."""
     mask, belief = x.answers.mask, x.answers.belief
     gain = belief[..., 1:] - belief[..., :-1]
     reward = jnp.where(is_last(mask), x.answers.reward[..., None], gain)

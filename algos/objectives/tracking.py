@@ -184,8 +184,8 @@ TPPO = Objective(
 """Truncated PPO: a critic, and answers cut at a window (Fan et al. 2025, arXiv 2506.15050).
 
 PPO with GAE to the cut and V(s_cut) as bootstrap; V learns the outcome of finished answers. The
-paper goes on with a cut answer in the next update. Our choice is to sample it whole, and to cut
-only the flow of credit. So all answers are finished, and the time that is saved does not show.
+paper continues a cut answer in the next update. Our choice is to sample whole answers, and to cut
+only the credit assignment. So all answers are finished, and no sampling time is saved.
 """
 
 OBJECTIVES = losses.table(SPO, SEC, TPPO)

@@ -56,7 +56,7 @@ def make_contenders(
             drift is as it was evolved. All agents anneal their step size to 0.
         drifts: names of shipped drifts, files, or folders of files. The drifts of a folder are one
             contender.
-        tune, rates: what is tuned, and step sizes to try, as of `grid_of`.
+        tune, rates: what is tuned, and step sizes to try; see `grid_of`.
     """
     tuned = {"tune": tune, "rates": rates}
     found = [

@@ -23,7 +23,7 @@ SECOND: Mapping[str, Sequence[float]] = {
     "entropy_coef": (0.0, 1e-3, 1e-2),
     "value_coef": (0.1, 0.2, 0.4),
 }
-"""Values to try of the second hyperparameter: the first of these that a contender has."""
+"""Values to try of the second hyperparameter, which is the first of these that a contender has."""
 
 CONSTANT = {"final_rate_fraction": 1.0}
 """Agents of a comparison keep their step size: some contenders have no annealing."""
@@ -61,11 +61,11 @@ def of_rule(
         rule: the rule.
         env: gymnax 1.x environment.
         name: what tables call it; the rule's name by default.
-        tune, rates: as of `grid_of`; a kind of rule can have step sizes of its own.
-        settings: of `rule.agent`; step sizes are constant by default.
+        tune, rates: see `grid_of`; a kind of rule can have step sizes of its own.
+        settings: settings of `rule.agent`; step sizes are constant by default.
 
     Raises:
-        ValueError: as `rule.agent`.
+        ValueError: see `rule.agent`.
     """
     has_annealing = hasattr(rule.kind.algorithm.Hypers, "final_rate_fraction")
     algorithm, hypers = rule.agent(env, **(CONSTANT if has_annealing else {}) | settings)
@@ -80,9 +80,9 @@ def baselines(env: Any, agent: Any, tune: Tune = "all") -> list[Contender]:
 
     Args:
         env: gymnax 1.x environment.
-        agent: config of the agents whom they are compared with; they have the same environments,
+        agent: config of the agents that they are compared with; they have the same environments,
             steps and networks.
-        tune: as of `grid_of`.
+        tune: see `grid_of`.
     """
     names = ("num_envs", "num_steps", "torso", "hidden", "activation")
     same, found = {name: getattr(agent, name) for name in names}, []
@@ -123,8 +123,8 @@ HAND_MADE: Mapping[str, MakeLearner] = {
     "teacher": partial(_actor_critic, hand_rules.TEACHER, num_epochs=4),
 }
 """Hand-made algorithms by name. The last six are rules inside LPG's interface: REINFORCE, and A2C
-with its value in the prediction, with usual and with evolved settings. The last two make four
-passes over each update's experience: where residual rules start, and what `lpg` was taught."""
+with its value in the prediction, with usual and with evolved settings. Residual rules start from
+`start`, and `teacher` taught `lpg`; both make four passes over each update's experience."""
 
 
 def check_contender(name: str) -> None:
@@ -153,12 +153,12 @@ def contenders_of(
             or a folder of files.
         env: gymnax 1.x environment whose observations a network can read.
         label: what tables call it; by default the name, without folder and `.npz`.
-        tune: as of `grid_of`.
+        tune: see `grid_of`.
         rates: step sizes, for all but the kinds of rules that have step sizes of their own.
-        settings: of `Config`, the same for all contenders, such as `num_envs` and `hidden`.
+        settings: fields of `Config`, the same for all contenders, such as `num_envs` and `hidden`.
 
     Raises:
-        ValueError: as `load_rules` and `of_rule`.
+        ValueError: see `load_rules` and `of_rule`.
     """
     label = label or Path(name).stem
     if name in HAND_MADE:

@@ -39,7 +39,7 @@ HELD_OUT = (
 continuous actions; so Brax's are held out too."""
 
 EPOCHS = (4, 8, 2)
-"""Passes over the experience of an update, of the worlds in turn."""
+"""Passes over the experience of an update: the worlds take these numbers in turn."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def make_worlds(
     Args:
         agent: static settings of the agents and of the drift; `num_epochs` is not used.
         make_env: makes environments by name.
-        names: of the environments; they are the worlds'.
-        epochs: passes over the experience of an update, of the worlds in turn.
+        names: the environments' names, which are also the worlds'.
+        epochs: passes over the experience of an update; the worlds take these numbers in turn.
         lives: what differs from life to life.
 
     Raises:

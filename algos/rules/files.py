@@ -56,8 +56,8 @@ def save_population(result: Result, config: Any) -> list[Path]:
     """Save the rules that a run of a meta-learner has learned.
 
     Args:
-        result: of the run; `state.params` are the parameters of rules. Where they were evaluated,
-            the best ones are saved.
+        result: the result of the run; `state.params` are the parameters of rules. Where they
+            were evaluated, the best ones are saved.
         config: as in `save_rule`.
 
     Returns:
@@ -81,7 +81,7 @@ def load_rule(name: Path | str) -> LearnedRule:
     """Load a rule.
 
     Args:
-        name: of a shipped rule, such as "lpg", or a file ending in `.npz`.
+        name: the name of a shipped rule, such as "lpg", or a file ending in `.npz`.
 
     Raises:
         ValueError: if there is no such rule; or if the file is damaged, is of another version,
@@ -113,7 +113,7 @@ def load_rules(name: Path | str) -> list[LearnedRule]:
         name: what `load_rule` takes, or a folder of `.npz` files, which come in order of name.
 
     Raises:
-        ValueError: if a folder holds no rule, and as `load_rule`.
+        ValueError: if a folder holds no rule; see also `load_rule`.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():

@@ -26,7 +26,7 @@ def learn_rules(
     Args:
         learner: a meta-learner.
         hypers: its hyperparameters.
-        config: of the agents and their rule, as of `save_rule`.
+        config: config of the agents and their rule, as in `save_rule`.
         num_rules: how many rules to learn.
         num_updates: steps of the meta-learner.
         out: the rules are in `OUT/rules-DIGEST`, see `compare.train`.

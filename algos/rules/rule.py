@@ -1,8 +1,8 @@
 """A learned rule and the agents that learn by it, the same for every kind of rule.
 
 A rule is a network in the `Hypers` of an algorithm: LPG's rule, LPO's drift. Its parameters are one
-field of the `Hypers`. The static settings of the algorithm are the agent's, but for those that
-decide what the network is.
+field of the `Hypers`. The static settings of the algorithm belong to the agent, except for
+those that define the network.
 """
 
 import copy
@@ -108,7 +108,7 @@ class LearnedRule:
     def agent(self, env: Any, **settings: Any) -> tuple[Algorithm, Any]:
         """Make the algorithm of agents that learn by the rule, and their hyperparameters.
 
-        By a rule of LPG, agents with a table make one pass over their experience, unless
+        With a rule of LPG, agents with a table make one pass over their experience, unless
         `num_epochs` is set: on grid-worlds an earlier version of `lpg` had 0.81 of the optimum
         in four passes, and 0.87 in one.
 
@@ -142,7 +142,7 @@ class LearnedRule:
         return self.kind.algorithm.make(config, env), hypers
 
     def _refuse(self, settings: dict[str, Any]) -> None:
-        """Raise a ValueError that names a setting with which the rule's network would be another.
+        """Raise a ValueError that names a setting that would change the rule's network.
 
         One setting alone need not make a valid config, so it is set without validation.
         """

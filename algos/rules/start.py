@@ -20,8 +20,8 @@ UNTRAINED = {
     "lpg": lpg.Config,
     "ta_lpg": ta_lpg.Config,
 }
-"""Kinds of rules by name. Residual ones start as hand-made rules, the others at random: all seeds
-from the same random network, which is also what they are validated against."""
+"""Kinds of rules by name. Residual rules start as hand-made rules. The others start from a random
+network, the same one for all seeds, which is also the reference of their validation."""
 
 
 class Start(NamedTuple):
@@ -47,9 +47,9 @@ def better_than(
     Args:
         reference: a rule, a drift, or what `insert` puts into the agents' hyperparameters.
         worlds: where agents live.
-        config: how agents live and are evaluated; `num_pairs` are the lives in all worlds.
-        hypers: the agents', or a dict of them by world.
-        insert: as of `evolution.make`.
+        config: how agents live and are evaluated; `num_pairs` lives are divided among the worlds.
+        hypers: the agents' hyperparameters, or a dict of these by world.
+        insert: see `evolution.make`.
     """
     return against(reference, config, worlds, insert, evolution.Hypers(agent=hypers))
 
@@ -58,11 +58,11 @@ def starting_rule(name: str, settings: lpg.Config) -> Start:
     """Return an untrained rule of a kind, or the rule of a file.
 
     Args:
-        name: of `UNTRAINED`, or a file ending in `.npz`.
-        settings: of the agents and of an untrained rule. A rule of a file has its own.
+        name: a key of `UNTRAINED`, or a file ending in `.npz`.
+        settings: settings of the agents and of an untrained rule. A rule of a file has its own.
 
     Raises:
-        ValueError: for an unknown name, a file with a rule of another kind, or as `load_rule`.
+        ValueError: for an unknown name, a file with a rule of another kind; see also `load_rule`.
     """
     if name.endswith(".npz"):
         rule = load_rule(name)

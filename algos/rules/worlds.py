@@ -42,7 +42,7 @@ class WorldSettings:
     """How agents live in an environment. Ranges are `(least, most)`, and drawn log-uniformly."""
 
     env: str
-    """The name of the environment; it is the world's."""
+    """The name of the environment, which is also the world's."""
     rates: tuple[float, float]
     """Step sizes."""
     lives: tuple[int, int] = (30, 500)
@@ -128,7 +128,7 @@ def make_worlds(
         agent: static settings of the agents and of the rule; networks only where observations do
             not index a table.
         make_env: makes environments by name.
-        settings: of the worlds.
+        settings: the worlds' settings.
     """
     worlds = []
     for one in settings:
