@@ -148,9 +148,9 @@ OBSERVATIONS = {
         _observe_planes, lambda extent: _vector(extent.num_cells * (1 + extent.num_types) + 1)
     ),
 }
-"""`row`: index of the state in a table, and the time; complete unless objects move. `one_hot`: the
-same as a vector. `planes`: a vector of the agent's cell, the cells of the objects of each type, and
-the time; always complete."""
+"""`row`: index of the state in a table, and the time; it determines the state unless objects move.
+`one_hot`: the same as a vector. `planes`: a vector of the agent's cell, the cells of the objects of
+each type, and the time; it always determines the state."""
 
 
 class GridWorld(Restarting):
@@ -251,9 +251,9 @@ class GridWorld(Restarting):
     def render(self, state: GridState, params: Level, tile: int = 16) -> np.ndarray:
         """Draw a state: uint8 `[max_size * tile, max_size * tile, 3]`.
 
-        Walls are dark and the agent is a blue disc. Objects are squares: a reward is the greener
-        the larger it is, a penalty the redder. The dark centre of an object grows with its
-        probability of ending the episode.
+        Walls are dark and the agent is a blue disc. Objects are squares: the larger a reward, the
+        greener it is, and the larger a penalty, the redder. The dark centre of an object grows with
+        its probability of ending the episode.
         """
         state, params = jax.tree.map(np.asarray, (state, params))
         size = self.extent.max_size
@@ -302,7 +302,7 @@ class MovingGridWorld(GridWorld):
 
 def _draw(chance: jax.Array, free: jax.Array) -> jax.Array:
     """Map a uniform number in [0, 1) to a uniform free cell: first its row, which is faster."""
-    upto = np.tri(free.shape[-1], dtype=np.int32)  # sums of the first 1, 2, … of what follows
+    upto = np.tri(free.shape[-1], dtype=np.int32)  # a product with it is a cumulative sum
     rows = upto @ free.sum(-1)
     rank = jnp.minimum(jnp.floor(chance * rows[-1]).astype(jnp.int32), rows[-1] - 1)
     row = jnp.sum(rows <= rank)

@@ -1,7 +1,7 @@
 """Levels of the grid-world: the handcrafted ones, and distributions over them.
 
 They follow LPG, GROOVE and TA-LPG (arXiv 2007.08794, 2310.02782, 2402.05828). The start and the
-objects are on distinct free cells, drawn for every sampled level, also of the handcrafted ones.
+objects are on distinct free cells, drawn anew for every sampled level, even a handcrafted one.
 """
 
 from collections.abc import Callable, Sequence

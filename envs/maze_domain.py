@@ -23,7 +23,7 @@ def mazes(
     """Return mazes of scattered walls.
 
     Args:
-        max_walls: of a random maze, whose number of walls is uniform up to it.
+        max_walls: most walls of a random maze; their number is uniform from 0 to it.
         size: rows and columns.
         max_steps: time limit.
         num_edits: walls that a teacher toggles, and most walls of a maze in tokens; by default

@@ -14,7 +14,8 @@ goes to where the goal was. So the level is valid after every step. The observat
 actions are legal: those that mean a direction, and cells that are not taken.
 
 Building takes a fixed number of steps and then terminates, because no later value exists to
-bootstrap from. It is never truncated. Rewards are 0: the students' results are the level's value.
+bootstrap from. It is never truncated. Rewards are 0, because the value of a level depends on how
+students do on it.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,7 @@
 """The exact shortest paths of a maze, on the device; vmap them over levels.
 
 The optimum is that of an agent that knows the maze. An agent with a partial view has to explore, so
-it reaches the optimum at best.
+the optimum is only an upper bound of its return.
 """
 
 from collections.abc import Callable

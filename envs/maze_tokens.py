@@ -45,7 +45,7 @@ class MazeTokens:
         return self.size**2 + 1
 
     def write(self, level: Level) -> jax.Array:
-        """Write a maze as tokens, int32 `[length]`; the last walls of too many are left out."""
+        """Write a maze as tokens, int32 `[length]`; walls beyond `max_walls` are left out."""
         none = self.size**2
         cells = jnp.where(level.walls.ravel(), jnp.arange(none), none)
         walls = jnp.sort(cells)[: self.max_walls]
@@ -55,8 +55,8 @@ class MazeTokens:
     def read(self, tokens: jax.Array) -> Level:
         """Read a maze from tokens that are `allowed`; it is valid, if perhaps not solvable.
 
-        Where the agent would stand on the goal, it goes to the next cell. No wall is where either
-        is.
+        If the agent's cell is the goal's, the agent goes to the next cell. Walls at their cells are
+        removed.
         """
         *_, goal, agent, direction = tokens
         agent = jnp.where(agent == goal, (agent + 1) % self.size**2, agent)

@@ -87,7 +87,7 @@ class Hold(RandomControl):
     """
 
     def sample_level(self, key: jax.Array) -> HoldLevel:
-        """Draw a level in which f exceeds what the fall can reach within the bounds."""
+        """Draw a level in which a push is stronger than the fall anywhere within the bounds."""
         keys = jax.random.split(key, 10)
         growth = log_uniform(keys[0], 0.04, 0.15)
         pole_force = growth**2 * log_uniform(keys[1], 1.5, 5.0)

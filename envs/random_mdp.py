@@ -31,7 +31,7 @@ REWARD_SCALE = (0.1, 2.0)
 
 @struct.dataclass
 class Level:
-    """A finite MDP with S states, A actions and two successors for each of both."""
+    """A finite MDP with S states, A actions, and two successors for each state and action."""
 
     successors: jax.Array  # int32 [S, A, 2]
     first_prob: jax.Array  # float32 [S, A], probability of the first successor
@@ -45,7 +45,7 @@ class Level:
 
 @struct.dataclass
 class MDPState:
-    """Where the agent is, and where it will be after the episode."""
+    """Where the agent is, and where the next episode starts."""
 
     index: jax.Array  # int32, the state of the MDP
     time: jax.Array  # int32, steps since the reset
@@ -125,7 +125,7 @@ class RandomMDP(Restarting):
         return self._start(_draw_start(jax.random.uniform(key), params), params)
 
     def restart(self, state: MDPState, params: Level) -> tuple[jax.Array, MDPState]:
-        """Start the next episode where the last step has drawn."""
+        """Start the next episode in the state that the last step has drawn."""
         return self._start(state.next_start, params)
 
     def _start(self, index: jax.Array, params: Level) -> tuple[jax.Array, MDPState]:

@@ -148,7 +148,7 @@ def draw_rooms(env: Any, state: Any, params: Any) -> np.ndarray:
 
 
 def draw_planes(env: Any, state: Any, params: Any) -> np.ndarray:
-    """Draw an observation `[rows, columns]` or `[rows, columns, planes]`, a colour a plane."""
+    """Draw an observation `[rows, columns]` or `[rows, columns, planes]`, one colour per plane."""
     obs = np.asarray(env.observe(jax.random.key(0), state, None, params))
     planes = obs if obs.ndim == 3 else obs[..., None]
     cells = np.full((*planes.shape[:2], 3), NIGHT, np.uint8)

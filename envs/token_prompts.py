@@ -53,7 +53,7 @@ class Kind(Protocol):
     num_difficulties: int
 
     def prompts(self, rng: np.random.Generator) -> list[list[Prompt]]:
-        """List different prompts in random order, those that ask the same together."""
+        """List different prompts in random order, in groups that ask the same question."""
 
     def verify(
         self, prompt: jax.Array, solution: jax.Array, tokens: jax.Array, length: jax.Array
@@ -98,7 +98,7 @@ class Arithmetic:
     The reference solution has the result of every operation: `67`. An answer is correct if its last
     digit is right, whatever comes before it, so that answers differ in length. An earlier digit is
     a right step if the reference solution has the same digit in that place. The difficulty is the
-    number of operations less one.
+    number of operations minus one.
     """
 
     num_operands: int = 4
@@ -158,7 +158,7 @@ class Arithmetic:
 class Rearrange:
     """Copy, reverse or sort digits: `r4719=` has the answer `9174`, and no other one.
 
-    The difficulty is the number of digits less the least number.
+    The difficulty is the number of digits minus `min_digits`.
     """
 
     order: str = "copy"

@@ -200,7 +200,7 @@ class TokenTask(environment.Environment):
 
     def _table(self, prompts: Sequence[Prompt]) -> Level:
         room = self.answer_length
-        steps = [[*p.steps, *p.steps[-1:]] for p in prompts]  # the end is of the last step
+        steps = [[*p.steps, *p.steps[-1:]] for p in prompts]  # the end token is of the last step
         solutions = [p.solution and f"{p.solution}." for p in prompts]
         return Level(
             prompt=np.stack([write(p.text, self.prompt_length, left=True) for p in prompts]),
