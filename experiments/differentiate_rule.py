@@ -1,12 +1,12 @@
 """Learn a rule in many worlds at once, by a gradient through the agents' updates.
 
 python experiments/differentiate_rule.py                    # corrections of a hand-made rule
-python experiments/differentiate_rule.py --rule FILE        # learn on, as from a distilled rule
+python experiments/differentiate_rule.py --rule FILE        # from a file, such as a distilled rule
 
-The same as `evolve_rule.py`, by meta-gradient: agents live on from one meta-step to the next, each
-with its own world, level, step size, discount and length of life. Every `--eval-every` meta-steps
-the rule is compared with the one that it started from, on whole lives that are always the same; the
-best one is written to OUT/rule-SEED.npz.
+The same as `evolve_rule.py`, by meta-gradient: agents continue their lives from one meta-step to
+the next, each with its own world, level, step size, discount and length of life. Every
+`--eval-every` meta-steps the rule is compared with the one that it started from, on whole lives
+that are always the same; the best one is written to OUT/rule-SEED.npz.
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -32,7 +32,7 @@ class Settings(Experiment):
 
     rule: str = "residual_lpg"
     """Kind of an untrained rule (residual_lpg, ta_residual_lpg, lpg or ta_lpg), or the file of a
-    rule to learn on from."""
+    rule to continue from."""
     worlds: tuple[str, ...] = tuple(world.env for world in TRAINING)
     """Worlds to live in: see algos/rules/worlds.py."""
     meta_steps: int = 2000
@@ -55,7 +55,7 @@ class Settings(Experiment):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return f"{self.rule} by meta-gradient in {len(self.worlds)} worlds"
 
 

@@ -20,7 +20,7 @@ from purejaxrl.parts.wrappers import for_network
 from purejaxrl.running.runner import RunOptions
 
 SHORT_UPDATES = RunOptions(chunk=512, log_every=64, checkpoint_every=32)
-"""Updates are short: many in a call of the device, and few rows of metrics."""
+"""Updates are short: a call of the device makes many, and a row of metrics averages many."""
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,8 @@ class Settings:
     )  # fmt: skip
     """Environments to compare in; no drift is trained on the default ones."""
     total_steps: float = 2.05e5
-    """Environment steps of a life. In its last fifth, which is scored, every one of 16 environments
-    ends an episode of Freeway, of 2,500 steps."""
+    """Environment steps of a life. Its last fifth is scored, and is long enough for an episode of
+    Freeway (2,500 steps) to end in each of the 16 environments."""
     seeds: int = 8
     """Agents of every contender, of every drift and at every step size, with the same seeds."""
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
@@ -104,7 +104,7 @@ def score_all(
     """Train every contender at every step size.
 
     Returns:
-        Scores as of `compare`: a row for each contender, rule, agent and `learning_rate`.
+        Scores like those of `compare`: a row for each contender, rule, agent and `learning_rate`.
     """
     num_rules, found = Counter(), []
     for contender in contenders:
@@ -130,7 +130,7 @@ def score_all(
 def with_reference(scores: pd.DataFrame) -> pd.DataFrame:
     """Add PPO at the step size that is best for it in each environment, as one more contender.
 
-    It is the unit of scores, and no result: the step size is chosen by the scores of these agents.
+    It is only the unit of scores: its step size is chosen by the scores of these same agents.
     """
     ours = scores[scores["contender"] == BASELINE]
     means = ours.groupby(["env", "learning_rate"])["score"].mean()
@@ -146,8 +146,8 @@ def by_step_size(scores: pd.DataFrame) -> pd.DataFrame:
         scores: what `suite.normalise` returns.
 
     Returns:
-        Columns `contender`, `learning_rate`, `value`, `low`, `high`: the intervals are for other
-        agents and other drifts, and leave out the error of the reference's mean. And `failed`: the
+        Columns `contender`, `learning_rate`, `value`, `low`, `high`: the intervals treat agents and
+        drifts as random samples, and leave out the error of the reference's mean. And `failed`: the
         number of agents that diverged or finished no episode.
     """
     rows = []
@@ -163,8 +163,8 @@ def draw(curves: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
     """Draw mean scores against the step size, beside the interquartile means over the whole grid.
 
     Args:
-        curves: of `by_step_size`.
-        table: of `suite.tabulate`.
+        curves: what `by_step_size` returned.
+        table: what `suite.tabulate` returned.
         path: the file.
     """
     figure = matplotlib.figure.Figure(figsize=(8, 3.4), layout="constrained")
@@ -200,10 +200,10 @@ def main(settings: Settings) -> None:
 def report(scores: pd.DataFrame, out: Path) -> None:
     """Write all tables and pictures but `scores.csv` to OUT.
 
-    An agent that failed is worth as much as random actions on its level.
+    An agent that failed has the score of random actions on its level.
 
     Args:
-        scores: of `score_all`, of all environments.
+        scores: what `score_all` returned, for all environments.
         out: the folder.
     """
     failed = scores["score"].isna()

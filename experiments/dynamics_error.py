@@ -9,7 +9,7 @@ Every final policy of the run gets pieces from the diffusion model, for several 
 in an ensemble that is learned from the same dataset. OUT/errors.csv and OUT/errors.png have the
 squared error of every step's next observation against the true dynamics, in units of the variance
 of the dataset's next observations, and OUT/likelihoods.csv how likely the actions are under the
-policy. It needs an environment whose observations tell its state, such as Pendulum.
+policy. It needs an environment whose observations determine its state, such as Pendulum.
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -47,7 +47,7 @@ from purejaxrl.validation import require, require_count
 
 @dataclass(frozen=True)
 class Settings:
-    """Whose experience to look at."""
+    """Which experience to measure."""
 
     run: Path = Path("results/policy_guided_diffusion/td3_bc")
     """Folder of a run of `policy_guided_diffusion.py`."""

@@ -4,8 +4,8 @@ python experiments/evolve_hand_rule.py
 python experiments/evolve_hand_rule.py --rule ta_residual_lpg --out results/evolve_ta_hand_rule
 
 The rule is `hand_rules.ActorCritic`: A2C, or in several passes PPO, inside LPG's interface. Its few
-settings are compared by what whole lives earn, at step sizes, discounts and lengths of life drawn
-anew for each pair of candidates. It is held in a residual rule without corrections, or in a
+settings are compared by the returns of whole lives, at step sizes, discounts and lengths of life
+drawn anew for each pair of candidates. It is held in a residual rule without corrections, or in a
 temporally aware one, whose entropy bonus can fall with age. Every `--eval-every` generations it is
 compared with the one that it started from, on lives that are always the same.
 
@@ -69,7 +69,7 @@ class Settings(Experiment):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return "A hand-made rule evolved"
 
 

@@ -1,13 +1,13 @@
-"""Evolve a rule in many worlds at once, by what whole lives earn.
+"""Evolve a rule in many worlds at once, by the returns of whole lives.
 
 python experiments/evolve_rule.py                           # corrections of a hand-made rule
 python experiments/evolve_rule.py --rule ta_residual_lpg --out results/evolve_ta_rule  # by age, too
-python experiments/evolve_rule.py --rule FILE --out OUT     # learn on, as from a distilled rule
+python experiments/evolve_rule.py --rule FILE --out OUT     # from a file, such as a distilled rule
 
 Both candidates of a pair have the same world, level, step size, discount and length of life. Every
 `--eval-every` generations the rule is compared with the one that it started from, on lives that
-are always the same; the best one is written to OUT/rule-SEED.npz. As the best of several, its share
-of lives that end better is too high an estimate.
+are always the same; the best one is written to OUT/rule-SEED.npz. Its share of lives that
+end better is an overestimate, because it is the best of several rules.
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -33,7 +33,7 @@ class Settings(Experiment):
 
     rule: str = "residual_lpg"
     """Kind of an untrained rule (residual_lpg, ta_residual_lpg, lpg or ta_lpg), or the file of a
-    rule to learn on from."""
+    rule to continue from."""
     worlds: tuple[str, ...] = tuple(world.env for world in TRAINING)
     """Worlds to live in: see algos/rules/worlds.py."""
     generations: int = 400
@@ -54,7 +54,7 @@ class Settings(Experiment):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return f"{self.rule} evolved in {len(self.worlds)} worlds"
 
 

@@ -55,7 +55,7 @@ class Settings(Experiment):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return f"GROOVE ({self.score}) on grid-worlds ({self.levels})"
 
 

@@ -4,7 +4,7 @@ This asks a question of GROOVE (Jackson et al. 2023, arXiv 2310.02782) on fixed 
 regret of many levels is measured: what A2C earns at the end of a life, minus what agents with a
 rule earn. Then rules are learned on fixed levels of the highest regret, others on as many random
 levels, each rule on levels of its own. All are tested beside A2C on new levels. Levels of high
-regret also pay much, so a third arm can have those on which the agents with a rule earn most.
+regret also have high returns, so a third arm can have those on which agents with a rule earn most.
 Killed and started again, it continues.
 
 python experiments/groove_static.py
@@ -59,7 +59,7 @@ HIGHEST: Mapping[str, Callable[[regret.Regrets], np.ndarray]] = {
     "regret": lambda found: found.mean,
     "return": lambda found: found.agent.mean(0),
 }
-"""Arms whose levels are the highest by something, `[num_levels]`."""
+"""Arms whose levels have the highest values of a function, `[num_levels]`."""
 ARMS = (*HIGHEST, "random")
 CHUNK = 250
 """Levels whose returns are kept in one file."""
@@ -179,12 +179,12 @@ def choose(
 ) -> pd.DataFrame:
     """Choose the levels of every rule of every arm.
 
-    The highest are dealt to the rules in turn. Levels are drawn independently, so that the first
-    ones are random ones; more levels leave them as they are.
+    The highest levels are dealt to the rules in turn. The random levels are the first ones, because
+    all are drawn independently; so they stay the same if more levels are measured.
 
     Args:
         found: returns on all levels.
-        arms: of `ARMS`.
+        arms: some of `ARMS`.
         num_rules: rules of each arm.
         num_chosen: levels of each rule.
 

@@ -7,7 +7,7 @@ continues.
 
 python experiments/horizon_generalisation.py --rules lpg_gridworlds ta_lpg
 python experiments/horizon_generalisation.py --trained-on 30 500 --learning-rate 0.1 \
-    --rules results/evolve_rule results/evolve_ta_rule     # alike but for their knowledge of time
+    --rules results/evolve_rule results/evolve_ta_rule     # differ only in their knowledge of time
 
 OUT holds `scores.csv` (every rule, horizon and level), `table.csv` and `horizons.png`. OUT/lives
 keeps the scores of each rule and horizon, in files named by the rule's content and the settings.

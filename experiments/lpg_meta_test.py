@@ -6,10 +6,10 @@ python experiments/lpg_meta_test.py --env CartPole-v1,Breakout-MinAtar --num-upd
 python experiments/lpg_meta_test.py --rule lpo --env CartPole-v1
 
 Every contender's step size and one more hyperparameter are first tuned on other agents (and
-levels); all contenders try as many combinations, and have the same number of interactions. A score
-is the return in the last fifth of an agent's life, also as a fraction of the optimum where that can
-be computed. Killed and started again, it continues. OUT/ENV holds `scores.csv`, `table.csv`,
-`scores.png` and `curves.png`.
+levels); all contenders try equally many combinations, and have the same number of interactions. A
+score is the return in the last fifth of an agent's life, also as a fraction of the optimum where
+that can be computed. Killed and started again, it continues. OUT/ENV holds `scores.csv`,
+`table.csv`, `scores.png` and `curves.png`.
 """
 
 from purejaxrl.running.devices import use_cpu_cores

@@ -47,7 +47,7 @@ class Settings(Experiment):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return f"LPG meta-trained on grid-worlds ({self.levels})"
 
 

@@ -12,8 +12,8 @@ python experiments/lpo_meta_train.py --learner.group 4 --agent.num-envs 64 \
 A drift starts as PPO's clip. It is learned in many worlds, at step sizes, discounts and lengths of
 life that are drawn anew for every pair of candidates (algos/rules/drift_worlds.py). Every
 `--eval-every` generations it is compared with its start, on lives that are always the same; the
-best one is written to OUT/drift-SEED.npz. As the best of several, its share of lives that end
-better is too high an estimate.
+best one is written to OUT/drift-SEED.npz. Its share of lives that end better is an overestimate,
+because it is the best of several drifts.
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -47,7 +47,7 @@ class Settings(Experiment):
     worlds: tuple[str, ...] = TRAINING
     """Environments that agents live in."""
     epochs: tuple[int, ...] = EPOCHS
-    """Passes over the experience of an update, of the worlds in turn."""
+    """Passes over the experience of an update: the worlds take these numbers in turn."""
     lives: Lives = Lives()
     """What differs from life to life."""
     generations: int = 100
@@ -68,7 +68,7 @@ class Settings(Experiment):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return f"{self.drift} evolved in {', '.join(self.worlds)}"
 
     @property

@@ -6,12 +6,12 @@ python experiments/maze.py --curriculum accel   # ACCEL: mazes that evolve by ed
 python experiments/maze.py --curriculum sfl     # SFL: mazes that are solved half of the time
 python experiments/maze.py --curriculum frontier    # the same, without a search
 python experiments/maze.py --curriculum paired  # PAIRED: a teacher builds mazes by regret
-python experiments/maze.py --curriculum paired_regret   # a teacher that is paid true regret
+python experiments/maze.py --curriculum paired_regret   # a teacher whose reward is true regret
 python experiments/maze.py --curriculum clutr --learner.autoencoder results/maze_autoencoder/model-0
 python experiments/maze.py --curriculum dr,plr,accel --max-walls 25 --total-steps 2e7
 python experiments/maze.py --curriculum plr --learner.score true_regret
 python experiments/maze.py --curriculum sfl_regret      # searches by true regret
-python experiments/maze.py --curriculum mixed_regret    # replays by it, and learns on new mazes too
+python experiments/maze.py --curriculum mixed_regret    # replays by regret; learns on new ones, too
 python experiments/maze.py --curriculum accel --learner.num-edits 20
 
 Every run ends with OUT/held_out.csv and OUT/held_out.png: how often students solve each maze.
@@ -62,8 +62,7 @@ class Settings(Experiment):
     max_walls: int = 60
     """Most walls of a new random maze: the literature has 25 and 60, and ACCEL begins with 0."""
     total_steps: float = 5e6
-    """Environment steps, with those of an antagonist and of searches, from which it does not learn.
-    """
+    """Environment steps, including those of an antagonist and of searches."""
     seeds: int = 4
     """Students."""
     learner: Any = DomainRandomization()
@@ -77,14 +76,14 @@ class Settings(Experiment):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return f"{self.learner.title} on mazes of up to {self.max_walls} walls"
 
     @classmethod
     def recommended(cls, curriculum: str) -> "Settings":
         """Return the settings that suit a curriculum.
 
-        A core trains one student at a time: vmapped, all would compute an update if one does.
+        A core trains one student at a time: vmapped students all compute an update if one does.
 
         Raises:
             ValueError: for an unknown curriculum, with a suggestion.
@@ -163,7 +162,7 @@ def _estimate(rates: pd.Series) -> str:
 
 
 def draw(groups: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """Draw solve rates by maze: a bar for each combination of hyperparameters, a dot a student."""
+    """Draw solve rates by maze: a bar per combination of hyperparameters, a dot per student."""
     figure = matplotlib.figure.Figure(figsize=(8, 3.5), layout="constrained")
     axes, width = figure.subplots(), 0.8 / len(groups)
     for i, (name, part) in enumerate(groups.items()):

@@ -1,4 +1,4 @@
-"""An autoencoder of random mazes, for CLUTR: it writes a maze as one point of a latent space.
+"""An autoencoder of random mazes, for CLUTR: it encodes a maze as a point in a latent space.
 
 python experiments/maze_autoencoder.py
 python experiments/maze.py --curriculum clutr --learner.autoencoder results/maze_autoencoder/model-0
@@ -31,7 +31,7 @@ from purejaxrl.validation import require_count
 NUM_HELD_OUT = 512
 """Mazes that it is tested on."""
 NUM_LOCATED = 8192
-"""Random mazes whose latents say where latents are."""
+"""Random mazes to whose latents a Gaussian is fitted."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Settings(Experiment):
     """What to learn."""
 
     tokens: MazeTokens = MazeTokens()
-    """How mazes are written; random ones have up to as many walls."""
+    """How mazes are written; random mazes have up to `max_walls` walls."""
     steps: int = 6_000
     """Gradient steps."""
     seeds: int = 1
     """Autoencoders; their seeds count up from `first_seed`."""
     latent: int = clutr.Config.latent
-    """Numbers that stand for a maze."""
+    """Size of a maze's latent."""
     embedding: int = clutr.Config.embedding
     """Width of a token's embedding."""
     hidden: int = clutr.Config.hidden
@@ -59,7 +59,7 @@ class Settings(Experiment):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         tokens = self.tokens
         return f"Autoencoder of mazes, {tokens.size} x {tokens.size}, {tokens.max_walls} walls"
 
@@ -79,14 +79,14 @@ def build(settings: Settings) -> Job:
 
 
 def random_mazes(tokens: MazeTokens) -> Callable[[jax.Array], maze.Level]:
-    """Return what draws a maze to be written."""
+    """Return a function that draws a random maze."""
     return maze_levels.uniform(tokens.max_walls, tokens.size, tokens.max_steps)
 
 
 def on_held_out(tokens: MazeTokens) -> Evaluator:
     """Evaluate autoencoders by the F1 score of walls, as `return`, and by the rate of exact mazes.
 
-    They never see these mazes in training, but for small ones by chance.
+    These mazes are not in the training data, except for small ones by chance.
     """
     sample = random_mazes(tokens)
 

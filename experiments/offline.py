@@ -61,7 +61,7 @@ class Settings(Experiment):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return f"{self.algorithm} on {Path(self.dataset).stem}"
 
     @classmethod

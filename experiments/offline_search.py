@@ -6,7 +6,7 @@ python experiments/offline_search.py --runs results/offline/iql results/offline/
 
 Every run has many policies: seeds and hyperparameters. Each plays some episodes; then a bandit
 looks for the best one, episode by episode (`purejaxrl/offline/protocol.py`). OUT/search.csv and
-OUT/search.png have the return of what would be deployed, by the number of episodes.
+OUT/search.png have the return of the policy to deploy, by the number of episodes.
 """
 
 from purejaxrl.running.devices import use_cpu_cores
@@ -70,8 +70,8 @@ def load_policies(folder: Path, settings: Settings) -> Policies:
     """Load the policies of a run.
 
     Raises:
-        ValueError: if they have no environment to act in, or too few did not diverge; and as
-            `rebuild`.
+        ValueError: if they have no environment to act in, or too few did not diverge; see
+            also `rebuild`.
     """
     plan = rebuild(folder)
     if plan.job.env is None:
@@ -114,7 +114,7 @@ def main(settings: Settings) -> None:
 
 
 def draw(data: pd.DataFrame, path: Path) -> None:
-    """Draw the return of what would be deployed, by the number of online episodes."""
+    """Draw the return of the policy to deploy, by the number of online episodes."""
     figure = matplotlib.figure.Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name, line in data.groupby("run", sort=False):

@@ -67,7 +67,7 @@ class Settings(Experiment):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return f"{self.algorithm} with guided diffusion on {Path(self.dataset).stem}"
 
     @classmethod
@@ -101,7 +101,7 @@ def build(settings: Settings) -> Job:
 
 
 def ask(outcome: Outcome) -> pd.DataFrame:
-    """Ask the model for pieces by every final policy: likelihood and dynamics error by guidance."""
+    """Draw pieces for every final policy; return likelihood and dynamics error by guidance."""
     settings, result, job = outcome.settings, outcome.result, outcome.job
     card = load_card(settings.dataset)
     config, model = diffusion.load(settings.model, card.fingerprint)

@@ -9,10 +9,10 @@ and teacher are A2C and PPO inside LPG's interface), a shipped rule, a file, or 
 files, whose rules are one contender. Shipped rules are lpg, ta_lpg, lpo, ta_lpo and disco103.
 disco103 costs about a hundred times as much as the others, so it is not among the defaults.
 
-All contenders have as many environments, networks of the same widths, and as many environment
-steps; how many make one update is their own. Step size and entropy bonus of each are tuned on other
-agents with the same number of tries. In each environment a score of 0 is that of random actions, 1
-that of the reference.
+All contenders have equally many environments, networks of the same widths, and equally many
+environment steps; the number of steps per update is their own. Step size and entropy bonus of each
+are tuned on other agents with the same number of tries. In each environment, 0 is the score of
+random actions, and 1 that of the reference.
 
 By default it takes about five hours of two idle cores, more than half of them in MinAtar (estimated
 from a twelfth of the steps: a contender takes 4 to 7 minutes in an environment of MinAtar).
@@ -61,7 +61,7 @@ STEPS: Mapping[str, float] = {
     "FourRooms-misc": 2e5,
 }
 """Environments that are kept for tests (`HELD_OUT` in `algos/rules/worlds.py`), and the environment
-steps of a life. But lpo and ta_lpo were evolved in CartPole, and drifts of `lpo_meta_train.py` are
+steps of a life. But lpo and ta_lpo were evolved in CartPole, and `lpo_meta_train.py` evolves drifts
 also in Acrobot and SpaceInvaders. Two are left out, as PPO is no better than random actions there:
 MemoryChain, which needs a memory, and MountainCar (-199.9), whose goal it hardly ever reaches."""
 
@@ -99,7 +99,7 @@ class Settings:
     reference: str = "PPO"
     """The contender whose mean score is 1."""
     baseline: str = "A2C"
-    """The contender whom the others are compared with."""
+    """The contender that the others are compared with."""
     column: Column = "score"
     """What the report is about: `score`, the return of sampled actions in the last fifth of life,
     or `greedy`, that of the final policy's most likely actions."""

@@ -47,7 +47,7 @@ class Settings(Experiment):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return f"TA-LPG evolved on grid-worlds ({self.levels})"
 
 

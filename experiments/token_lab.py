@@ -5,8 +5,8 @@ python experiments/token_lab.py --objectives grpo,drgrpo,dapo,rloo --seeds 16
 python experiments/token_lab.py --objectives grpo --coefs kl_coef=0,0.01,0.1 --seeds 8
 python experiments/token_lab.py --task token-sort --objectives grpo,spo --agent.num-answers 16
 
-A small transformer first learns reference solutions. Every objective then trains it on, with
-several seeds side by side. All are evaluated on the same prompts, which are not trained on.
+A small transformer first learns reference solutions. Every objective then continues its training,
+with several seeds side by side. All are evaluated on the same prompts, which are not trained on.
 
 Killed and started again, it continues. OUT holds `scores.csv` (a row for each policy), `table.csv`,
 `curves.csv`, `curves.png`, `weights.csv` and `weights.png` (how strongly each objective learns from
@@ -73,7 +73,7 @@ class Settings:
     seeds: int = 4
     """Policies of an objective."""
     first_seed: int = 0
-    """The first of their seeds."""
+    """Seed of the first policy."""
     updates: int = 200
     """Updates of an objective."""
     warm_updates: int = 0
@@ -81,7 +81,7 @@ class Settings:
     num_test: int = 128
     """Prompts of an evaluation."""
     num_samples: int = 32
-    """Answers to each of them."""
+    """Answers to each prompt of an evaluation."""
     k: int = 16
     """k of pass@k."""
     eval_every: int = 50

@@ -54,7 +54,7 @@ class Settings(Experiment):
 
     @property
     def title(self) -> str:
-        """What tables and plots are called."""
+        """Title of tables and plots."""
         return f"Diffusion on {Path(self.dataset).stem}"
 
 

@@ -8,7 +8,7 @@ python experiments/ued_tournament.py --contenders dr paired clutr \
 
 The steps of a search, of exploration and of an antagonist count, so a method that takes them trains
 for fewer updates. After training, every student plays many random mazes with a solution twice: the
-first set of attempts says which α of them are its worst, the second what it solves there (CVaR).
+first attempts tell which fraction α is its worst, and the second how often it solves these (CVaR).
 Then it plays the standard held-out mazes. Intervals are over students and over mazes, crossed.
 
 Killed and started again, it continues. OUT holds `scores.csv` (a row for each student),
@@ -67,7 +67,7 @@ TEST_ENV = FlattenObservation(maze.Maze())
 are_solvable = jax.jit(jax.vmap(solution.solvable))
 shortest_paths = jax.jit(jax.vmap(solution.optimal_length))
 MOMENTS, SHOWN = 4, 6
-"""Points of training at which levels are looked at, and levels that are drawn of each."""
+"""Points of training at which levels are described, and how many of each are drawn."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Settings:
     seeds: int = 3
     """Students of a method."""
     first_seed: int = 0
-    """The first of their seeds, so that new ones can be drawn."""
+    """Seed of the first student; another one gives a test on new seeds."""
     total_steps: float = 1e7
     """Environment steps of a student."""
     max_walls: int = 60
@@ -175,7 +175,7 @@ def train(one: Contender, settings: Settings) -> Result:
 def solvable_mazes(max_walls: int, num_levels: int) -> maze.Level:
     """Draw random mazes that have a solution, leaves `[num_levels, ...]`; always the same ones.
 
-    Of 60 walls at most, 6 % have none. They would be the worst mazes of every student.
+    Of mazes with up to 60 walls, 6 % have none. They would be the worst mazes of every student.
     """
     sample = mazes(max_walls).sample
     draw = jax.jit(lambda key: sample_new(key, sample, num_levels).level)

@@ -1,7 +1,7 @@
 """Measure a machine's accelerator in one command: training, meta-learning, and a few tests.
 
-Every case runs in a process of its own, and is kept as soon as it is done: killed and started
-again, the bench goes on with what is missing. It starts no case after `--minutes`; then the same
+Every case runs in a process of its own, and is kept as soon as it is done. If the bench is killed
+and started again, it measures what is missing. It starts no case after `--minutes`; then the same
 command measures the rest.
 
 python experiments/bench/accelerator.py
@@ -32,7 +32,7 @@ TESTS = ("tests/algos/test_ppo.py", "tests/purejaxrl/running/test_runner.py")
 CAPACITY = 4000
 """Levels in GROOVE's buffer, as published."""
 NO_PREALLOCATION = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-"""So that the memory that is reported is what is used."""
+"""Without preallocation, the memory that is reported is the memory that is used."""
 PEERS = {"rejax": SCRIPTS["rejax"], "PureJaxRL": SCRIPTS["purejaxrl"]}
 
 
@@ -117,7 +117,7 @@ def training(env: str, members: Sequence[int], settings: Settings) -> Iterator[C
 
 
 def meta_learning(kind: str, sizes: Sequence[int], settings: Settings, *more: int):
-    """Meta-steps; `kind` is as of `workers/meta_step.py`."""
+    """Meta-steps; `kind` is one of those in `workers/meta_step.py`."""
     for size in sizes:
         agents = 2 * size if kind == "evolution" else size
         words = kind, agents, settings.num_envs, 20, 5, settings.rule_width, settings.repeats

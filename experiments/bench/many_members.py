@@ -1,4 +1,4 @@
-"""Measure how the runner carries thousands of members: PPO on CartPole, one row a population.
+"""Measure how the runner copes with thousands of members: PPO on CartPole, a row per population.
 
 `ms_per_member_update` includes metrics, but no checkpoint; `host_share` is the part of that time in
 which the devices do not compute. A checkpoint has all members; metrics have a row for each member

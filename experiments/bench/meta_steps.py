@@ -59,10 +59,10 @@ def measure(kind: str, settings: Scale, *more: int, **changes: int) -> dict | No
 def measure_published(
     checkout: Path, python: Path, settings: Scale, mini_batches: int
 ) -> dict | None:
-    """Run the worker that times the published code; return as `measure`.
+    """Run the worker that times the published code; return what `measure` returns.
 
     Args:
-        checkout: of the published code.
+        checkout: a checkout of the published code.
         python: an interpreter that has its packages.
         settings: the scale.
         mini_batches: how many parts its agents are divided into.

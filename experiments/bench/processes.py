@@ -62,12 +62,12 @@ def run_rounds(
     measure: Callable[[Any], dict | str],
     title: Callable[[Any], str],
 ) -> dict[Any, list[dict]]:
-    """Measure every contender once in each round; print why where there is nothing.
+    """Measure every contender once in each round; print why, if there is no result.
 
     Args:
         contenders: who is measured, in this order.
         rounds: processes per contender.
-        measure: runs one contender's worker, as `run_worker`.
+        measure: runs one contender's worker; returns what `run_worker` returns.
         title: names a contender and the case in messages.
 
     Returns:
@@ -85,7 +85,7 @@ def run_rounds(
 
 
 def measure_cases(cases: Iterable[Any], rows_of: Callable[[Any], list[dict]], path: Path) -> None:
-    """Measure cases one after the other, and write the table after each: all together take long.
+    """Measure cases one after the other, and write the table after each, because all take long.
 
     Args:
         cases: what to measure.

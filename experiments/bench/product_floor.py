@@ -1,9 +1,9 @@
-"""How much of DQN, PQN, SAC and trajectory diffusion is products of matrices, which are anybody's.
+"""How much of an update of DQN, PQN, SAC or trajectory diffusion is matrix products: a lower bound.
 
-An update of a population's member is timed, and beside it the bare products of the same shapes: a
-network read on a batch, and read with the gradients of its weights and of what lies between its
-layers. Nothing exact can be faster by more than the ratio. So is the drawing of 1,000 pieces of 16
-steps from a diffusion model. One CPU core; compile time apart.
+The update of one member of a population is timed, and so are bare matrix products of the same
+shapes: forward passes of its networks on a batch, and forward and backward passes. No exact
+implementation can be faster by more than the ratio of these times. The same is done for drawing
+1,000 pieces of 16 steps from a diffusion model. It uses one CPU core, and leaves out compile time.
 
 python experiments/bench/product_floor.py
 """
@@ -60,7 +60,7 @@ class Products(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What is timed, by how many repeats, and its products."""
+    """What is timed, a function from the number of repeats to seconds, and its products."""
 
     name: str
     seconds: Callable[[int], float]
@@ -81,7 +81,7 @@ def median_seconds(function: Callable, args: tuple, repeats: int) -> float:
 def update_of(
     env: str, make: Callable[[Any], Algorithm], hypers: Any, members: int, updates: int
 ) -> Callable[[int], float]:
-    """Time an update of one member, among the others."""
+    """Time an update of one member, when all members are vmapped."""
 
     def seconds(repeats: int) -> float:
         environment, level = envs.make(env)
@@ -122,7 +122,7 @@ DIFFUSION, PIECES = diffusion.Config(), 1_000
 DENOISER, LEVEL = (102, *[256] * 7, 102), (16, 256)
 """Widths on pieces of 17 positions with 6 channels, and on the noise level."""
 EVALUATIONS = 2 * edm.Sampling().num_steps - 1
-"""Readings of the denoiser for one piece."""
+"""Forward passes of the denoiser for one piece."""
 CASES = (
     Case(
         "DQN, not double, 16 members",

@@ -36,7 +36,7 @@ ENV, ENV_PARAMS = envs.make("CartPole-v1")
 
 
 def make(rows: int) -> Algorithm:
-    """Make DQN with a buffer of so many rows."""
+    """Make DQN with a buffer of this many rows."""
     return dqn.make(dqn.Config(capacity=rows, warmup_steps=1_000), ENV)
 
 

@@ -49,7 +49,7 @@ class LSTM(nn.Module):
 
 
 class Published(nn.Module):
-    """JaxUED's network but for the linear heads, whose hidden layers are one here."""
+    """JaxUED's network, except that both heads share one hidden layer."""
 
     recurrent: nn.Module
 
