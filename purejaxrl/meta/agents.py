@@ -180,7 +180,7 @@ def score_levels(
 ) -> Visits:
     """Score the levels of the agents whose life is over, on all devices.
 
-    A life that was cut short is no measure of its level. After such a life, or one that diverged,
+    A life that was cut short does not measure its level. After such a life, or one that diverged,
     the score is NaN, by which the curriculum learns that the level is no longer in use.
     """
     world, whole = setup.world, finished & agents.whole

@@ -60,7 +60,7 @@ SUMMED = ("env_steps", "episodes", "unsound")
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     num_pairs: int = 16
     """Antithetic pairs of candidates in a generation. The environment steps of all their lives are
@@ -88,7 +88,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What evolution can be vmapped or swept over. Traced.
+    """Hyperparameters, which can be vmapped or swept. Traced.
 
     Where worlds differ, `agent` and `curriculum` are `{world's name: value}`.
     """

@@ -44,7 +44,7 @@ SUMMED = ("env_steps", "episodes", "lives_ended", "unsound")
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     num_agents: int = 64
     """Agents that train side by side."""
@@ -63,7 +63,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What meta-training can be vmapped or swept over. Traced.
+    """Hyperparameters, which can be vmapped or swept. Traced.
 
     Where worlds differ, `agent`, `critic_learning_rate`, `curriculum` and `antagonist` are
     `{world's name: value}`.

@@ -1,4 +1,4 @@
-"""Lives of agents: how long they train, what their last policy earns, and their replacement."""
+"""Lives of agents: how long they train, the return of their last policy, and their replacement."""
 
 from collections.abc import Callable
 from typing import Any

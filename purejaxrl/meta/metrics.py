@@ -20,7 +20,7 @@ def summarize_updates(
     """Average metrics of K updates, `[K]` to `[]`; episodes weight the means over episodes.
 
     Args:
-        metrics: of the updates; `episodes` and `env_steps` are 0 where an update was not made.
+        metrics: those of the updates; `episodes` and `env_steps` are 0 where none was made.
         alive: bool `[K]`, which updates were made.
         episode_means: names of the means over episodes.
     """

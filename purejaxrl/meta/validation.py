@@ -43,7 +43,7 @@ def against(
         config: `num_pairs` is the number of lives, over all worlds.
         worlds: where agents live.
         insert: puts θ into the agents' hyperparameters.
-        hypers: those of the agents and of the curricula.
+        hypers: hyperparameters of the agents and of the curricula.
 
     Raises:
         ValueError: if lives or groups of them cannot be divided among the worlds, or the parts of a

@@ -87,7 +87,7 @@ def sample(key: jax.Array, denoise: Denoise, shape: tuple[int, ...], how: Sampli
     Args:
         key: typed key.
         denoise: the denoiser.
-        shape: of the samples, `[batch, ...]`.
+        shape: the shape of the samples, `[batch, ...]`.
         how: steps and noise.
     """
     start_key, churn_key = jax.random.split(key)

@@ -81,7 +81,7 @@ def convolve(
     Args:
         images: `[batch, h, w, channels]`.
         kernel: `[rows, columns, channels, features]`.
-        strides, padding: as flax passes them; not read.
+        strides, padding: flax passes them; they are ignored.
     """
     rows, columns, _, features = kernel.shape
     height, width = images.shape[1] - rows + 1, images.shape[2] - columns + 1
@@ -263,10 +263,10 @@ def readout(
     """Make a module from observations to `[..., features]`: a table, or a torso and a linear layer.
 
     Args:
-        space: of the observations.
+        space: the space of the observations.
         torso: the network under the linear layer; None for a table that observations index.
         features: number of outputs.
-        scale: of the linear layer's initial weights.
+        scale: scale of the linear layer's initial weights.
     """
     if torso is None:
         return Table(num_rows(space), features)

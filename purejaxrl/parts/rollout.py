@@ -58,7 +58,7 @@ class Transition(NamedTuple):
     first: jax.Array  # obs is an episode's first
     final_obs: Any  # the true next observation; XLA drops it where nothing reads it
     final_value: Any  # its value; meaningful where truncated
-    extras: Any  # what `act` returned besides, such as log-probabilities
+    extras: Any  # what else `act` returned, such as log-probabilities
 
 
 class Experience(NamedTuple):
@@ -95,7 +95,7 @@ def sampled(act: Callable, policy: Any) -> Act:
     """Sample the actions of a policy.
 
     Args:
-        act: that of the algorithm.
+        act: the algorithm's `act`.
         policy: `algorithm.policy(state)`.
     """
 

@@ -19,7 +19,7 @@ class Cache(NamedTuple):
     """What a transformer remembers of sequences, with the axes of the batch first."""
 
     keys: tuple[jax.Array, ...]  # of each layer, float32 [..., num_heads, context, head_width]
-    values: tuple[jax.Array, ...]  # of each layer, likewise
+    values: tuple[jax.Array, ...]  # of each layer, the same shape
     readable: jax.Array  # bool [..., context], False where nothing, or padding, was read
     length: jax.Array  # int32 [], tokens read so far, padding included; the same for a whole batch
 
@@ -131,7 +131,7 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, visible: jax.Arra
 class TokenTorso(nn.Module):
     """A torso for environments that show a whole sequence of tokens, padded on both sides.
 
-    It reads observations int `[..., length]` anew at every step, and returns the features of the
+    It reads observations int `[..., length]` again at every step, and returns the features of the
     last token that is no padding, float32 `[..., width]`.
     """
 

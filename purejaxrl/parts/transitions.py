@@ -155,7 +155,7 @@ def draw_normalized(
     Args:
         key: typed key.
         replay: contents are a `Step`.
-        moments: of the observations; None leaves them as they are.
+        moments: moments of the observations; None leaves these as they are.
         config: has the fields `batch_size`, `num_envs` and `num_returns`.
         hypers: has the fields `gamma` and `reward_scale`.
     """

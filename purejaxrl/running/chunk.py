@@ -163,7 +163,7 @@ def start(
 
     Args:
         algorithm: what to run.
-        population: whom to train.
+        population: the members to train.
         plan: where they lie.
         horizon: length of their lives, in updates.
         evaluated: whether the best policies are kept.
@@ -223,7 +223,7 @@ def compile_chunk(
 
     Args:
         algorithm: what to run.
-        population: whom to train.
+        population: the members to train.
         plan: where they lie.
         room: most updates in a chunk.
         carry: as `start` returns it, for its shapes.

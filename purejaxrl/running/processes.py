@@ -45,7 +45,7 @@ def on_first(function: Callable, *arguments: Any) -> Any:
 
     Args:
         function: its result can be pickled.
-        arguments: of the function.
+        arguments: the function's arguments.
 
     Raises:
         Exception: in all processes, what the function raises in process 0.

@@ -107,7 +107,7 @@ def run(
 
     Args:
         algorithm: what to run.
-        population: whom to train.
+        population: the members to train.
         num_updates: length of the run, counted from the very beginning.
         options: where and how.
         horizon: length of life that annealing sees; `num_updates` by default. To extend

@@ -135,7 +135,7 @@ def by_folder(parsed: Sequence[Any], words: Sequence[str]) -> dict[Path, list[in
 def with_kept_words(settings: type, words: Sequence[str]) -> tuple[str, ...]:
     """Put the words of the run that is to be resumed before those of the command line.
 
-    A run that has saved nothing begins anew, so anything may differ.
+    A run that has saved nothing starts again from the beginning, so anything may differ.
 
     Args:
         settings: the experiment's.

@@ -171,7 +171,7 @@ def prepare(
     """Make all problems and contenders, so that an invalid one is found before any training.
 
     Args:
-        names: of environments.
+        names: names of environments.
         make: makes the problem of an environment, and its contenders.
         scale_of: how large the comparison on a problem will be; None if it has no `Scale`.
 

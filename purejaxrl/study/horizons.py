@@ -141,7 +141,7 @@ def tabulate(scores: pd.DataFrame) -> pd.DataFrame:
 
     Scores are fractions of the optimum where that is known. Intervals treat rules and levels as
     random samples (`stats.interval`). Agents that diverged are counted (`failed`), and left out of
-    the means. An episode that is cut counts with what it earned.
+    the means. An episode that is cut counts with its return so far.
     """
     if scores["optimum"].notna().all():
         scores = scores[scores["optimum"] > tables.LEAST_OPTIMUM]

@@ -23,7 +23,7 @@ def by_part(metrics: pd.DataFrame, num_parts: int = NUM_PARTS) -> pd.DataFrame:
     """Average the returns of every agent over each part of its life.
 
     Args:
-        metrics: of the tests on one problem, as `compare` returns them.
+        metrics: metrics of the tests on one problem, as `compare` returns them.
         num_parts: equally many updates in each.
 
     Returns:

@@ -192,7 +192,7 @@ def conditional_value_at_risk(
     Args:
         chosen_by: `[..., num_levels]`, solve rates that say which levels are the worst; ties are
             broken by the order of levels, which is random.
-        rates: of other attempts, the same shape.
+        rates: solve rates of other attempts, the same shape.
         share: α in (0, 1], or several `[m]`.
 
     Returns:

@@ -58,7 +58,7 @@ def interval(
         scores: `[num_runs]`, or `[num_levels, num_rules, ...]`, an axis for everything that was
             sampled. An axis with one entry counts as fixed.
         present: bool, shaped like `scores`: which scores exist; all by default.
-        bounds: of the mean; the interval is cut there.
+        bounds: bounds of the mean, at which the interval is cut.
         confidence: coverage of the interval.
 
     Raises:
@@ -195,7 +195,7 @@ def bootstrap_interval(
 
     Args:
         scores: `[num_runs]`.
-        statistic: of an array of scores, called with `axis=-1`: `np.median`.
+        statistic: function of an array of scores, called with `axis=-1`, such as `np.median`.
         confidence: coverage of the interval.
         num_resamples: bootstrap samples, always the same ones.
 
@@ -216,7 +216,7 @@ def final_scores(frame: pd.DataFrame, name: str = "return", fraction: float = 0.
     Args:
         frame: a run's metrics, as `read_metrics` gives them.
         name: metric, a mean over finished episodes; weighted by their number.
-        fraction: of the updates, at the end.
+        fraction: fraction of the updates, at the end of the run, that count.
 
     Returns:
         Scores `[num_members]`; NaN: no episode finished in that part, or the member diverged.

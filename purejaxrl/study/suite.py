@@ -117,7 +117,7 @@ def scale(
     """Return the scores that become 0 and 1 in one environment.
 
     Args:
-        name: of the environment.
+        name: name of the environment.
         scores, reference: see `normalise`.
 
     Returns:
@@ -200,7 +200,7 @@ def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
     Args:
         scores: what `normalise` returns.
-        baseline: the contender whom the others are compared with.
+        baseline: the contender that the others are compared with.
 
     Returns:
         A row for each contender, best first: its number of rules, and value, low and high of its

@@ -35,7 +35,7 @@ def tabulate(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
     Args:
         scores: what `compare` returns, of one or more environments.
-        baseline: the contender whom the others are compared with; without it, there are no chances.
+        baseline: the contender that the others are compared with; without it, there are no chances.
     """
     rows = []
     for (env, name), part in scores.groupby(["env", "contender"], sort=False):

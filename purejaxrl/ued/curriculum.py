@@ -39,7 +39,7 @@ class Draw(NamedTuple):
 
     chosen: Chosen
     learns: jax.Array = np.bool_(True)  # bool []: the student learns from its experience on them
-    env_steps: jax.Array = np.int32(0)  # int32 []: environment steps besides the student's own
+    env_steps: jax.Array = np.int32(0)  # int32 []: environment steps other than the student's own
     lesson: Any = ()  # what `report` needs to know of this draw, as `Visits.lesson`
 
 
@@ -80,7 +80,7 @@ class Curriculum(NamedTuple):
     """For a teacher that learns: the number of levels it makes for an update. `report` needs the
     visits to all of them at once. None: there is no teacher."""
     extra_steps: float = 0.0
-    """Environment steps of an update besides the student's own, on average."""
+    """Environment steps of an update other than the student's own, on average."""
     with_horizon: Callable[[Any, jax.Array], Any] = lambda state, horizon: state
     """`(state, horizon) -> state`: tells the agents of a curriculum how many updates they live."""
     vital: Callable[[Any], Any] = lambda state: ()
@@ -198,7 +198,7 @@ def decide_replay(
         buffer: the levels that can be replayed.
         hypers: how levels are replayed.
         num_levels: levels that are drawn at a time.
-        shape: of the decisions.
+        shape: the shape of the decisions.
     """
     filled = buffer.filled.sum()
     least = jnp.minimum(hypers.min_draws * num_levels, buffer.capacity)
@@ -220,7 +220,7 @@ def replay(
     Args:
         sample_level: draws a new level.
         score: scores a level, as in `ued/scores.py`.
-        capacity: of the buffer; at least the number of levels that are drawn at a time.
+        capacity: slots of the buffer; at least the number of levels that are drawn at a time.
         priority: `buffer.by_rank` or `buffer.in_proportion`.
 
     Raises:
@@ -250,7 +250,7 @@ def with_buffer(
         sample: draws levels, and marks those of the buffer as in use.
         sample_level: draws a new level.
         score: scores a level.
-        capacity: of the buffer.
+        capacity: slots of the buffer.
 
     Raises:
         ValueError: if the capacity is not valid.

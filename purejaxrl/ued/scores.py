@@ -111,7 +111,7 @@ def of_finished_episodes(estimates: ValueEstimates, done: jax.Array) -> ValueEst
     """Replace values and advantages by NaN at the steps of episodes that did not finish.
 
     Args:
-        estimates: of a rollout, `[T, ...]`.
+        estimates: those of a rollout, `[T, ...]`.
         done: bool `[T, ...]`, terminated or truncated.
     """
     finished = jax.lax.cummax(done.astype(jnp.int8), axis=0, reverse=True) == 1

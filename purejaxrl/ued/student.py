@@ -89,7 +89,7 @@ class OwnLevel(Wrapper):
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped or swept over. Traced."""
+    """Hyperparameters, which can be vmapped or swept. Traced."""
 
     agent: Any = None
     """The agent's hyperparameters."""
@@ -140,7 +140,7 @@ def make(
         agent: the algorithm that learns, made with `env`, such as PPO.
         env: the environment; its states hold their levels.
         curriculum: chooses the levels.
-        optimal_return: of a level, for scores that compare the student with the optimum.
+        optimal_return: optimum of a level, for scores that compare the student with it.
 
     Raises:
         ValueError: if the parts do not fit each other.
