@@ -24,7 +24,7 @@ from purejaxrl.validation import hyper, require_choice, require_count
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     num_envs: int = 64
     """Environments that one agent acts in at a time."""
@@ -51,7 +51,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped, swept or meta-learned over. Traced."""
+    """Hyperparameters, which can be vmapped, swept or meta-learned. Traced."""
 
     learning_rate: float = hyper(1e-3, at_least=0)
     """The optimizer's step size."""

@@ -25,7 +25,7 @@ from purejaxrl.validation import hyper, require_count
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     batch_size: int = 256
     """Steps in a batch."""
@@ -44,7 +44,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped or swept over. Traced."""
+    """Hyperparameters, which can be vmapped or swept. Traced."""
 
     dataset: Any = None
     """What to learn from: a `Dataset`."""

@@ -44,7 +44,7 @@ BOUND = 4.0
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     vocabulary: int
     """Number of different tokens."""
@@ -65,7 +65,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What training the autoencoder can be vmapped or swept over. Traced."""
+    """Hyperparameters of the autoencoder, which can be vmapped or swept. Traced."""
 
     learning_rate: float = hyper(1e-2, at_least=0)
     """Adam's step size, annealed to 0."""

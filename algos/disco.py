@@ -44,7 +44,7 @@ from purejaxrl.validation import hyper, require, require_count
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     num_envs: int = 2
     """Environments that one agent acts in at a time."""
@@ -94,7 +94,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped or swept over. Traced."""
+    """Hyperparameters, which can be vmapped or swept. Traced."""
 
     rule: Any = None
     """Parameters of the `Rule`."""

@@ -54,7 +54,7 @@ SUMMED = ("env_steps", "episodes")
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape. Static."""
+    """Settings that decide a shape. Static."""
 
     num_agents: int = 24
     """Agents that live side by side, in all worlds."""
@@ -64,7 +64,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What distillation can be vmapped or swept over. Traced."""
+    """Hyperparameters, which can be vmapped or swept. Traced."""
 
     agent: Any = None
     """The agents' hyperparameters; `{world's name: value}` where worlds differ."""
@@ -229,7 +229,7 @@ def init_agent(setup: Setup, key: jax.Array, theta: Any, hypers: Hypers) -> Agen
 
 
 def learn(setups: Sequence[Setup], state: State, hypers: Hypers, _: tuple) -> tuple[State, Metrics]:
-    """Take one step: of all agents, of the student, and of the agents whose life is over."""
+    """Advance all agents, train the student, and replace the agents whose life is over."""
     theta, found = state.params, []
     own = [hypers_in(setup.world, hypers) for setup in setups]
     for setup, hypers_here, agents in zip(setups, own, state.agents, strict=True):

@@ -40,7 +40,7 @@ from purejaxrl.validation import hyper, require_count
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     num_envs: int = 10
     """Environments that one agent acts in at a time."""
@@ -81,7 +81,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped, swept or meta-learned over. Traced."""
+    """Hyperparameters, which can be vmapped, swept or meta-learned. Traced."""
 
     learning_rate: float = hyper(2.5e-4, at_least=0)
     """Adam's step size."""

@@ -30,7 +30,7 @@ LOG_STD = -6.0, 1.0
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     num_models: int = 7
     """Models of the ensemble."""
@@ -47,7 +47,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped or swept over. Traced."""
+    """Hyperparameters, which can be vmapped or swept. Traced."""
 
     dataset: Any = None
     """What to learn from: a `Dataset`."""
@@ -181,7 +181,7 @@ def roll_out(
 
     Args:
         key: typed key.
-        config: of the ensemble.
+        config: config of the ensemble.
         ensemble: the models.
         obs: where to begin, float32 `[n, entries]`.
         act: chooses actions.

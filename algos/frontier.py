@@ -4,7 +4,7 @@ Sampling for learnability (`sfl.py`) spends environment steps on a search for le
 half of the time. Here the student's own training finds them. Every level that is kept has an
 estimate p of how often it is solved. In every update:
 
-    draw a share of the levels from those that are kept, the others anew    # it learns on all
+    draw a share of the levels from those that are kept; the others are new   # all are learned on
     move p of every level towards the fraction that the student solved
     keep the levels of the highest learnability p(1 - p)
 

@@ -45,7 +45,7 @@ FROM_SOLUTIONS = {"belief", "demonstration"}
 
 @dataclass(frozen=True)
 class Config(token_policy.NetworkConfig):
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     num_prompts: int = 16
     """Prompts of an update, P."""
@@ -84,7 +84,7 @@ class Config(token_policy.NetworkConfig):
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped or swept over. Traced."""
+    """Hyperparameters, which can be vmapped or swept. Traced."""
 
     start: Any = None
     """Parameters of the policy that training starts from. It is also the reference policy, which

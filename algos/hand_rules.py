@@ -42,8 +42,8 @@ class Settings(struct.PyTreeNode):
     scale_power: float = hyper(0.0, at_least=0, at_most=1)
     """π̂ is divided by its root mean square over the experience, to this power."""
     step_cost: float = hyper(0.0, at_least=0)
-    """What a step costs, in units of the rewards that the rule reads. The values of states where
-    nothing is earned sink below 0, the value of a new table's states, so that new states attract
+    """What a step costs, in units of the rewards that the rule reads. Without rewards, the
+    values of states sink below 0, the initial value in a table, so that new states attract
     (Koenig & Simmons 1996, "The effect of representation and knowledge on goal-directed
     exploration with reinforcement-learning algorithms")."""
 

@@ -30,7 +30,7 @@ LARGEST_WEIGHT = 100.0
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     batch_size: int = 256
     """Transitions in a batch."""
@@ -49,7 +49,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped or swept over. Traced."""
+    """Hyperparameters, which can be vmapped or swept. Traced."""
 
     dataset: Any = None
     """What to learn from: a `Dataset`."""

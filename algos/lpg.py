@@ -42,7 +42,7 @@ from purejaxrl.validation import hyper, require_choice, require_count
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     num_envs: int = 64
     """Environments that one agent acts in at a time."""
@@ -87,7 +87,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped, swept or meta-learned over. Traced."""
+    """Hyperparameters, which can be vmapped, swept or meta-learned. Traced."""
 
     rule: Any = None
     """Parameters of the `Rule`."""

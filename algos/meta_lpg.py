@@ -68,7 +68,7 @@ def world(
         agent: static settings of the agents and of the rule; TA-LPG's for a rule that reads time.
         env: gymnax environment with discrete actions; it has levels, unless `curriculum` is given.
         sample_lifetime: draws the length of a life.
-        name: of the world.
+        name: name of the world.
         parts: other fields of `World`.
     """
     space = env.observation_space(env.default_params)

@@ -74,7 +74,7 @@ REGRETS = {"mean-max": mean_max, "mean-mean": mean_mean, "flexible": flexible}
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped or swept over. Traced."""
+    """Hyperparameters, which can be vmapped or swept. Traced."""
 
     teacher: Any = None
     """The teacher's hyperparameters."""

@@ -30,7 +30,7 @@ from purejaxrl.validation import hyper, require, require_count
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length of the agent's training. Static."""
+    """Settings of the agent's training that decide a shape or a length. Static."""
 
     num_pieces: int = 2048
     """Pieces that are drawn at an update."""
@@ -48,7 +48,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped or swept over. Traced."""
+    """Hyperparameters, which can be vmapped or swept. Traced."""
 
     agent: Any = None
     """The agent's hyperparameters, the dataset among them."""

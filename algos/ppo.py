@@ -32,7 +32,7 @@ from purejaxrl.validation import hyper, require, require_count
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     num_envs: int = 4
     """Environments that one agent acts in at a time."""
@@ -75,7 +75,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped, swept or meta-learned over. Traced."""
+    """Hyperparameters, which can be vmapped, swept or meta-learned. Traced."""
 
     learning_rate: float = hyper(2.5e-4, at_least=0)
     """Adam's step size at the start of training."""

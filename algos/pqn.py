@@ -31,7 +31,7 @@ from purejaxrl.validation import hyper, require, require_count
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     num_envs: int = 32
     """Environments that one agent acts in at a time."""
@@ -67,7 +67,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped or swept over. Traced."""
+    """Hyperparameters, which can be vmapped or swept. Traced."""
 
     learning_rate: float = hyper(1e-4, at_least=0)
     """RAdam's step size at the start of training."""
@@ -115,7 +115,7 @@ def q_lambda(seen: Transition, last_value: jax.Array, hypers: Hypers) -> jax.Arr
 
     Args:
         seen: the rollout; its `extras` are the highest values of the observations acted on.
-        last_value: of the observation after the last step, `[num_envs]`.
+        last_value: value of the observation after the last step, `[num_envs]`.
         hypers: discount, λ and the scale of rewards.
     """
     seen = seen._replace(reward=hypers.reward_scale * seen.reward)

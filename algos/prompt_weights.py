@@ -22,7 +22,7 @@ def weigh_prompts(
 
     Args:
         key: typed key.
-        config, env, objective: as for `grpo.make`; P prompts of G answers are asked.
+        config, env, objective: see `grpo.make`; P prompts of G answers are asked.
         hypers: the policy and the coefficients are in them.
         levels: the prompts to choose from, leaves `[num_prompts, ...]`.
 

@@ -19,7 +19,7 @@ from purejaxrl.validation import hyper
 
 @dataclass(frozen=True)
 class Config(td3_bc.Config):
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     batch_size: int = 1024
     """Transitions in a batch."""
@@ -32,7 +32,7 @@ class Config(td3_bc.Config):
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped or swept over. Traced."""
+    """Hyperparameters, which can be vmapped or swept. Traced."""
 
     dataset: Any = None
     """What to learn from: a `Dataset`."""

@@ -30,7 +30,7 @@ from purejaxrl.ued.scores import true_regret
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped or swept over. Traced."""
+    """Hyperparameters, which can be vmapped or swept. Traced."""
 
     teacher: Any = None
     """The teacher's hyperparameters."""

@@ -7,7 +7,7 @@ is the rate of success. Until the next search it trains on them, and on new rand
     every `every` updates:
         draw random levels, and play them                     # in batches; nothing is learned
         keep the levels with the highest scores
-    in every update, draw a share of the levels from those that are kept, the others anew
+    in every update, draw a share of the levels from those that are kept; the others are new
 
 A search takes `search_steps` environment steps, which are counted.
 
@@ -35,7 +35,7 @@ from purejaxrl.validation import hyper, require, require_count
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length. Static.
+    """Settings that decide a shape or a length. Static.
 
     The published search plays 25,000 mazes for 2,000 steps each, every 100 updates of 65,536 steps.
     That is seven times the steps of training; the defaults here are for shorter runs.

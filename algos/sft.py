@@ -22,7 +22,7 @@ from purejaxrl.validation import hyper, require_count
 
 @dataclass(frozen=True)
 class Config(token_policy.NetworkConfig):
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     batch_size: int = 128
     """Prompts in a batch."""
@@ -33,7 +33,7 @@ class Config(token_policy.NetworkConfig):
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped or swept over. Traced."""
+    """Hyperparameters, which can be vmapped or swept. Traced."""
 
     learning_rate: float = hyper(3e-3, at_least=0)
     """Adam's step size at the start; it falls to 0 linearly."""

@@ -38,7 +38,7 @@ from purejaxrl.validation import hyper, require, require_count
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     num_envs: int = 4
     """Environments that one agent acts in at a time."""
@@ -79,7 +79,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped or swept over. Traced."""
+    """Hyperparameters, which can be vmapped or swept. Traced."""
 
     actor_rate: float = hyper(3e-4, at_least=0)
     """Adam's step size of the actor."""

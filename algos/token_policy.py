@@ -272,7 +272,7 @@ def on_prompts(config: NetworkConfig, env: Task, levels: Any, num_answers: int =
         env: the task.
         levels: the prompts.
         num_answers: sampled answers to each.
-        k: of pass@k.
+        k: k of pass@k.
 
     Returns:
         An `Evaluator`; its `return` is pass@1, and `wrong_length` the mean length of wrong answers,

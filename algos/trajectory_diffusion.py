@@ -32,7 +32,7 @@ CLOSEST = 0.999
 
 @dataclass(frozen=True)
 class Config:
-    """What decides a shape or a length. Static."""
+    """Settings that decide a shape or a length. Static."""
 
     length: int = 16
     """Steps of a piece."""
@@ -48,7 +48,7 @@ class Config:
 
 
 class Hypers(struct.PyTreeNode):
-    """What training can be vmapped or swept over. Traced."""
+    """Hyperparameters, which can be vmapped or swept. Traced."""
 
     dataset: Any = None
     """What to learn from: a `Dataset`."""
@@ -221,12 +221,12 @@ def draw_pieces(
 
     Args:
         key: typed key.
-        config: of the model.
+        config: config of the model.
         model: the model.
         num_obs: entries of an observation.
         num_pieces: how many.
         how: how to sample.
-        log_prob: of the policy that guides; None draws from p(τ).
+        log_prob: log-probabilities of the policy that guides; None draws from p(τ).
         guidance: λ.
     """
     network, (mean, std) = Denoiser(config.width, config.num_blocks), model.scale
@@ -259,7 +259,7 @@ def save(folder: Path | str, config: Config, model: Model, fingerprint: str) -> 
         folder: where to.
         config: the model's.
         model: the model.
-        fingerprint: of the dataset that it learned from.
+        fingerprint: fingerprint of the dataset that it learned from.
     """
     about = {"diffusion": asdict(config), "dataset": fingerprint}
     about["channels"] = int(model.scale.mean.shape[0])
@@ -271,7 +271,7 @@ def load(folder: Path | str, fingerprint: str) -> tuple[Config, Model]:
 
     Args:
         folder: what `save` wrote.
-        fingerprint: of the dataset that it must have learned from.
+        fingerprint: fingerprint of the dataset that it must have learned from.
 
     Raises:
         checkpoint.CheckpointError: if it is missing, damaged, no model, or of another dataset.

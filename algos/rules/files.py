@@ -37,7 +37,7 @@ def save_rule(path: Path | str, config: Any, params: Any) -> None:
 
     Args:
         path: the file, `.npz`.
-        config: of an algorithm in `KINDS`, such as `lpg.Config`.
+        config: config of an algorithm in `KINDS`, such as an `lpg.Config`.
         params: what the algorithm's `init_rule` or `init_drift` returns: a pytree of float arrays.
 
     Raises:
@@ -58,7 +58,7 @@ def save_population(result: Result, config: Any) -> list[Path]:
     Args:
         result: the result of the run; `state.params` are the parameters of rules. Where they
             were evaluated, the best ones are saved.
-        config: as in `save_rule`.
+        config: see `save_rule`.
 
     Returns:
         The files, `OUT/FIELD-SEED.npz`, such as `rule-0.npz` or `drift-0.npz`; where

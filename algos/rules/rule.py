@@ -31,7 +31,7 @@ class Kind(NamedTuple):
     rates: tuple[float, ...] = ()
     """Step sizes that suit its agents everywhere; (): what suits tables or networks."""
     table_epochs: int | None = None
-    """Passes of agents with a table over an update's experience; None: as its config says."""
+    """Passes of agents with a table over an update's experience; None: the number in the config."""
 
     @property
     def name(self) -> str:

@@ -73,7 +73,7 @@ EXPLORATION = (
     WorldSettings("random-mdp-exploration", TABLE_RATES, share=2),
     WorldSettings("random-mdp-exploration-features", NETWORK_RATES, share=2),
 )
-"""Worlds in which random actions hardly ever earn what the best ones earn."""
+"""Worlds in which random actions hardly ever get the return of the best ones."""
 
 HORIZONS = (20.0, 200.0)
 """Least and greatest effective horizon 1 / (1 - γ) of an agent; log-uniform."""
@@ -111,7 +111,7 @@ def sample_life(lives: tuple[int, int], key: jax.Array) -> jax.Array:
 
 
 def levels_of(env: Any, env_params: Any) -> Curriculum:
-    """Draw a new level for every life; where an environment has only one level, give that one."""
+    """Draw a new level for every life; where an environment has only one level, return that one."""
     return uniform(getattr(env, "sample_level", partial(_same_level, env_params)))
 
 
