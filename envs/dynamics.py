@@ -26,10 +26,10 @@ def dynamics_error(name: str, env_params: Any, steps: Step, variance: jax.Array)
     """Compute the squared error of next observations, in units of a variance, `[...]`.
 
     Args:
-        name: of the environment.
+        name: name of the environment.
         env_params: its level.
         steps: leaves `[..., entries]`; actions in [-1, 1].
-        variance: of true next observations, float32 `[entries]`.
+        variance: variance of true next observations, float32 `[entries]`.
 
     Raises:
         ValueError: if the state cannot be read off the observations of this environment.

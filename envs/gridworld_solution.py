@@ -26,7 +26,7 @@ def solve(level: Level, gamma: float | jax.Array = 1.0) -> Solution:
     """Solve a level whose objects do not move; vmap it over levels.
 
     Args:
-        level: of any extent. Rewards after its time limit do not count.
+        level: a level of any extent. Rewards after its time limit do not count.
         gamma: discount per step; 1 for the undiscounted return.
     """
     backup = _backup(level, gamma)

@@ -140,7 +140,7 @@ def from_text(text: str, size: int = SIZE, max_steps: int = MAX_STEPS) -> Level:
 
     Args:
         text: at most `size` rows and columns; missing cells become walls.
-        size: of the level.
+        size: rows and columns of the level.
         max_steps: time limit.
 
     Raises:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 MIN_STATES = 4
-"""Least number of states; every kind works with so many."""
+"""Least number of states, with which every kind still works."""
 
 SUCCESS_PROB = 0.9
 """Probability that a move along a line succeeds; else the agent stays where it is."""
@@ -208,7 +208,7 @@ KINDS: dict[str, Kind] = {
 """The kinds of MDP by name."""
 
 EXPLORATION = ("lock", "current")
-"""Kinds in which random actions hardly ever earn what the best ones earn."""
+"""Kinds in which random actions hardly ever get the return of the best ones."""
 
 
 def _line(draws: Draws) -> Moves:

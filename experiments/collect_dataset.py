@@ -165,7 +165,7 @@ def medium_of(stages: Sequence[Stage], random: float) -> Stage:
     """Return the first stage that is a third of the way from random actions to the expert.
 
     Args:
-        stages: of the expert while it learns; the last one is the expert.
+        stages: stages of the expert while it learns; the last one is the expert.
         random: the mean return of random actions, less than the expert's.
     """
     least = random + MEDIUM * (stages[-1].ret - random)

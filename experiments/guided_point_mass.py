@@ -72,7 +72,7 @@ class Settings:
     model: diffusion.Config = diffusion.Config(width=128)
     """The diffusion model's static settings."""
     updates: int = 5_000
-    """Its gradient steps."""
+    """Gradient steps of the diffusion model."""
     seed: int = 0
     """Seeds the dataset, the model and the pieces."""
     out: Path = Path("results/guided_point_mass")

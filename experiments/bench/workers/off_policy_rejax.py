@@ -36,7 +36,7 @@ SETTINGS = {
     ),
 }
 WIDTHS = {"dqn": (120, 84), "pqn": (256, 256)}
-"""They cannot be set through `create`: it passes widths of its own, too."""
+"""Widths cannot be set through `create`, which already passes its own."""
 STEPS = {"dqn": 10, "pqn": 32 * 64, "sac": 4}
 WARMUP = {"dqn": 1_000, "pqn": 0, "sac": 1_000}
 steps = WARMUP[name] + updates * STEPS[name]
