@@ -16,7 +16,7 @@ SampleLifetime = Callable[[jax.Array], jax.Array]
 
 PATIENCE = 3
 """A meta-learner counts as diverged after this many steps in a row without a single sound agent
-(one whose losses, gradients and parameters are finite)."""
+(one that has not diverged)."""
 
 
 def check_lifetime(sample_lifetime: SampleLifetime) -> None:
