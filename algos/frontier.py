@@ -9,8 +9,9 @@ estimate p of how often it is solved. In every update:
     keep the levels of the highest learnability p(1 - p)
 
 A new level begins at a p near 1. So one failure makes it worth another visit, and one success does
-not. A level that is never solved is dropped after a few visits. A level without a solution, whose
-optimal return is 0, is never kept.
+not. A level that is never solved is dropped after a few visits. A new level without a solution,
+whose optimal return is 0, is never kept. The first levels are random, with p = 1. Some may have no
+solution, and stay until others have taken their places.
 
 `student.make(agent, env, frontier.curriculum(sample_level), optimal_return)` is the whole
 algorithm. It comes from this repository, and is not published elsewhere.

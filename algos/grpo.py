@@ -180,37 +180,6 @@ def read_policy(network: TokenPolicy, params: Any, prompt: jax.Array, answers: A
     return policy._replace(demonstration_log_probs=log_probs[:, 0])
 
 
-def beliefs(
-    network: TokenPolicy, params: Any, levels: Any, tokens: jax.Array, pad: int
-) -> jax.Array:
-    """Compute the probability that an answer becomes the reference solution, after each token.
-
-    It is 0 from the first token on that differs from the solution.
-
-    Args:
-        network, params: the policy.
-        levels: P prompts.
-        tokens: int32 `[P, G, T]`, answers.
-        pad: what follows the end of a solution.
-
-    Returns:
-        float32 `[P, G, T + 1]`: after the first t tokens.
-    """
-    place = jnp.arange(tokens.shape[-1])
-    solution = jnp.broadcast_to(levels.solution[:, None], tokens.shape)
-
-    def after(t: jax.Array) -> jax.Array:
-        mixed = jnp.where(place < t, tokens, solution)
-        log_probs, _ = token_policy.read_answers(network, params, levels.prompt, mixed)
-        counts = (place >= t) & (solution != pad)
-        return jnp.where(counts, of_action(log_probs, mixed), 0.0).sum(-1)
-
-    each = jax.lax.map(after, jnp.arange(tokens.shape[-1] + 1))
-    same = jnp.cumprod(tokens == solution, axis=-1)
-    possible = jnp.concatenate([jnp.ones_like(same[..., :1]), same], axis=-1)
-    return possible * jnp.exp(jnp.moveaxis(each, 0, -1))
-
-
 def summarise(answers: Answers) -> dict[str, jax.Array]:
     """Return metrics of a first try: pass@1, the share of dead groups, and the length.
 
@@ -268,8 +237,9 @@ def make(config: Config, env: Any, objective: Objective = OBJECTIVES["grpo"]) ->
         )
 
     def collect(state: State, hypers: Hypers) -> tuple[State, Experience]:
-        """Ask prompts, and sample and verify answers; where there are hints, twice."""
-        key, choose_key, answer_key, hint_key = jax.random.split(state.key, 4)
+        """Ask prompts, and sample and verify answers, again where there are hints."""
+        keys = jax.random.split(state.key, 3 + sampler.num_hints)
+        key, choose_key, answer_key, *hint_keys = keys
         everything = state.task.env_params
         which = sampler.choose(
             choose_key, state.sampler, everything.difficulty,
@@ -288,15 +258,15 @@ def make(config: Config, env: Any, objective: Objective = OBJECTIVES["grpo"]) ->
         no_hint = jnp.zeros((len(which), num_answers * sampler.more_answers))
         answers = ask(answer_key, no_hint)
         first_try, num_tokens = summarise(answers), answers.mask.sum(dtype=jnp.int32)
-        if sampler.hint is not None:
+        for hint_key in hint_keys if sampler.hint else ():
             hint = sampler.hint(
                 Inputs(answers, state.sampler, age_of(state), state.kl), hypers.coefs
             )
-            second = ask(hint_key, hint)
-            num_tokens += jnp.where(hint[..., None] > 0, second.mask, False).sum(dtype=jnp.int32)
-            answers = merge(hint > 0, second, answers)
+            again = ask(hint_key, hint)
+            num_tokens += jnp.where(hint[..., None] > 0, again.mask, False).sum(dtype=jnp.int32)
+            answers = merge(hint > 0, again, answers)
         if "belief" in needs:
-            known = beliefs(network, state.params, levels, answers.tokens, env.pad)
+            known = token_policy.beliefs(network, state.params, levels, answers.tokens, env.pad)
             answers = answers._replace(belief=known)
         answers = sampler.keep(answers, num_prompts, num_answers, hypers.coefs)
         return state._replace(key=key), Experience(answers, first_try, num_tokens)
@@ -328,7 +298,8 @@ def make(config: Config, env: Any, objective: Objective = OBJECTIVES["grpo"]) ->
         kl = metrics["approx_kl"][-1]  # of the last step, whose policy is farthest from the sampler
         observed = sampler.observe(x._replace(kl=kl), hypers.coefs)
         state = State(params, opt_state, observed, kl, state.task, key, state.step + 1)
-        count = {"episodes": jnp.int32(num_prompts * num_answers)}
+        num_asked = num_prompts * num_answers * sampler.more_prompts * sampler.more_answers
+        count = {"episodes": jnp.int32(num_asked)}
         steps = {"env_steps": experience.num_tokens}
         return state, steps | count | experience.first_try | jax.tree.map(jnp.mean, metrics)
 

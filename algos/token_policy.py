@@ -1,8 +1,8 @@
-"""A policy over tokens: how it is made, how it answers prompts, and how it is evaluated.
+"""A policy over tokens: how it is made, how it answers prompts, and how it reads answers.
 
-`sft.py` and `grpo.py` train it. A policy is the parameters of a `TokenPolicy`. Answers are sampled
-in one scan over their tokens, for all prompts and answers at once; the prompt is read once for all
-answers to it.
+`sft.py` and `grpo.py` train it, and `token_evaluation.py` evaluates it. A policy is the parameters
+of a `TokenPolicy`. Answers are sampled in one scan over their tokens, for all prompts and answers
+at once; the prompt is read once for all answers to it.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purejaxrl.algorithm import Algorithm, Metrics
-from purejaxrl.identity import fingerprint
 from purejaxrl.parts.action_values import of_action
 from purejaxrl.parts.transformer import MASKED, Cache, Transformer, repeat
-from purejaxrl.running.evaluate import Evaluator
 from purejaxrl.validation import require, require_count
 
 
@@ -214,6 +211,37 @@ def read_answers(
     return network.apply(params, repeat(cache, num_answers), inputs)[1]
 
 
+def beliefs(
+    network: TokenPolicy, params: Any, levels: Any, tokens: jax.Array, pad: int
+) -> jax.Array:
+    """Compute the probability that an answer becomes the reference solution, after each token.
+
+    It is 0 from the first token on that differs from the solution.
+
+    Args:
+        network, params: the policy.
+        levels: P prompts.
+        tokens: int32 `[P, G, T]`, answers.
+        pad: what follows the end of a solution.
+
+    Returns:
+        float32 `[P, G, T + 1]`: after the first t tokens.
+    """
+    place = jnp.arange(tokens.shape[-1])
+    solution = jnp.broadcast_to(levels.solution[:, None], tokens.shape)
+
+    def after(t: jax.Array) -> jax.Array:
+        mixed = jnp.where(place < t, tokens, solution)
+        log_probs, _ = read_answers(network, params, levels.prompt, mixed)
+        counts = (place >= t) & (solution != pad)
+        return jnp.where(counts, of_action(log_probs, mixed), 0.0).sum(-1)
+
+    each = jax.lax.map(after, jnp.arange(tokens.shape[-1] + 1))
+    same = jnp.cumprod(tokens == solution, axis=-1)
+    possible = jnp.concatenate([jnp.ones_like(same[..., :1]), same], axis=-1)
+    return possible * jnp.exp(jnp.moveaxis(each, 0, -1))
+
+
 def judge_answers(env: Task, levels: Any, tokens: jax.Array) -> Any:
     """Judge answers `[P, G, T]`; the judgement's leaves are `[P, G, ...]`."""
     return jax.vmap(jax.vmap(env.judge, (None, 0)))(levels, tokens)
@@ -245,64 +273,3 @@ def act_by(network: TokenPolicy, env: Task) -> tuple[Any, Any]:
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_envs, *x.shape)), one)
 
     return act, memory
-
-
-def pass_at(k: int, num_correct: jax.Array, num_answers: int) -> jax.Array:
-    """Estimate, without bias, how often at least one of k answers is correct.
-
-    1 - C(n - c, k) / C(n, k), for c correct ones of n (Chen et al. 2021, arXiv 2107.03374).
-    """
-    places = jnp.arange(k)
-    wrong = num_answers - num_correct[..., None] - places
-    return 1 - jnp.prod(jnp.maximum(wrong, 0) / (num_answers - places), axis=-1)
-
-
-def count_unique(tokens: jax.Array, counts: jax.Array) -> jax.Array:
-    """Count the different sequences `[G, T]` among those that count, bool `[G]`: int32 `[]`."""
-    equal = (tokens[:, None] == tokens[None]).all(-1) & counts[None]
-    is_first = equal.argmax(1) == jnp.arange(len(tokens))
-    return (is_first & counts).sum()
-
-
-def on_prompts(config: NetworkConfig, env: Task, levels: Any, num_answers: int = 32, k: int = 16):
-    """Evaluate policies on prompts: pass@1, pass@k, entropy, unique correct answers and lengths.
-
-    Args:
-        config: the policies' network.
-        env: the task.
-        levels: the prompts.
-        num_answers: sampled answers to each.
-        k: k of pass@k.
-
-    Returns:
-        An `Evaluator`; its `return` is pass@1, and `wrong_length` the mean length of wrong answers,
-        NaN where there are none.
-
-    Raises:
-        ValueError: if k is larger than the number of answers.
-    """
-    if not 1 <= k <= num_answers:
-        raise ValueError(
-            f"k: {k} is not valid; it must be an integer from 1 to {num_answers}, the number of "
-            "answers to a prompt"
-        )
-    network = make_network(config, env)
-    levels = jax.tree.map(jnp.asarray, levels)
-
-    def play(algorithm: Algorithm, key: jax.Array, policy: Any, env_params: Any) -> Metrics:
-        answered = answer(key, network, policy, levels, num_answers, env)
-        judged = judge_answers(env, levels, answered.tokens)
-        num_correct, is_wrong = judged.reward.sum(1), judged.reward == 0
-        unique = jax.vmap(count_unique)(answered.tokens, judged.reward > 0)
-        return {
-            "episodes": jnp.int32(judged.reward.size),
-            "return": judged.reward.mean(),
-            f"pass_at_{k}": pass_at(k, num_correct, num_answers).mean(),
-            "entropy": answered.entropy.sum() / answered.mask.sum(),
-            "unique_correct": unique.mean(),
-            "length": judged.length.mean(),
-            "wrong_length": judged.length.mean(where=is_wrong),
-        }
-
-    name = f"on_prompts({fingerprint(levels)}, {num_answers} answers, k={k})"
-    return Evaluator(play, name, needs=())

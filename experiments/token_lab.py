@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 import envs
-from algos import grpo, sft, token_policy
+from algos import grpo, sft, token_evaluation, token_policy
 from algos.objectives import OBJECTIVES, Objective
 from algos.prompt_weights import weigh_prompts
 from purejaxrl.algorithm import Algorithm
@@ -140,7 +140,9 @@ def build(settings: Settings) -> Lab:
             f"at most {env.num_held_out}, the prompts that are not trained on")  # fmt: skip
     levels = jax.tree.map(jnp.asarray, env.levels)
     test = jax.tree.map(lambda x: x[: settings.num_test], env.held_out)
-    evaluator = token_policy.on_prompts(settings.agent, env, test, settings.num_samples, settings.k)
+    evaluator = token_evaluation.on_prompts(
+        settings.agent, env, test, settings.num_samples, settings.k
+    )
     objectives = {name: OBJECTIVES[name] for name in settings.objectives}
     algorithms = {name: grpo.make(settings.agent, env, one) for name, one in objectives.items()}
     for one in objectives.values():

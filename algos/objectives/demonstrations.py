@@ -191,37 +191,37 @@ class Relift(Clip):
 class Buffer(NamedTuple):
     """Prompts that failed."""
 
-    waiting: jax.Array  # bool [num_prompts]
-    studying: jax.Array  # bool [], whether they are imitated now
+    waiting: jax.Array  # bool [num_prompts], gathered until there are enough
+    studied: jax.Array  # bool [num_prompts], those of the last full buffer, not yet imitated
 
 
 def init_buffer(num_prompts: int, num_bins: int) -> Buffer:
     """Start without failed prompts."""
-    return Buffer(jnp.zeros(num_prompts, bool), jnp.bool_(False))
+    return Buffer(jnp.zeros(num_prompts, bool), jnp.zeros(num_prompts, bool))
 
 
 def choose_waiting(
     key: jax.Array, state: Buffer, difficulty: jax.Array, num: int, coefs: Relift
 ) -> jax.Array:
-    """Choose different prompts at random; while there is imitation, waiting ones come first."""
-    last = state.studying & ~state.waiting
+    """Choose different prompts at random; while there is imitation, studied ones come first."""
+    last = state.studied.any() & ~state.studied
     order = jnp.lexsort((jax.random.uniform(key, last.shape), last))
     return order[jnp.arange(num) % len(order)]
 
 
 def is_imitated(x: Inputs) -> jax.Array:
     """Whether the demonstration of each prompt is imitated in this update: bool `[P]`."""
-    return x.state.studying & x.state.waiting[x.answers.prompt]
+    return x.state.studied[x.answers.prompt]
 
 
 def observe_failures(x: Inputs, coefs: Relift) -> Buffer:
-    """Add prompts without a correct answer; take out those that were imitated."""
+    """Gather prompts without a correct answer, and study them all once there are enough."""
     prompt, imitated = x.answers.prompt, is_imitated(x)
     failed = (accuracy(x.answers)[:, 0] == 0) & ~imitated
     waiting = x.state.waiting.at[prompt].max(failed)
-    waiting = waiting.at[prompt].min(~imitated)
-    full = waiting.sum() >= coefs.buffer
-    return Buffer(waiting, full | (x.state.studying & waiting.any()))
+    studied = x.state.studied.at[prompt].min(~imitated)
+    begins = ~studied.any() & (waiting.sum() >= coefs.buffer)
+    return Buffer(waiting & ~begins, jnp.where(begins, waiting, studied))
 
 
 def relift_loss(surrogate: jax.Array, x: Inputs, coefs: Relift) -> jax.Array:
@@ -247,7 +247,8 @@ RELIFT = Objective(
 """ReLIFT: GRPO, interleaved with SFT on what fails (Ma et al. 2025, arXiv 2506.07527).
 
 GRPO. Prompts with r̄ = 0 are gathered. Once there are enough, the next batches are drawn from them,
-and their loss is −mean_t log π(y*_t), until each was imitated once.
+and their loss is −mean_t log π(y*_t), until each was imitated once. These batches replace those of
+GRPO; in the published code they come in addition.
 """
 
 OBJECTIVES = losses.table(SFT, DFT, OTR, HPT, RED, RELIFT)

@@ -31,22 +31,33 @@ class Ghpo(Clip):
     """Coefficients of GHPO."""
 
     share_start: float = hyper(0.25, at_least=0, at_most=1)
-    """Share of the solution that is shown in the first third of the run."""
+    """Share of the solution that a failed group is shown first."""
     share_end: float = hyper(0.75, at_least=0, at_most=1)
-    """Share that is shown in the last third. That the stages are thirds is our choice."""
+    """Share that it is shown last, if it has failed with less."""
 
 
-def hint_all(x: Inputs, coefs: Ghpo) -> jax.Array:
-    """Show all answers of failed groups a share that rises in three stages."""
-    stage = jnp.minimum(jnp.floor(3 * jnp.asarray(x.age)), 2)
-    share = coefs.share_start + (coefs.share_end - coefs.share_start) * stage / 2
-    return jnp.where(all_failed(x), share, 0.0) * jnp.ones_like(x.answers.reward)
+STAGES = 3
+"""Shares of the solution that a group can be shown, one after the other."""
 
 
-GHPO = GRPO._replace(name="ghpo", coefs=Ghpo(), sampler=Sampler(hint=hint_all), needs=DEMONSTRATION)
+def hint_more(x: Inputs, coefs: Ghpo) -> jax.Array:
+    """Show all answers of failed groups the first share, or the one after that which failed."""
+    step = (coefs.share_end - coefs.share_start) / (STAGES - 1)
+    shown = x.answers.hint
+    share = jnp.where(shown > 0, shown + step, coefs.share_start)
+    return jnp.where(all_failed(x), share, 0.0)
+
+
+GHPO = GRPO._replace(
+    name="ghpo",
+    coefs=Ghpo(),
+    sampler=Sampler(hint=hint_more, num_hints=STAGES),
+    needs=DEMONSTRATION,
+)
 """Guided hybrid policy optimisation (Liu et al. 2025, arXiv 2507.10628).
 
-GRPO; where all answers fail, the prompt is extended by a share ω of the solution, .25 → .5 → .75
+GRPO; where all answers fail, they are sampled again with a share of the solution in the prompt,
+.25, and where they fail again, .5 and .75
 """
 
 

@@ -4,7 +4,7 @@ P prompts have G answers each, padded to T tokens of a vocabulary of V. An algor
 an objective, once per update:
 
     prompts = sampler.choose(key, state, difficulty, num, coefs)
-    ...sample answers; where `sampler.hint` asks for it, sample them again with a hint...
+    ...sample answers; where `sampler.hint` asks for it, sample them again, `num_hints` times...
     answers = sampler.keep(answers, num_prompts, num_answers, coefs)
     answers = with_advantages(objective, coefs, Inputs(answers, state, age, kl))
     ...minimise compute_loss(objective, coefs, x), with x.policy under the current parameters...
@@ -110,6 +110,7 @@ class Sampler(NamedTuple):
     hint: Part | None = None
     # ^ (x, coefs) -> [P, G], from a first try: the share of the solution to show in a second one,
     #   which replaces the first wherever the share is above 0
+    num_hints: int = 1  # tries with a hint, one after the other
     keep: Callable[..., Answers] = keep_all
     # ^ (answers, num_prompts, num_answers, coefs) -> as many prompts and answers to each
     more_prompts: int = 1  # this many times num_prompts are asked

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import envs
-from algos import grpo, sft, token_policy
+from algos import grpo, sft, token_evaluation, token_policy
 from algos.objectives import OBJECTIVES
 from algos.objectives.advantages import whiten
 from purejaxrl.algorithm import Task, make_train, update
@@ -37,7 +37,7 @@ def warm():
 
 
 def pass_at_1(params):
-    evaluator = token_policy.on_prompts(CONFIG, ENV, LEVELS, num_answers=64, k=2)
+    evaluator = token_evaluation.on_prompts(CONFIG, ENV, LEVELS, num_answers=64, k=2)
     return float(
         jax.jit(lambda p: evaluator.play(GRPO, jax.random.key(5), p, None))(params)["return"]
     )
@@ -86,7 +86,7 @@ def test_a_population_sweeps_coefficients_and_shares_the_warm_start(warm, tmp_pa
         rows, grpo.Hypers(start, OBJECTIVES["grpo"].coefs, 1e-2), LEVELS, shared=("start",)
     )
     options = RunOptions(str(tmp_path / "out"), chunk=4, progress=False, eval_every=8)
-    evaluator = token_policy.on_prompts(CONFIG, ENV, LEVELS, num_answers=8, k=4)
+    evaluator = token_evaluation.on_prompts(CONFIG, ENV, LEVELS, num_answers=8, k=4)
     result = run(GRPO, who, 16, options, evaluator=evaluator)
     assert result.evaluations.columns.isin(["pass_at_4", "unique_correct", "entropy"]).sum() == 3
     late = result.metrics.groupby("member")["kl_to_reference"].last()
@@ -125,14 +125,14 @@ def test_failed_groups_get_hints_and_the_others_none():
 def test_a_belief_is_the_probability_of_the_solutions_rest(warm):
     start, _ = warm
     tokens = LEVELS.solution[:, None]
-    found = jax.jit(lambda: grpo.beliefs(NETWORK, start, LEVELS, tokens, ENV.pad))()
+    found = jax.jit(lambda: token_policy.beliefs(NETWORK, start, LEVELS, tokens, ENV.pad))()
     log_probs, _ = token_policy.read_answers(NETWORK, start, LEVELS.prompt, tokens)
     picked = jnp.where(tokens != ENV.pad, of_action(log_probs, tokens), 0.0)
     rest = jnp.cumsum(picked[..., ::-1], -1)[..., ::-1]
     np.testing.assert_allclose(found[..., :-1], jnp.exp(rest), rtol=1e-4)
     np.testing.assert_array_equal(found[..., -1], 1)
     wrong = tokens.at[..., 1].set((tokens[..., 1] + 1) % 10)
-    left = jax.jit(lambda: grpo.beliefs(NETWORK, start, LEVELS, wrong, ENV.pad))()
+    left = jax.jit(lambda: token_policy.beliefs(NETWORK, start, LEVELS, wrong, ENV.pad))()
     np.testing.assert_allclose(left[..., :2], found[..., :2], rtol=1e-4)
     np.testing.assert_array_equal(left[..., 2:], 0)
 
@@ -197,5 +197,5 @@ def test_values_are_whitened_and_a_single_one_becomes_zero():
 
 def test_evaluations_on_other_prompts_have_other_names():
     first, second = (jax.tree.map(lambda x, i=i: x[i : i + 2], LEVELS) for i in (0, 2))
-    names = [token_policy.on_prompts(CONFIG, ENV, x).name for x in (first, first, second)]
+    names = [token_evaluation.on_prompts(CONFIG, ENV, x).name for x in (first, first, second)]
     assert names[0] == names[1] != names[2]

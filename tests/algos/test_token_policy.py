@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import envs
-from algos import grpo, sft, token_policy
+from algos import grpo, sft, token_evaluation, token_policy
 from algos.objectives import OBJECTIVES
 from algos.token_policy import NetworkConfig
 from envs.token_tasks import TokenTask
@@ -107,19 +107,19 @@ def test_pass_at_k_is_the_mean_over_all_choices_of_k_answers():
     correct = [1, 0, 0, 1, 0, 0]
     for k in (1, 2, 3, 6):
         expected = np.mean([any(x) for x in itertools.combinations(correct, k)])
-        assert float(token_policy.pass_at(k, jnp.array(2.0), 6)) == pytest.approx(expected)
-    assert float(token_policy.pass_at(3, jnp.array(0.0), 6)) == 0
+        assert float(token_evaluation.pass_at(k, jnp.array(2.0), 6)) == pytest.approx(expected)
+    assert float(token_evaluation.pass_at(3, jnp.array(0.0), 6)) == 0
 
 
 def test_unique_answers_are_counted_once_if_they_count():
     tokens = jnp.array([[1, 2], [1, 2], [3, 4], [5, 6], [3, 4]])
     counts = jnp.array([False, True, True, False, True])
-    assert int(token_policy.count_unique(tokens, counts)) == 2
+    assert int(token_evaluation.count_unique(tokens, counts)) == 2
 
 
 def test_k_above_the_samples_is_refused():
     with pytest.raises(ValueError, match="k: 17 is not valid; it must be an integer from 1 to 16"):
-        token_policy.on_prompts(NetworkConfig(), ENV, ENV.held_out, num_answers=16, k=17)
+        token_evaluation.on_prompts(NetworkConfig(), ENV, ENV.held_out, num_answers=16, k=17)
 
 
 def test_a_task_needs_an_end_token_and_a_verifier():

@@ -37,7 +37,10 @@ STATES = {
         total_kl=jnp.float32(0.3),
     ),
     "epo": PastEntropy(jnp.float32(4.2), jnp.float32(2)),
-    "relift": Buffer(jnp.array([True, False, False, False, False, True]), jnp.bool_(True)),
+    "relift": Buffer(
+        waiting=jnp.array([False, True, False, False, False, False]),
+        studied=jnp.array([True, False, False, False, False, True]),
+    ),
 }
 """States that a run could have come to; other samplers are at their start."""
 

@@ -257,7 +257,7 @@ def red(c, p, h):
 
 
 def relift(c, p, h):
-    studied = [bool(c.state.waiting[int(q)]) for q in c.prompt]
+    studied = [bool(c.state.studied[int(q)]) for q in c.prompt]
     f = ppo(c, p, standard(c))
     rl = answer_mean(c, lambda k, i: 0.0 if studied[k] else f(k, i))
     gain = 0.0

@@ -143,19 +143,31 @@ def test_relift_gathers_failures_and_studies_each_once():
     state = sampler.init(NUM_PROMPTS, NUM_BINS)
     answers = make_answers()
     state = sampler.observe(Inputs(answers, state), coefs)  # prompt 5 fails
-    assert list(np.flatnonzero(state.waiting)) == [5] and not state.studying
+    assert list(np.flatnonzero(state.waiting)) == [5] and not state.studied.any()
     failed = np.zeros_like(REWARD)
     state = sampler.observe(Inputs(make_answers(failed), state), coefs)
-    assert list(np.flatnonzero(state.waiting)) == [0, 2, 4, 5] and state.studying
+    assert list(np.flatnonzero(state.studied)) == [0, 2, 4, 5] and not state.waiting.any()
     asked = np.stack([of_many_draws("relift", state, place) for place in range(6)])
     np.testing.assert_allclose(asked[:4, [0, 2, 4, 5]], 0.25, atol=0.03)  # each of them once
     np.testing.assert_allclose(asked[4:, [1, 3]], 0.5, atol=0.03)  # others where too few wait
     state = sampler.observe(Inputs(make_answers(failed), state), coefs)
-    assert not state.waiting.any() and not state.studying
-    half = Buffer(jnp.array([False, True, False, False, True, True]), jnp.bool_(True))
-    state = sampler.observe(Inputs(answers, half), coefs)
-    assert list(np.flatnonzero(state.waiting)) == [1] and state.studying
-    idle = state._replace(studying=jnp.bool_(False))
+    assert not state.waiting.any() and not state.studied.any()
+
+
+def test_relift_gathers_what_fails_while_others_are_studied():
+    relift = OBJECTIVES["relift"]
+    sampler, coefs = relift.sampler, relift.coefs.replace(buffer=2.0)
+    answers, nobody = make_answers(), jnp.zeros(NUM_PROMPTS, bool)
+    half = Buffer(nobody, nobody.at[jnp.array([1, 4])].set(True))
+    state = sampler.observe(Inputs(answers, half), coefs)  # 4 is imitated, and 5 fails
+    assert list(np.flatnonzero(state.studied)) == [1]
+    assert list(np.flatnonzero(state.waiting)) == [5]
+    state = sampler.observe(Inputs(answers, half._replace(waiting=state.waiting)), coefs)
+    assert list(np.flatnonzero(state.studied)) == [1], "one is too few to begin again"
+    last = Buffer(nobody.at[3].set(True), nobody.at[0].set(True))
+    state = sampler.observe(Inputs(answers, last), coefs)  # 0 is imitated, and 5 fails: two wait
+    assert list(np.flatnonzero(state.studied)) == [3, 5] and not state.waiting.any()
+    idle = Buffer(state.studied, nobody)
     assert np.ptp(frequencies("relift", idle)) < 0.05
     assert np.ptp(of_many_draws("relift", idle)) < 0.05
 
@@ -167,8 +179,7 @@ def hints(name, age=0.5, state=()):
 
 
 def test_hints_are_for_groups_that_failed():
-    for age, share in ((0.0, 0.25), (0.5, 0.5), (0.9, 0.75), (1.0, 0.75)):
-        np.testing.assert_allclose(hints("ghpo", age)[3], share)
+    np.testing.assert_allclose(hints("ghpo")[3], [0.75, 0.75, 0.25, 0.25])  # after 0.5, and after 0
     np.testing.assert_allclose(hints("pope")[3], [0.5, 0.5, 0, 0])
     levels = jnp.arange(NUM_PROMPTS, dtype=jnp.int32) % HINT_LEVELS
     np.testing.assert_allclose(hints("scaf_grpo", 0.5, levels)[3], [1, 0, 0, 0])
