@@ -122,6 +122,15 @@ def test_failed_groups_get_hints_and_the_others_none():
 
 
 @pytest.mark.slow
+def test_ghpo_shows_more_of_the_solution_until_a_group_does_not_fail():
+    seen = collected(OBJECTIVES["ghpo"], RANDOM)
+    hint, failed = np.asarray(seen.answers.hint), np.asarray(seen.answers.reward.sum(1) == 0)
+    assert (hint == hint[:, :1]).all() and failed.any() and not failed.all()
+    assert {*np.unique(hint)} <= {0, 0.25, 0.5, 0.75}
+    assert (hint[failed] == 0.75).all(), "a group that still fails has seen the most"
+
+
+@pytest.mark.slow
 def test_a_belief_is_the_probability_of_the_solutions_rest(warm):
     start, _ = warm
     tokens = LEVELS.solution[:, None]
