@@ -106,6 +106,9 @@ class Settings:
         require(self.first_seed >= 0, self, "first_seed", "an integer >= 0")
         require(self.warm_updates >= 0, self, "warm_updates", "an integer >= 0")
         check_hypers(grpo.Hypers(learning_rate=self.learning_rate))
+        named = [one.partition("=")[0] for one in self.coefs]
+        once = len(set(named)) == len(named)
+        require(once, self, "coefs", "different names, each with all its numbers")
         try:
             self.grid()
         except ValueError:

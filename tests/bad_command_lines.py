@@ -277,6 +277,7 @@ COMMANDS = [
         r"num_answers: 1 is not valid; grpo needs an integer >= 2",
     ),
     ("token_lab", "--coefs clip", r"Settings.coefs: \('clip',\) is not valid; .* kl_coef=0,0.1"),
+    ("token_lab", "--coefs kl_coef=0 kl_coef=1", r"Settings.coefs: .* different names"),
     ("token_lab", "--coefs clip=0.1", r"unknown .*field 'clip'; did you mean: clip"),
     ("token_lab", "--coefs kl_coef=-1", r"kl_coef: -1.0 is not valid"),
     ("token_lab", "--k 33", r"k: 33 is not valid; it must be an integer from 1 to 32"),

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl.algorithm import Algorithm, Metrics
-from purejaxrl.identity import part_names
+from purejaxrl.identity import fingerprint, part_names
 from purejaxrl.meta import evolution
 from purejaxrl.meta.base import Insert
 from purejaxrl.meta.candidates import CandidateSetup, require_evolvable, set_up
@@ -66,7 +66,8 @@ def against(
         return found | {"return": better, "episodes": jnp.int32(config.num_pairs)}
 
     compared = ", ".join(part_names(config, reference, hypers, insert))
-    return Evaluator(play, f"against: {compared}, {[world.name for world in worlds]}", ())
+    lives = {world.name: fingerprint(world.made_of) for world in worlds}
+    return Evaluator(play, f"against: {compared}, {lives}", ())
 
 
 def _fraction_better(

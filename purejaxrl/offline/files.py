@@ -19,7 +19,7 @@ VERSION = 1
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Quantiles of the returns that a card lists."""
 
-UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 """What NumPy and zipfile raise on damaged files."""
 
 
@@ -126,11 +126,11 @@ def load_card(path: Path | str) -> Card:
     try:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
+        if about["version"] != VERSION:
+            raise ValueError(f"it has version {about['version']!r}, not {VERSION}")
+        return Card(**about["card"])
     except UNREADABLE as error:
         raise ValueError(f"{what}: is damaged, or no dataset: {error}") from error
-    if about.get("version") != VERSION:
-        raise ValueError(f"{what}: has version {about.get('version')!r}, not {VERSION}")
-    return Card(**about["card"])
 
 
 def load_dataset(path: Path | str, env: str | None = None) -> tuple[Dataset, Card]:
@@ -258,7 +258,8 @@ def _steps_of(arrays: dict[str, np.ndarray], what: str) -> Step:
     """
     fields = {}
     for field in Step._fields:
-        parts = sorted(name for name in arrays if name.startswith(f"{field}/"))
+        parts = [name for name in arrays if name.startswith(f"{field}/")]
+        parts.sort(key=lambda name: int(name.rpartition("/")[2]))
         if field not in arrays and not parts:
             raise ValueError(f"{what}: has no array {field!r}")
         fields[field] = tuple(arrays[p] for p in parts) if parts else arrays[field]

@@ -70,7 +70,7 @@ def _publish(scratch: Path, manifest: dict[str, Any], folder: Path) -> None:
     manifest["sha256"] = _checksums(scratch / "tree")
     manifest["self"] = _digest(manifest)
     write_atomically(scratch / MANIFEST, json.dumps(manifest, indent=1))
-    old = folder.with_name(f".{folder.name}.old")
+    old = _replaced(folder)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)
@@ -81,6 +81,16 @@ def _publish(scratch: Path, manifest: dict[str, Any], folder: Path) -> None:
             os.replace(old, folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _replaced(folder: Path) -> Path:
+    """Return where a checkpoint is put while another takes its place."""
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _written(folder: Path) -> Path:
+    """Return the folder, or what was to be replaced if a kill came before the new one was there."""
+    return folder if folder.exists() or not _replaced(folder).exists() else _replaced(folder)
 
 
 def load(folder: Path | str, like: Any) -> tuple[Any, dict]:
@@ -96,7 +106,7 @@ def load(folder: Path | str, like: Any) -> tuple[Any, dict]:
     Raises:
         CheckpointError: if it is missing, damaged, of another format, or of another shape.
     """
-    folder = local_path(folder)
+    folder = _written(local_path(folder))
     manifest = read_manifest(folder)
     try:
         found = _checksums(folder / "tree")
@@ -128,7 +138,7 @@ def read_manifest(folder: Path | str) -> dict:
     Raises:
         CheckpointError: if there is none, or it is of another format.
     """
-    path = local_path(folder) / MANIFEST
+    path = _written(local_path(folder)) / MANIFEST
     try:
         manifest = json.loads(path.read_text())
         version = manifest["format"]

@@ -82,7 +82,7 @@ class KeptLives:
             The mean return of every final policy, float64 `[num_levels]`.
         """
         algorithm, hypers = contender.algorithm, contender.hypers
-        program = part_name(algorithm.config), algorithm.made_of
+        program = part_name(algorithm.config), algorithm.made_of, part_name(self.env)
         lived = fingerprint((program, hypers, levels, keys, self.num_episodes, horizon))
         path = self.folder / f"{lived}.csv"
         if not path.exists():

@@ -200,6 +200,7 @@ def fingerprint(level: Any) -> jax.Array:
     for i, leaf in enumerate(jax.tree.leaves(level)):
         words = leaf.ravel()
         if jnp.issubdtype(words.dtype, jnp.floating):
+            words = jnp.where(words == 0, 0.0, words)  # -0.0 has other bits, and is equal
             words = jax.lax.bitcast_convert_type(words.astype(jnp.float32), jnp.uint32)
         odd = np.random.default_rng(i).integers(2**32, size=words.size, dtype=np.uint32) | 1
         total += jnp.sum(words.astype(jnp.uint32) * odd, dtype=jnp.uint32)

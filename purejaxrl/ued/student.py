@@ -264,11 +264,9 @@ def learn_or_not(
         return setup.agent.learn(agent, hypers, experience)
 
     _, shapes = jax.eval_shape(setup.agent.learn, agent, hypers, experience)
+    known = {name: experience.episodes.get(name, missing(x)) for name, x in shapes.items()}
     after, metrics = compute_if(
-        learns,
-        lambda agent: setup.agent.learn(agent, hypers, experience),
-        agent,
-        (agent, jax.tree.map(missing, shapes) | experience.episodes),
+        learns, lambda agent: setup.agent.learn(agent, hypers, experience), agent, (agent, known)
     )
     return after, metrics | {
         "env_steps": jnp.int32(setup.agent.steps_per_update),

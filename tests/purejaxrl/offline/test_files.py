@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl.offline.files import Card, count_pairs, describe, load_dataset, save_dataset
+from purejaxrl.offline.files import (
+    Card,
+    count_pairs,
+    describe,
+    load_card,
+    load_dataset,
+    save_dataset,
+)
 from purejaxrl.parts.dataset import Dataset
 from purejaxrl.parts.transitions import Step
 from tests.helpers import assert_equal
@@ -121,6 +128,25 @@ def test_bad_files_are_named(tmp_path):
     np.savez(path, rule=np.zeros(3))
     with pytest.raises(ValueError, match="is damaged, or no dataset"):
         load_dataset(path)
+
+
+@pytest.mark.parametrize(
+    "about", ["[1]", "{}", '{"version": 1}', '{"version": 1, "card": {"x": 1}}']
+)
+def test_a_file_without_a_card_is_no_dataset(tmp_path, about):
+    np.savez(tmp_path / "set.npz", about=np.array(about))
+    with pytest.raises(ValueError, match="is damaged, or no dataset"):
+        load_card(tmp_path / "set.npz")
+
+
+def test_observations_of_many_arrays_come_back_in_their_order(tmp_path):
+    seen = steps()
+    many = tuple(seen.reward + i for i in range(11))
+    dataset = Dataset(seen._replace(obs=many, next_obs=many))
+    save_dataset(tmp_path / "set.npz", dataset, describe(dataset, CARD))
+    found, _ = load_dataset(tmp_path / "set.npz")
+    for expected, array in zip(many, found.steps.obs, strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 def test_steps_that_the_card_does_not_describe_are_refused(tmp_path):

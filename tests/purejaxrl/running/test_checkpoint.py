@@ -1,6 +1,7 @@
 """Checkpoints: what is saved comes back, and damage is found."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -207,6 +208,23 @@ def test_a_failed_save_leaves_the_previous_checkpoint_intact(copy, monkeypatch, 
         save(copy, tree(fill=4.0), {})
     monkeypatch.undo()
     assert_same(load(copy, tree())[0], tree())
+    assert [path.name for path in copy.parent.iterdir()] == [copy.name]
+
+
+def test_a_kill_while_a_checkpoint_is_replaced_leaves_the_previous_one(copy, monkeypatch):
+    def replace(source, target):
+        if target == copy:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    real = os.replace
+    monkeypatch.setattr(checkpoint.os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        save(copy, tree(fill=4.0), {})
+    monkeypatch.undo()
+    assert_same(load(copy, tree())[0], tree())
+    save(copy, tree(fill=5.0), {})
+    assert_same(load(copy, tree())[0], tree(fill=5.0))
     assert [path.name for path in copy.parent.iterdir()] == [copy.name]
 
 

@@ -147,6 +147,12 @@ def filled(score, last_visit=None, in_use=None, clock=10) -> Buffer:
     )
 
 
+def test_equal_levels_have_equal_hashes():
+    one, other = ({"worth": jnp.array([zero, 1.0])} for zero in (0.0, -0.0))
+    assert buffers.fingerprint(one) == jax.jit(buffers.fingerprint)(other)
+    assert buffers.fingerprint(one) != buffers.fingerprint({"worth": jnp.array([0.5, 1.0])})
+
+
 def test_chances_by_rank_are_those_of_the_paper():
     buffer = filled([0.1, 5.0, -2.0, 0.3], last_visit=[10, 4, 8, 10])
     by_rank = np.array([3, 1, 4, 2]) ** (-1 / 0.3)

@@ -164,6 +164,25 @@ def test_playing_a_policy_returns_what_each_episode_earned_on_its_level():
     assert np.nanmax(returns) > 0 and np.nanmin(returns) == 0
 
 
+@pytest.mark.parametrize("learns", [True, False])
+def test_an_agent_with_only_the_metrics_of_the_contract_can_be_a_student(learns):
+    def learn(state, hypers, experience):
+        state, metrics = AGENT.learn(state, hypers, experience)
+        return state, {name: metrics[name] for name in ("env_steps", "episodes", "return")}
+
+    def sample(*args):
+        state, draw = uniform(SAMPLE).sample(*args)
+        return state, draw._replace(learns=jnp.bool_(learns))
+
+    curriculum = uniform(SAMPLE)._replace(sample=sample, explores=True)
+    agent = AGENT._replace(learn=learn, vital=lambda state, metrics: state.params)
+    student = students.make(agent, ENV, curriculum)
+    state = begin(student, HYPERS, Task((), jnp.int32(10)))
+    _, metrics = jax.jit(lambda state: update(student, state, HYPERS))(state)
+    assert {"env_steps", "episodes", "return", "learned"} <= metrics.keys()
+    assert metrics["learned"] == learns and metrics["env_steps"] == agent.steps_per_update
+
+
 @pytest.mark.parametrize(("explores", "learns"), [(False, True), (True, True), (True, False)])
 def test_an_infinite_loss_freezes_a_student_and_an_update_without_learning_does_not(
     explores, learns
