@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from purejaxrl.parts.check_env import check_env
 from purejaxrl.parts.returns import (
     Episode,
     ValueEstimates,
@@ -41,7 +42,11 @@ class Interaction(NamedTuple):
             env_params: the level.
             num_envs: number of environments.
             memory: the memory at the start of episodes.
+
+        Raises:
+            ValueError: if the environment does not keep the interface.
         """
+        check_env(env, env_params)
         obs, env_state = reset(key, env, env_params, num_envs)
         first = jnp.ones(num_envs, bool)
         return cls(env_state, obs, first, memory, Episode.start(num_envs))
