@@ -11,6 +11,7 @@ import enum
 import functools
 import hashlib
 import linecache
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -78,6 +79,39 @@ def module_name(part: Any) -> str:
     if name == "__main__":
         return Path(getattr(sys.modules[name], "__file__", name)).stem
     return name
+
+
+def code_of(names: str) -> dict[str, str]:
+    """Hash the source of all loaded modules that a text names, such as a part's name.
+
+    Comments, layout and docstrings do not count.
+
+    Returns:
+        Twelve hexadecimal digits by module.
+    """
+    found = {}
+    for word in sorted(set(re.findall(r"[A-Za-z_][\w.]*", names))):
+        while word and word not in sys.modules:
+            word = word.rpartition(".")[0]
+        file = getattr(sys.modules.get(word), "__file__", None)
+        if file and file.endswith(".py"):
+            found[word] = _code_hash(file)
+    return found
+
+
+@functools.cache
+def _code_hash(file: str) -> str:
+    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):  # strings that stand alone are docstrings
+            kept = [x for x in body if not _is_string(x)]
+            node.body = kept or [ast.Pass()]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12]
+
+
+def _is_string(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _name(part: Any, parents: tuple[int, ...]) -> str:

@@ -74,6 +74,8 @@ def grid(**values: Iterable[float]) -> Rows:
     """
     rows = Rows([{}])
     for name, choices in values.items():
+        if not isinstance(choices, Iterable):
+            raise ValueError(f"{name}: {choices!r} is not valid; it must be a list of numbers")
         choices = list(choices)
         if not choices:
             raise ValueError(f"{name}: no values; a grid needs at least one for each name")
@@ -186,7 +188,7 @@ def populate(
         ValueError: for no rows, two members of one name, an unknown or invalid value, levels that
             are not one for each member, or a shared field that holds no array.
     """
-    rows = Rows(rows)
+    rows = Rows({k: _like_default(hypers, k, x) for k, x in row.items()} for row in Rows(rows))
     if not rows:
         raise ValueError("population: no rows; give at least one, such as seeds(1)")
     names = [name_of(row) for row in rows]
@@ -219,6 +221,14 @@ def populate(
 def leaf_name(path: tuple) -> str:
     """Name a leaf by its path in a tree, as `student.rule.params`."""
     return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _like_default(hypers: Any, name: str, value: Any) -> Any:
+    """Return an integer as a float where the hyperparameter is one: 0 and 0.0 are one value."""
+    if name == "seed" or type(value) is not int:
+        return value
+    with_field(hypers, name, 0.0)  # raises if there is no such field
+    return float(value) if isinstance(attrgetter(name)(hypers), float) else value
 
 
 def _columns(rows: Rows, hypers: Any) -> dict[str, list]:

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from purejaxrl.algorithm import Algorithm
-from purejaxrl.identity import fingerprint, is_named, module_name
+from purejaxrl.identity import code_of, fingerprint, is_named, module_name
 from purejaxrl.running import checkpoint
 from purejaxrl.running.evaluate import Evaluator
 from purejaxrl.running.metrics import EVALUATIONS, METRICS
@@ -172,6 +172,7 @@ def claim(out: Path, resume: bool, identity: dict, **about: Any) -> None:
         if unnamed:
             raise ValueError(f"out: {out} cannot be resumed: {why}")
         _warn_of_change(kept, about.get("layout"))
+        _warn_of_code(out, kept)
         return
     if left:
         raise ValueError(
@@ -180,7 +181,24 @@ def claim(out: Path, resume: bool, identity: dict, **about: Any) -> None:
         )
     if unnamed:
         warnings.warn(f"this run cannot be resumed: {why}", stacklevel=3)
-    _write(out, {"format": FORMAT, "identity": identity, "versions": _versions()} | about)
+    record = {"format": FORMAT, "identity": identity, "code": _code_of(identity)}
+    _write(out, record | {"versions": _versions()} | about)
+
+
+def _code_of(identity: dict) -> dict[str, str]:
+    return code_of(json.dumps([identity["config"], identity["made_of"]]))
+
+
+def _warn_of_code(out: Path, kept: dict) -> None:
+    """Warn if the code of the algorithm or of its parts is not that with which the run began."""
+    before, now = kept.get("code", {}), _code_of(kept["identity"])
+    changed = [name for name in now if before.get(name, now[name]) != now[name]]
+    if changed:
+        warnings.warn(
+            f"the code of {', '.join(changed)} has changed since the run in {out} began, and what "
+            "it has saved comes from the code of then; to train anew, give another folder",
+            stacklevel=4,
+        )
 
 
 def _versions() -> dict[str, str]:
