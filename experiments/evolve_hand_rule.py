@@ -31,10 +31,11 @@ from algos import hand_rules, lpg, residual_lpg
 from algos.hand_rules import Unbounded
 from algos.residual_lpg import settings_of, with_settings
 from algos.rules import save_rule
-from algos.rules.start import Start, better_than, starting_rule
+from algos.rules.start import Start, starting_rule
 from algos.rules.worlds import TRAINING, make_worlds, named
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
 from purejaxrl.meta import evolution
+from purejaxrl.meta.validation import against
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.validation import check_hypers, require_count
 
@@ -101,8 +102,8 @@ def build(settings: Settings) -> Job:
         settings.learner, worlds, init_theta=partial(begin, first.params), insert=put
     )
     config = replace(settings.learner, num_pairs=settings.validation_lives)
-    reference = settings_of(first.params)
-    evaluator = better_than(reference, worlds, config, settings.hypers.agent, put)
+    hypers = evolution.Hypers(agent=settings.hypers.agent)
+    evaluator = against(settings_of(first.params), config, worlds, put, hypers)
     return Job(learner, (), settings.generations, evaluator=evaluator, reads=("agent",))
 
 

@@ -19,10 +19,11 @@ from dataclasses import dataclass, replace
 import envs
 from algos import lpg, meta_lpg, residual_lpg
 from algos.rules import save_population
-from algos.rules.start import Start, better_than, starting_rule
+from algos.rules.start import starting_rule
 from algos.rules.worlds import TRAINING, make_worlds, named
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch
 from purejaxrl.meta import evolution
+from purejaxrl.meta.validation import against
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.validation import require_count
 
@@ -58,22 +59,20 @@ class Settings(Experiment):
         return f"{self.rule} evolved in {len(self.worlds)} worlds"
 
 
-def start(settings: Settings) -> Start:
-    return starting_rule(settings.rule, settings.agent)
-
-
 def build(settings: Settings) -> Job:
     require_count(settings, "generations", "validation_lives")
-    first = start(settings)
+    first = starting_rule(settings.rule, settings.agent)
     worlds = make_worlds(first.config, envs.make, named(settings.worlds))
     learner = meta_lpg.by_evolution(settings.learner, first.config, worlds, first.init_theta())
     config = replace(settings.learner, num_pairs=settings.validation_lives)
-    evaluator = better_than(first.params, worlds, config, settings.hypers.agent)
+    hypers = evolution.Hypers(agent=settings.hypers.agent)
+    evaluator = against(first.params, config, worlds, lpg.with_rule, hypers)
     return Job(learner, (), settings.generations, evaluator=evaluator, reads=("agent",))
 
 
 def write(outcome: Outcome) -> None:
-    save_population(outcome.result, start(outcome.settings).config)
+    settings = outcome.settings
+    save_population(outcome.result, starting_rule(settings.rule, settings.agent).config)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ import envs
 from algos import lpo, ta_lpo
 from algos.rules import save_population
 from algos.rules.drift_worlds import EPOCHS, TRAINING, Lives, make_worlds
-from algos.rules.start import better_than
 from purejaxrl.launch import Experiment, Job, RunFlags, launch
 from purejaxrl.meta import evolution
+from purejaxrl.meta.validation import against
 from purejaxrl.running.runner import RunOptions
 from purejaxrl.validation import require_count, require_known
 
@@ -86,7 +86,8 @@ def build(settings: Settings) -> Job:
     learner = evolution.make(settings.learner, worlds, init_theta=begin, insert=insert)
     config = replace(settings.learner, num_pairs=settings.validation_lives)
     start = begin(jax.random.key(0))  # whatever the key, it is the clip
-    evaluator = better_than(start, worlds, config, settings.hypers.agent, insert)
+    hypers = evolution.Hypers(agent=settings.hypers.agent)
+    evaluator = against(start, config, worlds, insert, hypers)
     return Job(learner, (), settings.generations, evaluator=evaluator, reads=("agent",))
 
 

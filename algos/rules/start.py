@@ -1,4 +1,4 @@
-"""Where learning a rule starts, and what it is validated against."""
+"""The rules that learning starts from."""
 
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -7,11 +7,7 @@ import jax
 
 from algos import lpg, meta_lpg, residual_lpg, ta_lpg, ta_residual_lpg
 from algos.rules.files import load_rule
-from purejaxrl.meta import evolution
-from purejaxrl.meta.base import InitTheta, Insert
-from purejaxrl.meta.validation import against
-from purejaxrl.meta.worlds import World
-from purejaxrl.running.evaluate import Evaluator
+from purejaxrl.meta.base import InitTheta
 from purejaxrl.validation import require_known
 
 UNTRAINED = {
@@ -33,25 +29,6 @@ class Start(NamedTuple):
     def init_theta(self) -> InitTheta:
         """Make the `init_theta` of a meta-learner."""
         return meta_lpg.start_from(self.params, self.config)
-
-
-def better_than(
-    reference: Any,
-    worlds: list[World],
-    config: evolution.Config,
-    hypers: Any,
-    insert: Insert = lpg.with_rule,
-) -> Evaluator:
-    """Evaluate rules or drifts by how often their agents end better than those of a reference.
-
-    Args:
-        reference: a rule, a drift, or what `insert` puts into the agents' hyperparameters.
-        worlds: where agents live.
-        config: how agents live and are evaluated; `num_pairs` lives are divided among the worlds.
-        hypers: the agents' hyperparameters, or a dict of these by world.
-        insert: see `evolution.make`.
-    """
-    return against(reference, config, worlds, insert, evolution.Hypers(agent=hypers))
 
 
 def starting_rule(name: str, settings: lpg.Config) -> Start:
