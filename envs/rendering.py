@@ -157,8 +157,9 @@ def draw_planes(env: Any, state: Any, params: Any) -> np.ndarray:
     return _enlarge(cells)
 
 
-def _enlarge(cells: np.ndarray, size: int = 300) -> np.ndarray:
-    tile = max(1, size // max(cells.shape[:2]))
+def _enlarge(cells: np.ndarray) -> np.ndarray:
+    """Enlarge a picture of cells to at most 300 pixels, where it is smaller."""
+    tile = max(1, 300 // max(cells.shape[:2]))
     return cells.repeat(tile, axis=0).repeat(tile, axis=1)
 
 

@@ -32,6 +32,9 @@ from purejaxrl.ued.buffer import Buffer
 from purejaxrl.ued.scores import SCORES
 from purejaxrl.validation import require_count, require_known
 
+ROWS, COLUMNS = 5, 4
+"""Size of a picture, in levels."""
+
 
 @dataclass(frozen=True)
 class Settings(Experiment):
@@ -76,16 +79,16 @@ def build(settings: Settings) -> Job:
     return Job(learner, (), settings.meta_steps)
 
 
-def draw_levels(buffer: Buffer, env: GridWorld, path: Path, rows: int = 5, columns: int = 4):
+def draw_levels(buffer: Buffer, env: GridWorld, path: Path) -> None:
     """Draw the levels of the highest scores, a row for each period of their last visit."""
     kept = np.flatnonzero(buffer.filled)
     kept = kept[np.argsort(buffer.last_visit[kept], kind="stable")]
     shown, titles = [], []
-    for period in np.array_split(kept, rows):
-        for slot in period[np.argsort(-buffer.score[period])][:columns]:
+    for period in np.array_split(kept, ROWS):
+        for slot in period[np.argsort(-buffer.score[period])][:COLUMNS]:
             shown.append(jax.tree.map(lambda x: x[slot], buffer.levels))  # noqa: B023
             titles.append(f"draw {buffer.last_visit[slot]}: {buffer.score[slot]:.2f}")
-    gallery.levels(env, shown, path, titles)
+    gallery.levels(env, shown, path, titles, COLUMNS)
 
 
 def write(outcome: Outcome) -> None:

@@ -63,6 +63,8 @@ HIGHEST: Mapping[str, Callable[[regret.Regrets], np.ndarray]] = {
 ARMS = (*HIGHEST, "random")
 CHUNK = 250
 """Levels whose returns are kept in one file."""
+COLUMNS = 4
+"""Levels of an arm in a row of `levels.png`."""
 
 
 @dataclass(frozen=True)
@@ -213,18 +215,18 @@ def describe(found: regret.Regrets, chosen: pd.DataFrame, out: Path) -> None:
     tables.print_table(table, title="algorithmic regret of the chosen levels, and of all levels")
 
 
-def draw_levels(env: Any, levels: Any, chosen: pd.DataFrame, path: Path, columns: int = 4) -> None:
+def draw_levels(env: Any, levels: Any, chosen: pd.DataFrame, path: Path) -> None:
     """Draw the levels of every arm, side by side."""
     arms = [part for _, part in chosen.groupby("arm", sort=False)]
     rows = [
-        part.iloc[start : start + columns]
-        for start in range(0, len(arms[0]), columns)
+        part.iloc[start : start + COLUMNS]
+        for start in range(0, len(arms[0]), COLUMNS)
         for part in arms
     ]
     shown = pd.concat(rows)
     titles = [f"{row.arm}: {row.regret:.2f}" for row in shown.itertuples()]
     params = [regret.at(levels, index) for index in shown["level"]]
-    gallery.levels(env, params, path, titles, len(arms) * columns)
+    gallery.levels(env, params, path, titles, len(arms) * COLUMNS)
 
 
 def learn_arm(settings: Settings, arm: str, levels: Any, chosen: pd.DataFrame) -> list[LearnedRule]:

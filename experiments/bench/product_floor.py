@@ -93,14 +93,14 @@ def update_of(
     return seconds
 
 
-def diffusion_update(repeats: int, updates: int = 200) -> float:
+def diffusion_update(repeats: int) -> float:
     """Time an update of a diffusion model."""
     dataset = make_dataset()
     starts = jnp.asarray(starts_of_pieces(dataset, DIFFUSION.length))
-    train = make_train(diffusion.make(DIFFUSION, ENV), updates)
+    train = make_train(diffusion.make(DIFFUSION, ENV), DIFFUSION_UPDATES)
     hypers = diffusion.Hypers(dataset=dataset, starts=starts)
     args = jax.random.key(0), hypers, ENV_PARAMS
-    return median_seconds(jax.jit(train), args, repeats) / updates
+    return median_seconds(jax.jit(train), args, repeats) / DIFFUSION_UPDATES
 
 
 def diffusion_draw(repeats: int) -> float:
@@ -118,7 +118,7 @@ def diffusion_draw(repeats: int) -> float:
 
 
 DQN_NET, PQN_NET, CRITIC, ACTOR = (4, 120, 84, 2), (4, 256, 256, 2), (4, 64, 64, 1), (3, 64, 64, 2)
-DIFFUSION, PIECES = diffusion.Config(), 1_000
+DIFFUSION, DIFFUSION_UPDATES, PIECES = diffusion.Config(), 200, 1_000
 DENOISER, LEVEL = (102, *[256] * 7, 102), (16, 256)
 """Widths on pieces of 17 positions with 6 channels, and on the noise level."""
 EVALUATIONS = 2 * edm.Sampling().num_steps - 1
@@ -163,9 +163,11 @@ CASES = (
 )  # fmt: skip
 """Settings are those of `off_policy_throughput.py` and `trajectory_diffusion.py`. DQN's products of
 acting are left out."""
+PASSES = 500
+"""How often the products of an update are made in a timed run."""
 
 
-def seconds_of_products(products: Products, repeats: int, count: int = 500) -> float:
+def seconds_of_products(products: Products, repeats: int) -> float:
     """Time the products of one update; each pass depends on the one before."""
     keys = jax.random.split(jax.random.key(0), len(products.widths))
     shapes = zip(products.widths, products.widths[1:], strict=False)
@@ -184,8 +186,8 @@ def seconds_of_products(products: Products, repeats: int, count: int = 500) -> f
             return jax.tree.map(lambda w, g: w - 1e-9 * g, weights, slope), x
         return weights, x + 1e-9 * outputs(weights, x)[:, :1]
 
-    many = jax.jit(lambda carry: jax.lax.fori_loop(0, count, step, carry))
-    return products.times * median_seconds(many, ((weights, x),), repeats) / count
+    many = jax.jit(lambda carry: jax.lax.fori_loop(0, PASSES, step, carry))
+    return products.times * median_seconds(many, ((weights, x),), repeats) / PASSES
 
 
 def main(settings: Settings) -> None:
