@@ -121,7 +121,7 @@ def score_all(
             "learning_rate": [row["learning_rate"] for row in rows],
             "score": score_members(result),
             "alive": result.alive,
-            "own_level": hasattr(problem.env, "sample_level"),
+            "own_level": problem.has_levels,
         }))  # fmt: skip
         num_rules[contender.name] += 1
     return suite.with_random(pd.concat(found, ignore_index=True), problem)

@@ -34,7 +34,7 @@ import pandas as pd
 import envs
 from algos import groove, lpg, meta_lpg
 from algos.rules import LearnedRule, load_rule
-from algos.rules.contenders import Tune, baselines, of_rule
+from algos.rules.contenders import Tune, rules_and_a2c
 from algos.rules.learn import learn_rules, require_rules
 from envs import gallery
 from envs.gridworld_levels import LEVELS
@@ -129,7 +129,7 @@ class Settings:
 
     def scale(self, problem: Problem) -> Scale:
         """Return the scale of the test in an environment."""
-        return self.on_levels if hasattr(problem.env, "sample_level") else self.elsewhere
+        return self.on_levels if problem.has_levels else self.elsewhere
 
 
 def measure_regrets(settings: Settings, rule: LearnedRule) -> tuple[Any, pd.DataFrame]:
@@ -252,9 +252,8 @@ def build(
     """Make an environment, every rule of every arm, and A2C."""
     env, env_params = envs.make(name)
     env = for_network(env, tables=True)
-    found = [of_rule(one, env, arm, tune=tune) for arm in rules for one in rules[arm]]
-    found += baselines(env, agent, tune)[:1]
-    return Problem(name, env, env_params, partial(optimal_returns, env)), found
+    problem = Problem(name, env, env_params, partial(optimal_returns, env))
+    return problem, rules_and_a2c(rules, env, agent, tune)
 
 
 def main(settings: Settings) -> None:

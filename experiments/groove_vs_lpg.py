@@ -25,7 +25,7 @@ import pandas as pd
 import envs
 from algos import groove, lpg, meta_lpg
 from algos.rules import LearnedRule, load_rule
-from algos.rules.contenders import Tune, baselines, of_rule
+from algos.rules.contenders import Tune, rules_and_a2c
 from algos.rules.learn import learn_rules, require_rules
 from envs.gridworld_levels import LEVELS
 from envs.optimum import optimal_returns, solver
@@ -81,7 +81,7 @@ class Settings:
 
     def scale(self, problem: Problem) -> Scale:
         """Return the scale of the test in an environment."""
-        return self.on_levels if hasattr(problem.env, "sample_level") else self.elsewhere
+        return self.on_levels if problem.has_levels else self.elsewhere
 
 
 def make_learner(settings: Settings, curriculum: str) -> tuple[Algorithm, gradient.Hypers]:
@@ -107,9 +107,8 @@ def build(
     """Make an environment, every rule of every curriculum, and A2C."""
     env, env_params = envs.make(name)
     env = for_network(env, tables=True)
-    found = [of_rule(one, env, name, tune=tune) for name in rules for one in rules[name]]
-    found += baselines(env, AGENT, tune)[:1]
-    return Problem(name, env, env_params, partial(optimal_returns, env)), found
+    problem = Problem(name, env, env_params, partial(optimal_returns, env))
+    return problem, rules_and_a2c(rules, env, AGENT, tune)
 
 
 def main(settings: Settings) -> None:

@@ -97,6 +97,21 @@ def baselines(env: Any, agent: Any, tune: Tune = "all") -> list[Contender]:
     return found
 
 
+def rules_and_a2c(
+    rules: Mapping[str, Sequence[LearnedRule]], env: Any, agent: Any, tune: Tune
+) -> list[Contender]:
+    """Make a contender of every rule, and one of A2C.
+
+    Args:
+        rules: the rules by what tables call them.
+        env: gymnax 1.x environment with discrete actions.
+        agent: see `baselines`.
+        tune: see `grid_of`.
+    """
+    found = [of_rule(one, env, name, tune=tune) for name in rules for one in rules[name]]
+    return found + baselines(env, agent, tune)[:1]
+
+
 MakeLearner = Callable[..., tuple[Algorithm, Any]]
 """`(env, **settings) -> (algorithm, hypers)`; the settings are of the algorithm's `Config`."""
 

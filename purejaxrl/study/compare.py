@@ -110,9 +110,14 @@ class Problem(NamedTuple):
     optimum: Callable[[Any], np.ndarray | None] = lambda levels: None
     """`(levels) -> the best return on each [num_agents]`; None where it is not known."""
 
+    @property
+    def has_levels(self) -> bool:
+        """Whether every agent has its own level."""
+        return hasattr(self.env, "sample_level")
+
     def levels(self, rows: Rows) -> Any:
         """Draw the level of every row from its seed, `[num_rows, ...]`; None without levels."""
-        if not hasattr(self.env, "sample_level"):
+        if not self.has_levels:
             return None
         keys = jnp.stack([jax.random.fold_in(jax.random.key(1), row["seed"]) for row in rows])
         return jax.vmap(self.env.sample_level)(keys)
@@ -242,7 +247,7 @@ def compare(
             "greedy": greedy_scores(tested.result),
             "alive": tested.result.alive,
             "optimum": np.nan if best is None else best,
-            "own_level": hasattr(problem.env, "sample_level"),
+            "own_level": problem.has_levels,
             "hyperparameters": name_of(tested.choice),
             "tried": tested.num_tried,
         }))  # fmt: skip

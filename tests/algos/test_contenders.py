@@ -17,6 +17,7 @@ from algos.rules.contenders import (
     contenders_of,
     grid_of,
     of_rule,
+    rules_and_a2c,
 )
 from purejaxrl.parts.wrappers import for_network
 from purejaxrl.study.compare import require_equal_budgets
@@ -51,6 +52,12 @@ def test_a_rule_and_the_baselines_that_fit_try_equally_many_combinations(
         assert (config.num_envs, config.num_steps) == (8, rule.config.num_steps)
         assert (config.hidden, config.activation) == ((8,), rule.config.activation)
     assert found[0].shared == rule.shared and not found[-1].shared
+
+
+def test_rules_of_one_name_are_one_contender_and_a2c_comes_last():
+    rule, env = load_rule("lpg"), make("Catch-bsuite")
+    found = rules_and_a2c({"x": [rule, rule], "y": [rule]}, env, rule.config, "all")
+    assert [one.name for one in found] == ["x", "x", "y", "A2C"]
 
 
 def test_step_sizes_are_for_tables_or_for_networks():
