@@ -110,16 +110,12 @@ def build(settings: Settings) -> Job:
 def write(outcome: Outcome) -> None:
     """Save what was found."""
     result, first, rows = outcome.result, first_rule(outcome.settings), []
-    for i, (row, label) in enumerate(
-        zip(result.population.rows, result.population.labels, strict=True)
-    ):
-        if not result.alive[i]:
-            say(f"rule-{label}: nothing is saved, because its evolution diverged")
-            continue
+    for i, label in result.survivors("rule"):
         theta = result.member(i).params
         path = result.out / f"rule-{label}.npz"
         save_rule(path, first.config, with_settings(first.params, theta))
-        rows.append(dict(row) | {k: float(v) for k, v in asdict(theta.settings()).items()})
+        found = {k: float(v) for k, v in asdict(theta.settings()).items()}
+        rows.append(dict(result.population.rows[i]) | found)
         say(", ".join(f"{name} {value:.4g}" for name, value in rows[-1].items()))
     pd.DataFrame(rows).to_csv(result.out / "settings.csv", index=False)
 

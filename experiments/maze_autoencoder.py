@@ -123,10 +123,7 @@ def save(outcome: Outcome) -> None:
     keys = jax.random.split(jax.random.key(1), NUM_LOCATED)
     levels = jax.vmap(random_mazes(tokens))(keys)
     locate = jax.jit(partial(clutr.locate, config))
-    for i, label in enumerate(result.population.labels):
-        if not result.alive[i]:
-            say(f"model-{label}: nothing is saved, because its training diverged")
-            continue
+    for i, label in result.survivors("model"):
         folder = result.out / f"model-{label}"
         model = locate(result.member(i).params, jax.vmap(tokens.write)(levels))
         clutr.save(folder, config, model)

@@ -119,9 +119,7 @@ def ask(outcome: Outcome) -> pd.DataFrame:
         return made, log_prob(made.obs, made.action).mean()
 
     rows = []
-    for i, row in enumerate(result.population.rows):
-        if not result.alive[i]:
-            continue
+    for i, _ in result.survivors("pieces"):
         for guidance in GUIDANCE:
             state = result.member(i)
             made, likelihood = pieces_of(jax.random.key(0), state, jnp.float32(guidance))
@@ -129,7 +127,7 @@ def ask(outcome: Outcome) -> pd.DataFrame:
             if card.env in STATE_OF:
                 error = dynamics_error(card.env, job.env_params, made, variance)
                 found["dynamics_error"] = float(np.mean(error))
-            rows.append(dict(row) | found)
+            rows.append(dict(result.population.rows[i]) | found)
     return pd.DataFrame(rows)
 
 

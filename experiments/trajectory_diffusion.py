@@ -75,12 +75,8 @@ def write(outcome: Outcome) -> None:
     dataset, card = outcome.job.shared["dataset"], load_card(settings.dataset)
     real = np.asarray(diffusion.to_channels(dataset.steps))
     num_obs, rows = dataset.steps.obs.shape[-1], []
-    for i, (row, label) in enumerate(
-        zip(result.population.rows, result.population.labels, strict=True)
-    ):
-        if not result.alive[i]:
-            say(f"model-{label}: nothing is saved, because its training diverged")
-            continue
+    for i, label in result.survivors("model"):
+        row = result.population.rows[i]
         model = outcome.job.algorithm.policy(result.member(i))
         diffusion.save(result.out / f"model-{label}", settings.model, model, card.fingerprint)
         pieces = jax.jit(

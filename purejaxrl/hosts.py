@@ -29,9 +29,9 @@ from pathlib import Path
 import jax
 import tyro
 
-from purejaxrl.running.commandline import errors_in_words, say
+from purejaxrl.running.commandline import errors_in_words
 from purejaxrl.running.devices import CPU_DEVICES, num_cores, use_cpu_cores
-from purejaxrl.running.logs import console
+from purejaxrl.running.logs import console, say
 from purejaxrl.running.processes import Lost
 from purejaxrl.running.runner import Stopped
 from purejaxrl.running.signals import SIGNALS

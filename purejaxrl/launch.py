@@ -24,10 +24,9 @@ from purejaxrl.running.commandline import (
     command,
     errors_in_words,
     plan_runs,
-    say,
 )
 from purejaxrl.running.estimate import estimate
-from purejaxrl.running.logs import console, duration
+from purejaxrl.running.logs import console, duration, say
 from purejaxrl.running.options import updates_for
 from purejaxrl.running.result import Result
 from purejaxrl.running.runner import run

@@ -18,7 +18,6 @@ import numpy as np
 
 from algos.rules.rule import KINDS, Kind, LearnedRule, kind_named
 from purejaxrl.identity import module_name
-from purejaxrl.running.commandline import say
 from purejaxrl.running.result import Result
 from purejaxrl.validation import require_known
 
@@ -66,10 +65,7 @@ def save_population(result: Result, config: Any) -> list[Path]:
         none, and is reported.
     """
     field, paths = kind_named(module_name(type(config))).field, []
-    for i, label in enumerate(result.population.labels):
-        if not result.alive[i]:
-            say(f"{field}-{label}: nothing is saved, because its training diverged")
-            continue
+    for i, label in result.survivors(field):
         paths.append(Path(result.out) / f"{field}-{label}.npz")
         best = jax.tree.map(lambda x: x[i], result.best)  # noqa: B023
         evaluated = best and best.update > 0

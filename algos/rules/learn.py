@@ -6,7 +6,7 @@ from typing import Any
 
 from algos.rules.files import save_population
 from purejaxrl.algorithm import Algorithm
-from purejaxrl.running.commandline import say
+from purejaxrl.running.logs import say
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.study import compare
 

@@ -21,7 +21,7 @@ from purejaxrl.algorithm import Algorithm
 from purejaxrl.running import record
 from purejaxrl.running.checkpoint import CheckpointError
 from purejaxrl.running.evaluate import Evaluator, on_episodes
-from purejaxrl.running.logs import console
+from purejaxrl.running.logs import console, say
 from purejaxrl.running.options import RunOptions
 from purejaxrl.running.population import NUM_SEEDS, Population, Rows, populate, seeds, with_field
 from purejaxrl.running.words import by_folder, description, flatten, parse, varied
@@ -216,8 +216,3 @@ def errors_in_words() -> Iterator[None]:
 def _raised_on_purpose(error: ValueError) -> bool:
     place = traceback.extract_tb(error.__traceback__)[-1]
     return "site-packages" not in place.filename and (place.line or "").startswith("raise ")
-
-
-def say(text: str) -> None:
-    """Print a message as it is, without markup."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

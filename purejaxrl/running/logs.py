@@ -1,4 +1,4 @@
-"""Progress of a run on the terminal."""
+"""Messages and the progress of a run on the terminal."""
 
 import contextlib
 import math
@@ -24,6 +24,11 @@ class Terminal(Console):
 
 
 console = Terminal(stderr=True)
+
+
+def say(text: str) -> None:
+    """Print a message as it is, without markup."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

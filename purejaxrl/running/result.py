@@ -1,5 +1,6 @@
 """What a run leaves."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from purejaxrl.running.evaluate import Best
+from purejaxrl.running.logs import say
 from purejaxrl.running.metrics import read_evaluations, read_metrics
 from purejaxrl.running.population import Population
 
@@ -41,6 +43,18 @@ class Result(NamedTuple):
     def member(self, index: int) -> Any:
         """Return the state of one member."""
         return jax.tree.map(lambda x: x[index], self.state)
+
+    def survivors(self, what: str) -> Iterator[tuple[int, str]]:
+        """Yield index and label of each member that is alive, and say which ones are not.
+
+        Args:
+            what: what is saved of a member, as `rule`.
+        """
+        for i, label in enumerate(self.population.labels):
+            if self.alive[i]:
+                yield i, label
+            else:
+                say(f"{what}-{label}: nothing is saved, because its training diverged")
 
     def best_policy(self, index: int) -> Any:
         """Return the best policy of one member.

@@ -17,8 +17,8 @@ import pandas as pd
 
 from purejaxrl.algorithm import Algorithm, require_fit
 from purejaxrl.running import processes, record
-from purejaxrl.running.commandline import say
 from purejaxrl.running.evaluate import Evaluator, on_episodes
+from purejaxrl.running.logs import say
 from purejaxrl.running.population import Population, Rows, name_of, populate, seeds
 from purejaxrl.running.result import Result
 from purejaxrl.running.runner import RunOptions, run

@@ -20,9 +20,8 @@ from purejaxrl.algorithm import Algorithm, Task
 from purejaxrl.identity import fingerprint, part_name
 from purejaxrl.meta.lifetime import train_and_play
 from purejaxrl.running.checkpoint import write_atomically
-from purejaxrl.running.commandline import say
 from purejaxrl.running.devices import layout
-from purejaxrl.running.logs import console
+from purejaxrl.running.logs import console, say
 from purejaxrl.study import tables
 from purejaxrl.study.compare import Contender, Problem
 from purejaxrl.study.stats import Estimate

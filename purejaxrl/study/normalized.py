@@ -3,7 +3,7 @@
 import pandas as pd
 
 from purejaxrl.offline.files import Card
-from purejaxrl.running.commandline import say
+from purejaxrl.running.logs import say
 from purejaxrl.running.result import Result
 from purejaxrl.study.stats import final_scores
 from purejaxrl.study.tables import describe

@@ -13,7 +13,7 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 
-from purejaxrl.running.commandline import say
+from purejaxrl.running.logs import say
 from purejaxrl.study.stats import PROBABILITY, UNBOUNDED, Bounds
 from purejaxrl.study.tables import (
     LEAST_OPTIMUM,

@@ -15,8 +15,8 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 
-from purejaxrl.running.commandline import say
 from purejaxrl.running.evaluate import play_at_random
+from purejaxrl.running.logs import say
 from purejaxrl.running.population import seeds
 from purejaxrl.study.compare import Problem
 from purejaxrl.study.stats import (

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from purejaxrl.running.commandline import say
-from purejaxrl.running.logs import console
+from purejaxrl.running.logs import console, say
 from purejaxrl.study.stats import PROBABILITY, UNBOUNDED, Bounds, Estimate, interval
 
 LEAST_OPTIMUM = 1e-3

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purejaxrl.running.commandline import say
+from purejaxrl.running.logs import say
 from purejaxrl.running.population import name_of, with_field
 from purejaxrl.validation import check_hypers
 

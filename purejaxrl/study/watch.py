@@ -23,6 +23,7 @@ from purejaxrl.algorithm import Algorithm
 from purejaxrl.parts.rollout import reset
 from purejaxrl.running import checkpoint, commandline
 from purejaxrl.running.chunk import abstract
+from purejaxrl.running.logs import say
 from purejaxrl.validation import require_count, require_seed
 
 WIDTH = 360
@@ -236,7 +237,7 @@ def main(settings: Settings) -> None:
         seed=settings.seed,
         frame_ms=settings.frame_ms,
     )
-    commandline.say(f"{name}: {path}")
+    say(f"{name}: {path}")
 
 
 if __name__ == "__main__":
