@@ -37,14 +37,13 @@ from rich.table import Table
 import envs
 from algos import dqn, sac
 from purejaxrl.algorithm import Algorithm, Task, update
-from purejaxrl.launch import command, say, updates_for
+from purejaxrl.launch import command, say, updates_for, writable_folder
 from purejaxrl.offline.files import Card, check_steps, count_pairs, describe, save_dataset
 from purejaxrl.offline.record import cut, join, record, replayed
 from purejaxrl.parts.dataset import Dataset
 from purejaxrl.parts.networks import is_discrete
 from purejaxrl.parts.rollout import sampled, uniform
 from purejaxrl.parts.wrappers import for_network
-from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.evaluate import MAX_STEPS, evaluate, play_at_random
 from purejaxrl.running.logs import ProgressLine, console
 from purejaxrl.validation import (

@@ -34,9 +34,8 @@ import pandas as pd
 import envs
 from algos import ppo
 from algos.rules.clips import check_drifts, make_contenders
-from purejaxrl.launch import command, say, updates_for
+from purejaxrl.launch import command, say, updates_for, writable_folder
 from purejaxrl.parts.wrappers import for_network
-from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.population import Rows, seeds
 from purejaxrl.study import suite
 from purejaxrl.study.compare import (

@@ -31,12 +31,12 @@ from algos import dynamics_ensemble as ensemble
 from algos import trajectory_diffusion as diffusion
 from algos.policy_guided_diffusion import likelihood_under
 from envs.dynamics import dynamics_error
-from purejaxrl.launch import command, say
+from purejaxrl.launch import command, say, writable_folder
 from purejaxrl.offline.files import load_card
 from purejaxrl.parts import edm
 from purejaxrl.parts.dataset import Dataset
 from purejaxrl.parts.transitions import Step
-from purejaxrl.running.commandline import Plan, rebuild, writable_folder
+from purejaxrl.running.commandline import Plan, rebuild
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.study.stats import interval

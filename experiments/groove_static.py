@@ -39,10 +39,9 @@ from algos.rules.learn import learn_rules, require_rules
 from envs import gallery
 from envs.gridworld_levels import LEVELS
 from envs.optimum import optimal_returns
-from purejaxrl.launch import command
+from purejaxrl.launch import command, writable_folder
 from purejaxrl.meta import gradient
 from purejaxrl.parts.wrappers import for_network
-from purejaxrl.running.commandline import writable_folder
 from purejaxrl.study import regret, relative, tables
 from purejaxrl.study.compare import Contender, Problem, Scale, compare, in_turn, prepare
 from purejaxrl.study.horizons import KeptLives

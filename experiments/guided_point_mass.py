@@ -25,11 +25,10 @@ from gymnax.environments import spaces
 from jax.scipy.stats import norm
 
 from algos import trajectory_diffusion as diffusion
-from purejaxrl.launch import command, say
+from purejaxrl.launch import command, say, writable_folder
 from purejaxrl.parts import edm
 from purejaxrl.parts.dataset import Dataset, starts_of_pieces
 from purejaxrl.parts.transitions import Step
-from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.study.tables import print_table

@@ -25,8 +25,7 @@ import envs
 from algos.rules import load_rules
 from envs.gridworld_levels import LEVELS
 from envs.optimum import optimal_returns
-from purejaxrl.launch import command
-from purejaxrl.running.commandline import writable_folder
+from purejaxrl.launch import command, writable_folder
 from purejaxrl.study import horizons
 from purejaxrl.study.compare import Contender, Problem
 from purejaxrl.validation import require, require_count, require_counts, require_known

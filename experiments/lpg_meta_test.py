@@ -27,9 +27,8 @@ import envs
 from algos.rules import load_rule
 from algos.rules.contenders import Tune, baselines, of_rule
 from envs.optimum import optimal_returns
-from purejaxrl.launch import errors_in_words
+from purejaxrl.launch import errors_in_words, writable_folder
 from purejaxrl.parts.wrappers import for_network
-from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.words import parse
 from purejaxrl.study import plots, tables
 from purejaxrl.study.compare import Contender, Problem, Scale, compare, prepare

@@ -32,8 +32,7 @@ from algos.ppo import LossInputs
 from algos.rules import LearnedRule, load_rule
 from envs.gridworld_levels import LEVELS
 from purejaxrl.algorithm import Task
-from purejaxrl.launch import command, say
-from purejaxrl.running.commandline import writable_folder
+from purejaxrl.launch import command, say, writable_folder
 from purejaxrl.running.devices import layout
 from purejaxrl.running.logs import console
 from purejaxrl.study.tables import estimate

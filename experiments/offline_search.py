@@ -23,9 +23,9 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 
-from purejaxrl.launch import Job, command, say
+from purejaxrl.launch import Job, command, say, writable_folder
 from purejaxrl.offline.protocol import Search, curve, deployed_return
-from purejaxrl.running.commandline import rebuild, writable_folder
+from purejaxrl.running.commandline import rebuild
 from purejaxrl.running.evaluate import evaluate_members
 from purejaxrl.study.watch import load_members
 from purejaxrl.validation import require, require_count, require_distinct, require_seed

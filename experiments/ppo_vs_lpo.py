@@ -29,9 +29,8 @@ import envs
 from algos import ppo
 from algos.rules.clips import check_drifts, make_contenders
 from algos.rules.contenders import Tune
-from purejaxrl.launch import command, updates_for
+from purejaxrl.launch import command, updates_for, writable_folder
 from purejaxrl.parts.wrappers import for_network
-from purejaxrl.running.commandline import writable_folder
 from purejaxrl.study import plots, tables
 from purejaxrl.study.compare import Contender, Problem, Scale, compare, in_turn, prepare
 from purejaxrl.study.tuning import check_grid

@@ -36,9 +36,8 @@ import pandas as pd
 
 import envs
 from algos.rules.contenders import Tune, check_contender, contenders_of
-from purejaxrl.launch import command
+from purejaxrl.launch import command, writable_folder
 from purejaxrl.parts.wrappers import for_network
-from purejaxrl.running.commandline import writable_folder
 from purejaxrl.study import life
 from purejaxrl.study.compare import Contender, Problem, Scale, compare, in_turn, prepare
 from purejaxrl.study.suite import Column, report, with_random

@@ -26,9 +26,8 @@ from algos.rules import load_rule
 from algos.rules.learn import learn_rules, require_rules
 from envs.gridworld_levels import LEVELS
 from envs.optimum import optimal_returns
-from purejaxrl.launch import command, say
+from purejaxrl.launch import command, say, writable_folder
 from purejaxrl.meta import evolution, gradient
-from purejaxrl.running.commandline import writable_folder
 from purejaxrl.study import horizons
 from purejaxrl.study.compare import Contender, Problem
 from purejaxrl.validation import require_count, require_counts, require_known, require_names

@@ -33,10 +33,10 @@ from algos import grpo, sft, token_evaluation, token_policy
 from algos.objectives import OBJECTIVES, Objective
 from algos.prompt_weights import weigh_prompts
 from purejaxrl.algorithm import Algorithm
-from purejaxrl.launch import Job, command, print_estimates, say
+from purejaxrl.launch import Job, command, print_estimates, say, writable_folder
 from purejaxrl.running import record
 from purejaxrl.running.chunk import QUICK_COMPILATION
-from purejaxrl.running.commandline import Plan, writable_folder
+from purejaxrl.running.commandline import Plan
 from purejaxrl.running.population import Row, Rows, grid, populate, seeds
 from purejaxrl.running.result import Result
 from purejaxrl.running.runner import RunOptions, run

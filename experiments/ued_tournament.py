@@ -37,11 +37,10 @@ from envs import gallery, maze
 from envs import maze_solution as solution
 from envs.maze_domain import mazes
 from purejaxrl.algorithm import Algorithm
-from purejaxrl.launch import command, say, updates_for
+from purejaxrl.launch import command, say, updates_for, writable_folder
 from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.running import checkpoint, record
 from purejaxrl.running.chunk import abstract
-from purejaxrl.running.commandline import writable_folder
 from purejaxrl.running.logs import console
 from purejaxrl.running.population import Population, populate, seeds
 from purejaxrl.running.result import Result

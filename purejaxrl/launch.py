@@ -24,6 +24,7 @@ from purejaxrl.running.commandline import (
     command,
     errors_in_words,
     plan_runs,
+    writable_folder,
 )
 from purejaxrl.running.estimate import estimate
 from purejaxrl.running.logs import console, duration, say
@@ -45,6 +46,7 @@ __all__ = [
     "launch",
     "say",
     "updates_for",
+    "writable_folder",
 ]
 
 
