@@ -9,6 +9,7 @@ python experiments/bench/env_throughput.py
 python experiments/bench/env_throughput.py --sweep   # cost over grid size and number of objects
 """
 
+import itertools
 import os
 import sys
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 import matplotlib.figure
 import numpy as np
 import pandas as pd
-from processes import WORKERS, console, peer_python, run_worker, write_table
+from processes import WORKERS, peer_python, run_rounds, run_worker, write_table
 
 from purejaxrl.launch import command
 from purejaxrl.validation import require_count
@@ -64,31 +65,26 @@ class Settings:
         require_count(self, "num_envs", "num_steps", "rounds", "repeats")
 
 
-def measure(worker: str, name: str, settings: Settings, *extra: str) -> dict | None:
-    """Run one worker; return what it measured. None if it failed, after printing the reason."""
+def measure(settings: Settings, worker: str, name: str, *extra: str) -> dict | str:
+    """Run one worker; return what `run_worker` returns."""
     python = sys.executable
     if worker != "env":
         python = peer_python(Path(".cache/bench-env-peers"), PEER_PACKAGES)
     part = {"inverted_pendulum": 10, "Craftax-Classic-Symbolic-v1": 100}.get(name, 1)
     num_steps = max(1, settings.num_steps // part)
     words = [python, WORKERS / f"{worker}_steps.py", name, settings.num_envs, num_steps]
-    result = run_worker([*words, settings.repeats, *extra])
-    if isinstance(result, str):
-        console.print(f"{worker} {name}: {result}", markup=False, soft_wrap=True)
-        return None
-    return result
+    return run_worker([*words, settings.repeats, *extra])
 
 
 def compare(settings: Settings) -> pd.DataFrame:
     """Measure every environment; one row each, with its speed as a ratio to CartPole's."""
     cases = [("env", name, kind) for name, kind in OURS]
     cases += [(worker, name) for worker, name in PEERS] if settings.peers else []
-    found = {case: [] for case in cases}
-    for _ in range(settings.rounds):
-        for case in cases:
-            result = measure(case[0], case[1], settings, *case[2:])
-            if result:
-                found[case].append(result)
+    found = run_rounds(
+        cases, settings.rounds,
+        lambda case: measure(settings, *case),
+        lambda case: " ".join(case[:2]),
+    )  # fmt: skip
     rows = []
     for (worker, name, *kind), results in found.items():
         if results:
@@ -111,15 +107,18 @@ def compare(settings: Settings) -> pd.DataFrame:
 
 def sweep(settings: Settings) -> pd.DataFrame:
     """Measure a step's cost, in nanoseconds of one core, over grid size and number of objects."""
+    case = ("env", "gridworld-small")
+    found = run_rounds(
+        list(itertools.product((4, 6, 8, 10, 13), (1, 3, 5))), 1,
+        lambda grid: measure(settings, *case, "step", f"size={grid[0]}", f"objects={grid[1]}"),
+        lambda _: " ".join(case),
+    )  # fmt: skip
     rows = []
-    for size in (4, 6, 8, 10, 13):
-        for objects in (1, 3, 5):
-            words = f"size={size}", f"objects={objects}"
-            result = measure("env", "gridworld-small", settings, "step", *words)
-            if result:
-                seconds = np.median(result["seconds"]) / result["env_steps"]
-                cost = 1e9 * seconds * len(os.sched_getaffinity(0))
-                rows.append({"size": size, "objects": objects, "ns_per_step": round(cost, 1)})
+    for (size, objects), results in found.items():
+        for result in results:
+            seconds = np.median(result["seconds"]) / result["env_steps"]
+            cost = 1e9 * seconds * len(os.sched_getaffinity(0))
+            rows.append({"size": size, "objects": objects, "ns_per_step": round(cost, 1)})
     return pd.DataFrame(rows)
 
 

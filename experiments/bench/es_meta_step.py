@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 from meta_steps import Scale, measure, row
-from processes import write_table
+from processes import run_rounds, write_table
 
 from purejaxrl.launch import command
 from purejaxrl.validation import require
@@ -33,12 +33,11 @@ class Settings(Scale):
 
 
 def main(settings: Settings) -> None:
-    found: dict[int, list] = {pairs: [] for pairs in settings.pairs}
-    for _ in range(settings.rounds):
-        for pairs, results in found.items():
-            result = measure("evolution", settings, num_agents=2 * pairs)
-            if result:
-                results.append(result)
+    found = run_rounds(
+        settings.pairs, settings.rounds,
+        lambda pairs: measure(settings, "evolution", num_agents=2 * pairs),
+        lambda pairs: f"evolution num_agents={2 * pairs}",
+    )  # fmt: skip
     rows = [row("TA-LPG", results, pairs=pairs) for pairs, results in found.items() if results]
     frame = pd.DataFrame(rows).rename(columns={"meta_step_s": "generation_s"})
     write_table(frame, settings.out / "es_meta_step.csv")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 from meta_steps import Scale, measure, row
-from processes import write_table
+from processes import run_rounds, write_table
 
 from purejaxrl.launch import command
 from purejaxrl.validation import require
@@ -36,12 +36,11 @@ def compare(settings: Settings) -> pd.DataFrame:
     cases: list[tuple] = [("step",)]
     for capacity in settings.capacities:
         cases += [("groove", capacity), ("buffer", capacity)]
-    found: dict[tuple, list] = {case: [] for case in cases}
-    for _ in range(settings.rounds):
-        for case in cases:
-            result = measure(case[0], settings, *case[1:])
-            if result:
-                found[case].append(result)
+    found = run_rounds(
+        cases, settings.rounds,
+        lambda case: measure(settings, *case),
+        lambda case: " ".join(map(str, case)),
+    )  # fmt: skip
     names = {"step": "LPG", "groove": "GROOVE", "buffer": "buffer"}
     rows = [
         row(names[kind], results, capacity=capacity[0] if capacity else 0)

@@ -27,7 +27,7 @@ from pathlib import Path
 import matplotlib.figure
 import pandas as pd
 from meta_steps import Scale, measure, measure_published, row
-from processes import write_table
+from processes import run_rounds, write_table
 
 from purejaxrl.launch import command
 from purejaxrl.validation import require
@@ -67,17 +67,16 @@ class Settings(Scale):
 
 def compare(settings: Settings) -> pd.DataFrame:
     """Measure every case; one row each, its time also over the arithmetic's and over ours."""
-    cases = {name: partial(measure, kind, settings) for name, kind in CASES.items()}
+    cases = {name: partial(measure, settings, kind) for name, kind in CASES.items()}
     for count in settings.mini_batches if settings.groove else ():
         cases[f"published, {count} mini-batches"] = partial(
             measure_published, settings.groove, settings.groove_python, settings, count
         )
-    found: dict[str, list] = {name: [] for name in cases}
-    for _ in range(settings.rounds):
-        for name, measure_case in cases.items():
-            result = measure_case()
-            if result:
-                found[name].append(result)
+    found = run_rounds(
+        list(cases), settings.rounds,
+        lambda name: cases[name](),
+        lambda name: CASES.get(name, name),
+    )  # fmt: skip
     rows = [row(name, results) for name, results in found.items() if results]
     seconds = {r["case"]: r["meta_step_s"] for r in rows}
     over = lambda r, case: round(r["meta_step_s"] / seconds.get(case, float("nan")), 2)  # noqa: E731
@@ -89,13 +88,16 @@ def sweep(settings: Settings) -> pd.DataFrame:
     """Measure time and memory over the number of agents and over K."""
     cases = [("step", "num_agents", n) for n in (8, 16, 32, 64, 128, 256, 512)]
     cases += [(kind, "num_updates", k) for kind in ("step", "remat") for k in (1, 2, 5, 10, 20)]
-    rows = []
-    for kind, name, value in cases:
-        small = {"rule_width": 64, "num_envs": 16}
-        result = measure(kind, settings, **small, **{name: value})
-        if result:
-            rows.append(row(kind, [result], swept=name, value=value))
-    return pd.DataFrame(rows)
+    found = run_rounds(
+        cases, 1,
+        lambda case: measure(settings, case[0], rule_width=64, num_envs=16, **{case[1]: case[2]}),
+        lambda case: "{} rule_width=64 num_envs=16 {}={}".format(*case),
+    )  # fmt: skip
+    return pd.DataFrame([
+        row(kind, results, swept=name, value=value)
+        for (kind, name, value), results in found.items()
+        if results
+    ])  # fmt: skip
 
 
 def draw(frame: pd.DataFrame, path: Path) -> None:

@@ -1,13 +1,11 @@
 """What the benches of meta-learners share: their scale, one measurement, and one row of a table."""
 
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from processes import WORKERS, console, run_worker
+from processes import WORKERS, run_worker
 
 from purejaxrl.validation import require_count
 
@@ -36,30 +34,26 @@ class Scale:
         require_count(self, *SIZES, "rounds")
 
 
-def measure(kind: str, settings: Scale, *more: int, **changes: int) -> dict | None:
-    """Run one worker.
+def measure(settings: Scale, kind: str, *more: int, **changes: int) -> dict | str:
+    """Run one worker; return what `run_worker` returns.
 
     Args:
+        settings: the scale.
         kind: what to measure, as `workers/meta_step.py` names it; `lean` is `step` compiled
             without XLA's fusion emitters.
-        settings: the scale.
         more: further arguments of the worker.
         changes: sizes that replace the settings'.
-
-    Returns:
-        What the worker measured. None if it failed, after printing the reason.
     """
     values = [changes.get(name, getattr(settings, name)) for name in SIZES]
     lean = kind == "lean"
     command = [sys.executable, WORKERS / "meta_step.py", "step" if lean else kind, *values, *more]
-    about = " ".join([kind, *map(str, more), *(f"{k}={v}" for k, v in changes.items())])
-    return result_of(command, about, NO_FUSION_EMITTERS if lean else None)
+    return run_worker(command, environment=NO_FUSION_EMITTERS if lean else None)
 
 
 def measure_published(
     checkout: Path, python: Path, settings: Scale, mini_batches: int
-) -> dict | None:
-    """Run the worker that times the published code; return what `measure` returns.
+) -> dict | str:
+    """Run the worker that times the published code; return what `run_worker` returns.
 
     Args:
         checkout: a checkout of the published code.
@@ -69,19 +63,7 @@ def measure_published(
     """
     values = [getattr(settings, name) for name in SIZES]
     command = [python.absolute(), WORKERS / "groove_meta_step.py", *values, mini_batches]
-    about = f"published, {mini_batches} mini-batches"
-    return result_of(command, about, {"PYTHONPATH": str(checkout.absolute())})
-
-
-def result_of(
-    command: Sequence[Any], about: str, environment: Mapping[str, str] | None
-) -> dict | None:
-    """Run a worker; return what it measured, or None after printing why there is nothing."""
-    result = run_worker(command, environment=environment)
-    if isinstance(result, str):
-        console.print(f"{about}: {result}", markup=False, soft_wrap=True)
-        return None
-    return result
+    return run_worker(command, environment={"PYTHONPATH": str(checkout.absolute())})
 
 
 def row(name: str, results: list[dict], **about: int) -> dict:
