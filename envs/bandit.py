@@ -101,19 +101,6 @@ class Bandit(environment.Environment):
         """Return means and context of the next pull."""
         return state.means, state.context
 
-    def check(self, level: Level) -> Level:
-        """Return a concrete level if it is valid.
-
-        Raises:
-            ValueError: naming the field that is not valid.
-        """
-        values = jax.tree.map(np.asarray, level)
-        is_shaped = values.means.shape == self.means_shape
-        require(is_shaped, values, "means", f"of shape {self.means_shape}")
-        require(bool(np.isfinite(values.means).all()), values, "means", "finite")
-        require(values.max_steps_in_episode >= 1, values, "max_steps_in_episode", "at least 1")
-        return level
-
     def optimal_return(self, params: Level) -> jax.Array:
         """Return the oracle's expected undiscounted return of an episode, float32."""
         return params.max_steps_in_episode * params.means.max()
@@ -168,12 +155,6 @@ class BernoulliBandit(Bandit):
         means = jax.random.uniform(key, self.means_shape)
         return Level(means, jnp.int32(self.max_steps_in_episode))
 
-    def check(self, level: Level) -> Level:
-        """Return a concrete level if it is valid."""
-        values = jax.tree.map(np.asarray, super().check(level))
-        require(bool(_are_probs(values.means)), values, "means", "in [0, 1]")
-        return level
-
     def pay(self, key: jax.Array, mean: jax.Array, action: jax.Array, params: Level) -> jax.Array:
         """Draw 1 or 0."""
         return jax.random.bernoulli(key, mean).astype(jnp.float32)
@@ -189,14 +170,6 @@ class GaussianBandit(Bandit):
         means = jax.random.normal(key, self.means_shape)
         std = jnp.ones(self.num_arms)
         return GaussianLevel(means, jnp.int32(self.max_steps_in_episode), std)
-
-    def check(self, level: GaussianLevel) -> GaussianLevel:
-        """Return a concrete level if it is valid."""
-        values = jax.tree.map(np.asarray, super().check(level))
-        require(values.std.shape == (self.num_arms,), values, "std", f"of shape {(self.num_arms,)}")
-        is_valid = (values.std >= 0) & (values.std < math.inf)
-        require(bool(is_valid.all()), values, "std", "finite and >= 0")
-        return level
 
     def pay(self, key, mean: jax.Array, action: jax.Array, params: GaussianLevel) -> jax.Array:
         """Draw from a normal distribution."""
@@ -233,14 +206,6 @@ class ContextualBandit(GaussianBandit):
         arms = super().sample_level(key)
         context_prob = jnp.full(self.num_contexts, 1 / self.num_contexts)
         return ContextualLevel(arms.means, arms.max_steps_in_episode, arms.std, context_prob)
-
-    def check(self, level: ContextualLevel) -> ContextualLevel:
-        """Return a concrete level if it is valid."""
-        values = jax.tree.map(np.asarray, super().check(level))
-        shape, probs = (self.num_contexts,), values.context_prob
-        is_simplex = probs.shape == shape and _are_probs(probs) and abs(probs.sum() - 1) < 1e-4
-        require(bool(is_simplex), values, "context_prob", f"of shape {shape}, >= 0 and sum to 1")
-        return level
 
     def begin(self, key: jax.Array, params: ContextualLevel) -> tuple[jax.Array, jax.Array]:
         """Draw a context."""
@@ -291,13 +256,6 @@ class NonStationaryBandit(BernoulliBandit):
         arms, rates = super().sample_level(key), (self.walk_std, self.switch_prob)
         return NonStationaryLevel(arms.means, arms.max_steps_in_episode, *map(jnp.float32, rates))
 
-    def check(self, level: NonStationaryLevel) -> NonStationaryLevel:
-        """Return a concrete level if it is valid."""
-        values = jax.tree.map(np.asarray, super().check(level))
-        require(0 <= values.walk_std < math.inf, values, "walk_std", "a finite number >= 0")
-        require(0 <= values.switch_prob <= 1, values, "switch_prob", "in [0, 1]")
-        return level
-
     def change(self, key: jax.Array, state: BanditState, params: NonStationaryLevel):
         """Move all means, and replace some."""
         walk_key, switch_key, mean_key = jax.random.split(key, 3)
@@ -340,7 +298,3 @@ def mean_cdf(level: NonStationaryLevel, time: jax.Array, x: jax.Array) -> jax.Ar
     walked = jnp.sum(ndtr(upper / std) - ndtr(lower / std), axis=-1)
     stayed = (1 - level.switch_prob) ** time
     return stayed * walked + (1 - stayed) * x
-
-
-def _are_probs(values: np.ndarray) -> np.ndarray:
-    return ((values >= 0) & (values <= 1)).all()

@@ -17,7 +17,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
@@ -83,21 +82,6 @@ class DelayedChain(environment.Environment):
             noise=jnp.float32(self.noise),
             max_steps_in_episode=jnp.int32(self.max_length),
         )
-
-    def check(self, level: Level) -> Level:
-        """Return a concrete level if it is valid.
-
-        Raises:
-            ValueError: naming the field that is not valid.
-        """
-        values = jax.tree.map(lambda x: np.asarray(x).item(), level)
-        shortest, longest = values.min_length, values.max_length
-        require(1 <= longest <= self.max_length, values, "max_length", f"in 1..{self.max_length}")
-        require(1 <= shortest <= longest, values, "min_length", f"in 1..max_length, {longest}")
-        require(0 <= values.one_is_right_prob <= 1, values, "one_is_right_prob", "in [0, 1]")
-        require(0 <= values.noise < math.inf, values, "noise", "a finite number >= 0")
-        require(values.max_steps_in_episode >= 1, values, "max_steps_in_episode", "at least 1")
-        return level
 
     def optimal_return(self, params: Level) -> jax.Array:
         """Return the expected undiscounted return of taking the right action first, float32.

@@ -13,7 +13,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
@@ -92,41 +91,6 @@ class Garnet(environment.Environment):
             max_steps_in_episode=jnp.int32(self.max_steps_in_episode),
         )
 
-    def check(self, level: Level) -> Level:
-        """Return a concrete level if it is valid.
-
-        Raises:
-            ValueError: naming the field, or the row of `transition`, that is not valid.
-        """
-        values = jax.tree.map(np.asarray, level)
-        shapes = {
-            "transition": (self.num_states, self.num_actions, self.num_states),
-            "reward": (self.num_states, self.num_actions),
-            "start_prob": (self.num_states,),
-        }
-        for field, shape in shapes.items():
-            found = getattr(values, field).shape
-            if found != shape:
-                raise ValueError(f"Level.{field}: shape {found} is not valid; it must be {shape}")
-        require(bool(_is_simplex(values.start_prob)), values, "start_prob", ">= 0 and sum to 1")
-        for state, action in np.argwhere(~_is_simplex(values.transition))[:1]:
-            raise ValueError(
-                f"Level.transition: row (state {state}, action {action}) is not valid; "
-                "it must be >= 0 and sum to 1"
-            )
-        require(bool(np.isfinite(values.reward).all()), values, "reward", "finite")
-        require(0 <= values.reward_std < math.inf, values, "reward_std", "a finite number >= 0")
-        shape, rates = values.terminate_prob.shape, values.terminate_prob
-        if shape not in ((), shapes["reward"]):
-            raise ValueError(
-                f"Level.terminate_prob: shape {shape} is not valid; it must be () or "
-                f"{shapes['reward']}"
-            )
-        valid = bool(((rates >= 0) & (rates <= 1)).all())
-        require(valid, values, "terminate_prob", "in [0, 1]")
-        require(values.max_steps_in_episode >= 1, values, "max_steps_in_episode", "at least 1")
-        return level
-
     def optimal_return(self, params: Level) -> jax.Array:
         """Return the expected undiscounted return of the best policy over time, float32."""
         return optimal_return(params)
@@ -200,7 +164,3 @@ def optimal_return(level: Level) -> jax.Array:
 
 def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision="highest")  # TF32 would not be exact
-
-
-def _is_simplex(probs: np.ndarray) -> np.ndarray:
-    return (probs >= 0).all(-1) & (abs(probs.sum(-1) - 1) < 1e-4)
