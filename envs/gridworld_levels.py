@@ -33,111 +33,6 @@ class Levels(NamedTuple):
         return log_uniform_int(key, *self.lifetime)
 
 
-def from_text(
-    text: str,
-    extent: Extent,
-    *,
-    reward: Sequence[float],
-    terminate_prob: Sequence[float],
-    respawn_prob: Sequence[float],
-    max_steps: int,
-) -> Level:
-    """Read a level from text.
-
-    Args:
-        text: a square of rows: `#` wall, `.` floor, `A` the agent's start, a digit an object of
-            that type.
-        extent: largest grid, most objects and most types; the level is padded to it.
-        reward, terminate_prob, respawn_prob: by type.
-        max_steps: time limit.
-
-    Raises:
-        ValueError: naming the row, the cell or the field that is not valid.
-    """
-    rows = text.split()
-    side = len(rows)
-    if side > extent.max_size:
-        raise ValueError(f"text: {side} rows are not valid; at most {extent.max_size} fit")
-    for i, row in enumerate(rows):
-        if len(row) != side:
-            raise ValueError(f"text: row {i} has {len(row)} cells; every row must have {side}")
-    letters = np.full((extent.max_size, extent.max_size), "#")
-    letters[:side, :side] = [list(row) for row in rows]
-    for i, j in np.argwhere(~np.isin(letters, list("#.A0123456789")))[:1]:
-        raise ValueError(
-            f"text: {str(letters[i, j])!r} in cell ({i}, {j}) is not one of '#.A' or digit"
-        )
-    by_type = {"reward": reward, "terminate_prob": terminate_prob, "respawn_prob": respawn_prob}
-    for field, values in by_type.items():
-        if len(values) > extent.num_types:
-            raise ValueError(
-                f"{field}: {values} is not valid; the extent has {extent.num_types} types"
-            )
-    starts = np.flatnonzero(letters == "A")
-    cells = np.flatnonzero(np.char.isdigit(letters))
-    if len(starts) != 1:
-        raise ValueError(f"text: {len(starts)} starts are not valid; there must be one 'A'")
-    if len(cells) > extent.max_objects:
-        raise ValueError(f"text: {len(cells)} objects; at most {extent.max_objects} fit")
-    level = Level(
-        walls=letters == "#",
-        start=np.int32(starts[0]),
-        object_cell=_padded(cells, extent.max_objects, np.int32),
-        object_type=_padded(letters.ravel()[cells].astype(int), extent.max_objects, np.int32),
-        object_exists=np.arange(extent.max_objects) < len(cells),
-        reward=_padded(reward, extent.num_types),
-        terminate_prob=_padded(terminate_prob, extent.num_types),
-        respawn_prob=_padded(respawn_prob, extent.num_types),
-        offset=np.float32(0),
-        max_steps_in_episode=np.int32(max_steps),
-    )
-    return jax.tree.map(jnp.asarray, check(level))
-
-
-def _padded(values: Sequence[float], length: int, dtype: type = np.float32) -> np.ndarray:
-    return np.pad(np.asarray(values, dtype), (0, max(0, length - len(values))))
-
-
-def check(level: Level) -> Level:
-    """Return a concrete level if it is valid.
-
-    Raises:
-        ValueError: naming the cell or the field that is not valid.
-    """
-    size = level.walls.shape[-1]
-    walls, taken = np.asarray(level.walls).ravel(), {}
-    things = [("the start", level.start)]
-    things += [
-        (f"object {i}", cell) for i, cell in enumerate(level.object_cell) if level.object_exists[i]
-    ]
-    for thing, cell in things:
-        cell = int(cell)
-        at = f"({cell // size}, {cell % size})"
-        if not 0 <= cell < size**2:
-            raise ValueError(f"{thing}: cell {cell} is not one of the {size**2} cells")
-        if walls[cell]:
-            raise ValueError(f"{thing}: cell {at} is not valid; it is a wall")
-        if cell in taken:
-            raise ValueError(f"{thing}: cell {at} is not valid; {taken[cell]} is there")
-        taken[cell] = thing
-    num_types = level.reward.shape[-1]
-    kinds = np.asarray(level.object_type)
-    if ((kinds < 0) | (kinds >= num_types)).any():
-        raise ValueError(f"object_type: {kinds} is not valid; types are 0 to {num_types - 1}")
-    for field in ("reward", "terminate_prob", "respawn_prob"):
-        values = np.asarray(getattr(level, field))
-        low, high = (-np.inf, np.inf) if field == "reward" else (0, 1)
-        bad = ~(np.isfinite(values) & (values >= low) & (values <= high))
-        if values.shape != (num_types,) or bad.any():
-            valid = "finite" if field == "reward" else "in [0, 1]"
-            raise ValueError(f"{field}: {values} is not valid; {num_types} numbers, each {valid}")
-    if not np.isfinite(level.offset):
-        raise ValueError(f"offset: {level.offset} is not valid; it must be finite")
-    if level.max_steps_in_episode < 1:
-        raise ValueError(f"max_steps_in_episode: {level.max_steps_in_episode} is not >= 1")
-    return level
-
-
 def _distinct_free_cells(key: jax.Array, walls: jax.Array, count: int) -> jax.Array:
     """Draw cells that are not walls, without replacement: int32 `[count]`."""
     score = jnp.where(walls.ravel(), -1.0, jax.random.uniform(key, (walls.size,)))
@@ -173,14 +68,18 @@ class Handcrafted(NamedTuple):
             walls=walls,
             start=cells[0],
             object_cell=cells[1:],
-            object_type=jnp.asarray(_padded(self.kinds, max_objects, np.int32)),
+            object_type=_padded(self.kinds, max_objects, np.int32),
             object_exists=jnp.arange(max_objects) < len(self.kinds),
-            reward=jnp.asarray(_padded(self.reward, num_types)),
-            terminate_prob=jnp.asarray(_padded(self.terminate_prob, num_types)),
-            respawn_prob=jnp.asarray(_padded(self.respawn_prob, num_types)),
+            reward=_padded(self.reward, num_types),
+            terminate_prob=_padded(self.terminate_prob, num_types),
+            respawn_prob=_padded(self.respawn_prob, num_types),
             offset=jnp.float32(0),
             max_steps_in_episode=jnp.int32(self.max_steps),
         )
+
+
+def _padded(values: Sequence[float], length: int, dtype: type = np.float32) -> jax.Array:
+    return jnp.asarray(np.pad(np.asarray(values, dtype), (0, length - len(values))))
 
 
 def _longer_walls() -> np.ndarray:
