@@ -263,6 +263,8 @@ class LatentParams:
 class Latents(Restarting):
     """An environment of one step, in which an action z makes a level; wrap it in a `Builder`."""
 
+    name = "latents"
+
     def __init__(
         self,
         config: Config,
@@ -290,11 +292,6 @@ class Latents(Restarting):
         check_params("autoencoder", model, shape_of(config), "which `locate` returns")
         self.config, self.model = config, model
         self.read_level, self.allowed = read_level, allowed
-
-    @property
-    def name(self) -> str:
-        """Name of the environment."""
-        return "latents"
 
     @property
     def default_params(self) -> LatentParams:

@@ -179,6 +179,8 @@ class GaussianBandit(Bandit):
 class ContextualBandit(GaussianBandit):
     """Gaussian arms whose means depend on a context, which is observed before the pull."""
 
+    name = "contextual_bandit"
+
     def __init__(self, num_contexts: int = 5, num_arms: int = 10, max_steps_in_episode: int = 100):
         """Make an environment.
 
@@ -193,8 +195,6 @@ class ContextualBandit(GaussianBandit):
         super().__init__(num_arms, max_steps_in_episode)
         self.num_contexts = num_contexts
         require_count(self, "num_contexts")
-
-    name = "contextual_bandit"
 
     @property
     def means_shape(self) -> tuple[int, int]:
@@ -228,6 +228,8 @@ class NonStationaryBandit(BernoulliBandit):
     a uniform distribution uniform, and its distribution is known at every time.
     """
 
+    name = "non_stationary_bandit"
+
     def __init__(
         self,
         num_arms: int = 10,
@@ -248,8 +250,6 @@ class NonStationaryBandit(BernoulliBandit):
         self.walk_std, self.switch_prob = walk_std, switch_prob
         require(0 <= walk_std < math.inf, self, "walk_std", "a finite number >= 0")
         require(0 <= switch_prob <= 1, self, "switch_prob", "in [0, 1]")
-
-    name = "non_stationary_bandit"
 
     def sample_level(self, key: jax.Array) -> NonStationaryLevel:
         """Draw the first means uniformly from [0, 1]."""

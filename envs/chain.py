@@ -53,6 +53,7 @@ class DelayedChain(environment.Environment):
     Before the first action the bit is the right action, afterwards whether it was taken.
     """
 
+    name = "delayed_chain"
     num_distractors = 0
 
     def __init__(self, min_length: int = 5, max_length: int = 30, noise: float = 0.0):
@@ -129,11 +130,6 @@ class DelayedChain(environment.Environment):
         """Index of the state, int32 `[]`."""
         bit = jnp.where(state.time == 0, state.right_action, state.chose_right)
         return 2 * state.time + bit
-
-    @property
-    def name(self) -> str:
-        """Name of the environment."""
-        return "delayed_chain"
 
     @property
     def num_actions(self) -> int:

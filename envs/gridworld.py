@@ -156,6 +156,7 @@ each type, and the time; it always determines the state."""
 class GridWorld(Restarting):
     """The grid-world with objects that come back where they were."""
 
+    name = "gridworld"
     draws_per_object = 1  # random numbers per step: whether it comes back
     legend = LEGEND
 
@@ -179,11 +180,6 @@ class GridWorld(Restarting):
             self.level.object_cell.shape[-1],
             self.level.reward.shape[-1],
         )
-
-    @property
-    def name(self) -> str:
-        """Name of the environment."""
-        return "gridworld"
 
     @property
     def num_actions(self) -> int:

@@ -214,6 +214,7 @@ def goal_reward(steps: jax.Array, max_steps: jax.Array) -> jax.Array:
 class Maze(Restarting):
     """The maze, from the student's side."""
 
+    name = "maze"
     legend = LEGEND
 
     def __init__(
@@ -237,11 +238,6 @@ class Maze(Restarting):
         require_count(self, "view_size")
         odd = view_size >= 3 and view_size % 2 == 1
         require(odd, self, "view_size", "an odd integer >= 3, with the agent in the middle")
-
-    @property
-    def name(self) -> str:
-        """Name of the environment."""
-        return "maze"
 
     @property
     def num_actions(self) -> int:

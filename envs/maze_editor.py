@@ -61,6 +61,8 @@ class EditorState:
 class MazeEditor(Restarting):
     """An environment whose episodes build mazes; `info["level"]` is the level after the step."""
 
+    name = "maze_editor"
+
     def __init__(self, size: int = SIZE, num_walls: int = 25, max_steps: int = MAX_STEPS):
         """Make an environment.
 
@@ -78,11 +80,6 @@ class MazeEditor(Restarting):
         require(size >= 2, self, "size", "an integer >= 2")
         valid = isinstance(num_walls, int) and num_walls >= 0
         require(valid, self, "num_walls", "an integer >= 0")
-
-    @property
-    def name(self) -> str:
-        """Name of the environment."""
-        return "maze_editor"
 
     @property
     def num_actions(self) -> int:

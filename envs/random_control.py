@@ -86,6 +86,8 @@ class Hold(RandomControl):
     stays where it is, so the system has two dimensions instead of four.
     """
 
+    name = "random-hold"
+
     def sample_level(self, key: jax.Array) -> HoldLevel:
         """Draw a level in which a push is stronger than the fall anywhere within the bounds."""
         keys = jax.random.split(key, 10)
@@ -146,11 +148,6 @@ class Hold(RandomControl):
         speeds = state.pole_speed / pole_unit, state.cart_speed / cart_unit
         return params.obs_scale * jnp.stack([state.pole, state.cart, *speeds])
 
-    @property
-    def name(self) -> str:
-        """Name of the environment."""
-        return "random-hold"
-
 
 @struct.dataclass
 class ReachLevel:
@@ -186,6 +183,8 @@ class Reach(RandomControl):
 
     Every step costs 1 until 1 - cos q exceeds the height, which ends the episode.
     """
+
+    name = "random-reach"
 
     def sample_level(self, key: jax.Array) -> ReachLevel:
         """Draw a level that a random agent solves now and then."""
@@ -223,11 +222,6 @@ class Reach(RandomControl):
         speed = state.speed / (2 * params.frequency)  # about 1 at most: 2ω reaches the top
         parts = jnp.sin(state.angle), jnp.cos(state.angle), speed, state.motor
         return params.obs_scale * jnp.stack(parts)
-
-    @property
-    def name(self) -> str:
-        """Name of the environment."""
-        return "random-reach"
 
 
 def _draw_obs_scale(key: jax.Array) -> jax.Array:

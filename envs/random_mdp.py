@@ -55,6 +55,8 @@ class MDPState:
 class RandomMDP(Restarting):
     """Finite MDPs of several kinds; `sample_level` draws the kind first, uniformly."""
 
+    name = "random-mdp"
+
     def __init__(
         self,
         num_states: int = 32,
@@ -153,11 +155,6 @@ class RandomMDP(Restarting):
     def observe(self, state: MDPState, params: Level) -> jax.Array:
         """Return the index of the state, int32 `[]`, or its features, float32 `[F]`."""
         return params.features[state.index] if self.features else state.index
-
-    @property
-    def name(self) -> str:
-        """Name of the environment."""
-        return "random-mdp"
 
     @property
     def num_actions(self) -> int:

@@ -42,6 +42,8 @@ class TabularState:
 class Garnet(environment.Environment):
     """A finite MDP; `sample_level` draws Garnets, but any `Level` of these shapes is valid."""
 
+    name = "garnet"
+
     def __init__(
         self,
         num_states: int = 20,
@@ -122,11 +124,6 @@ class Garnet(environment.Environment):
     def observe(self, state: TabularState, params: Level) -> jax.Array:
         """Index of the state, int32 `[]`."""
         return state.index
-
-    @property
-    def name(self) -> str:
-        """Name of the environment."""
-        return "garnet"
 
     @property
     def num_actions(self) -> int:

@@ -72,6 +72,7 @@ class TokenTask(environment.Environment):
     What is not written yet is padding.
     """
 
+    name = "token_task"
     vocabulary, end, pad = len(VOCABULARY), END, PAD
 
     def __init__(self, kind: Kind, held_out: int = 512):
@@ -173,11 +174,6 @@ class TokenTask(environment.Environment):
     def observe(self, state: TokenState, params: Level) -> jax.Array:
         """Return the prompt and the answer so far."""
         return jnp.concatenate([params.prompt, state.tokens])
-
-    @property
-    def name(self) -> str:
-        """Name of the environment."""
-        return "token_task"
 
     @property
     def num_actions(self) -> int:
