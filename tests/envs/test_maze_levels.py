@@ -17,7 +17,6 @@ from envs.maze_levels import mutate, perfect, uniform
 from envs.maze_solution import (
     UNREACHABLE,
     actions_to_goal,
-    distances,
     optimal_length,
     optimal_return,
     solvable,
@@ -99,8 +98,8 @@ def test_a_perfect_maze_is_a_spanning_tree(name, rooms):
     down, right = free[:, 1:] & free[:, :-1], free[:, :, 1:] & free[:, :, :-1]
     np.testing.assert_array_equal(free.sum((1, 2)), 2 * rooms**2 - 1)
     np.testing.assert_array_equal(down.sum((1, 2)) + right.sum((1, 2)), 2 * rooms**2 - 2)
-    reached = jax.jit(jax.vmap(distances))(levels) < UNREACHABLE
-    np.testing.assert_array_equal(reached, free)
+    reached = jax.jit(jax.vmap(actions_to_goal))(levels) < UNREACHABLE
+    assert (reached == free[:, None]).all()
 
 
 def depth_first(walls, path):
@@ -202,8 +201,7 @@ def test_a_static_number_of_edits_is_a_traced_one():
 @jax.jit
 @jax.vmap
 def solve(level):
-    length, value = optimal_length(level), optimal_return(level, 0.9)
-    return distances(level), actions_to_goal(level), solvable(level), length, value
+    return actions_to_goal(level), solvable(level), optimal_length(level), optimal_return(level)
 
 
 def search(grid, start):
@@ -224,29 +222,13 @@ def search(grid, start):
     return None
 
 
-def flood(walls, goal):
-    """Moves to the goal of every cell by breadth-first search from it."""
-    distance, queue = np.full(walls.shape, UNREACHABLE), deque([tuple(goal)])
-    distance[tuple(goal)] = 0
-    while queue:
-        cell = queue.popleft()
-        for step in STEPS.values():
-            near = tuple(np.add(cell, step))
-            inside = min(near) >= 0 and max(near) < len(walls)
-            if inside and not walls[near] and distance[near] == UNREACHABLE:
-                distance[near] = distance[cell] + 1
-                queue.append(near)
-    return distance
-
-
 @settings(max_examples=10, deadline=None)
 @given(SEEDS)
 def test_shortest_paths_are_those_of_a_search_in_python(seed):
     levels = draw("6 x 6", 16, seed)
-    distance, actions, can, length, value = map(np.asarray, solve(levels))
+    actions, can, length, value = map(np.asarray, solve(levels))
     for i in range(16):
         level = jax.tree.map(lambda x, i=i: x[i], levels)
-        np.testing.assert_array_equal(distance[i], flood(level.walls, level.goal_pos))
         grid = to_text(level).splitlines()
         for row, column in np.argwhere(~level.walls):
             for direction in range(4):
@@ -259,7 +241,7 @@ def test_shortest_paths_are_those_of_a_search_in_python(seed):
         assert can[i] == (steps is not None)
         if can[i]:
             assert length[i] == steps
-            assert value[i] == pytest.approx(0.9 ** (steps - 1) * (1 - 0.9 * steps / 250), rel=1e-4)
+            assert value[i] == pytest.approx(1 - 0.9 * steps / 250, rel=1e-4)
         else:
             assert length[i] == UNREACHABLE and value[i] == 0
 
@@ -279,7 +261,7 @@ def test_the_standard_mazes_are_solvable_and_their_optimum_is_a_searchs():
 
 
 def test_the_optimal_return_is_what_the_greedy_walk_earns():
-    """Following fewer actions to go, in the environment itself, undiscounted and discounted."""
+    """Following fewer actions to go, in the environment itself."""
     env, level = Maze(), held_out()["Labyrinth"]
     actions_left = np.asarray(actions_to_goal(level))
     step, (_, state) = jax.jit(env.step_env), env.reset_env(jax.random.key(0), level)
@@ -292,8 +274,6 @@ def test_the_optimal_return_is_what_the_greedy_walk_earns():
         rewards.append(float(reward))
     assert len(rewards) == optimal_length(level)
     assert optimal_return(level) == pytest.approx(sum(rewards))
-    discounted = sum(0.99**t * reward for t, reward in enumerate(rewards))
-    assert optimal_return(level, 0.99) == pytest.approx(discounted, rel=1e-5)
 
 
 def test_the_optimal_return_is_zero_beyond_the_time_limit():
@@ -308,4 +288,5 @@ def test_a_walled_in_goal_is_unreachable():
     assert not solvable(level)
     assert optimal_length(level) == UNREACHABLE
     assert optimal_return(level) == 0
-    np.testing.assert_array_equal(distances(level)[0], [*[UNREACHABLE] * 3, 0])
+    actions = actions_to_goal(level)[:, 0]
+    np.testing.assert_array_equal(actions, [[*[UNREACHABLE] * 3, 0]] * 4)
