@@ -22,14 +22,12 @@ class Solution(NamedTuple):
     optimal_return: jax.Array  # float32, from the level's start
 
 
-def solve(level: Level, gamma: float | jax.Array = 1.0) -> Solution:
-    """Solve a level whose objects do not move; vmap it over levels.
+def solve(level: Level) -> Solution:
+    """Solve a level, of any extent, whose objects do not move; vmap it over levels.
 
-    Args:
-        level: a level of any extent. Rewards after its time limit do not count.
-        gamma: discount per step; 1 for the undiscounted return.
+    Rewards are not discounted, and do not count after the level's time limit.
     """
-    backup = _backup(level, gamma)
+    backup = _backup(level)
     steps = level.max_steps_in_episode
     value = jax.lax.fori_loop(0, steps, lambda _, value: backup(value).max(0), _zero(level))
     start = table_row(level.start, level.object_exists, level.walls.size)
@@ -45,7 +43,7 @@ def _zero(level: Level) -> jax.Array:
     return jnp.zeros(level.walls.size * 2 ** level.object_cell.shape[-1])
 
 
-def _backup(level: Level, gamma: float | jax.Array):
+def _backup(level: Level):
     """Make a Bellman backup: values `[num_rows]` to action values `[num_actions, num_rows]`."""
     num_cells, num_objects = level.walls.size, level.object_cell.shape[-1]
     subsets = np.arange(2**num_objects)
@@ -64,7 +62,7 @@ def _backup(level: Level, gamma: float | jax.Array):
         return value
 
     def backup(value: jax.Array) -> jax.Array:
-        value = gamma * value.reshape(len(subsets), num_cells)
+        value = value.reshape(len(subsets), num_cells)
         on_arrival = after_respawn(value)
         for i in range(num_objects):
             cell = level.object_cell[i]
