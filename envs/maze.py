@@ -171,14 +171,6 @@ def _cells(mask: np.ndarray) -> list[tuple[int, int]]:
     return [tuple(cell) for cell in np.argwhere(mask).tolist()]
 
 
-def to_text(level: Level) -> str:
-    """Write a level as `from_text` reads it, with the padding and without the time limit."""
-    grid = np.where(level.walls, "#", ".")
-    grid[tuple(level.goal_pos)] = "G"
-    grid[tuple(level.agent_pos)] = ARROWS[level.agent_dir]
-    return "\n".join(map("".join, grid))
-
-
 def held_out() -> dict[str, Level]:
     """Return the standard held-out mazes by name, each padded to 13 x 13."""
     _, *blocks = Path(__file__).with_name("mazes.txt").read_text().strip().split("\n\n")

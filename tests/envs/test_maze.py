@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.maze import ARROWS, Maze, at, check, empty, from_text, held_out, make_level, to_text
+from envs.maze import ARROWS, Maze, at, check, empty, from_text, held_out, make_level
+from tests.envs.maze_text import to_text
 
 LEFT, RIGHT, FORWARD = range(3)
 ENV = Maze()

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.maze import check, from_text, to_text
+from envs.maze import check, from_text
 from envs.maze_editor import MazeEditor
+from tests.envs.maze_text import to_text
 from tests.helpers import assert_equal
 
 ENV = MazeEditor(size=4, num_walls=3, max_steps=99)

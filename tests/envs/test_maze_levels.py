@@ -11,7 +11,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.maze import ARROWS, Maze, check, from_text, held_out, to_text
+from envs.maze import ARROWS, Maze, check, from_text, held_out
 from envs.maze_domain import mazes
 from envs.maze_levels import mutate, perfect, uniform
 from envs.maze_solution import (
@@ -21,6 +21,7 @@ from envs.maze_solution import (
     optimal_return,
     solvable,
 )
+from tests.envs.maze_text import to_text
 from tests.helpers import mostly_slow
 
 SEEDS = st.integers(0, 2**31 - 1)

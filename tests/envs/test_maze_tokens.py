@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from envs import maze_levels
-from envs.maze import check, from_text, to_text
+from envs.maze import check, from_text
 from envs.maze_tokens import MazeTokens, wall_f1
+from tests.envs.maze_text import to_text
 from tests.helpers import assert_equal
 
 TOKENS = MazeTokens(size=4, max_walls=6, max_steps=50)
