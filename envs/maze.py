@@ -178,6 +178,16 @@ def held_out() -> dict[str, Level]:
     return {name: from_text(rows) for name, rows in named}
 
 
+def cell_of(index: jax.Array, size: int) -> jax.Array:
+    """Return the cell of an index `row * size + column`: int32 `[2]`."""
+    return jnp.stack(jnp.divmod(index, size)).astype(jnp.int32)
+
+
+def index_of(cell: jax.Array, size: int) -> jax.Array:
+    """Return the index `row * size + column` of a cell."""
+    return cell[0] * size + cell[1]
+
+
 def at(grid: jax.Array, cells: jax.Array, outside: Any) -> jax.Array:
     """Return values of a grid `[size, size]` at cells `[..., 2]`: shape `[...]`."""
     return grid.at[cells[..., 0], cells[..., 1]].get(

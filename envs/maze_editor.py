@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import spaces
 
-from envs.maze import DIRECTIONS, MAX_STEPS, SIZE, Level, empty
+from envs.maze import DIRECTIONS, MAX_STEPS, SIZE, Level, cell_of, empty, index_of
 from purejaxrl.parts.networks import MaskedDiscrete
 from purejaxrl.parts.wrappers import Restarting
 from purejaxrl.validation import require, require_count
@@ -105,11 +105,10 @@ class MazeEditor(Restarting):
 
     def step_env(self, key: jax.Array, state: EditorState, action: jax.Array, params: EditorParams):
         """Edit the level."""
-        cell = jnp.stack(jnp.divmod(jnp.int32(action), self.size))
         level = jax.lax.switch(
             jnp.minimum(state.time, NUM_STAGES - 1),
             [_place_goal, _turn_agent, _place_agent, _toggle_wall],
-            *(key, state.level, cell),
+            *(key, state.level, cell_of(action, self.size)),
         )
         state = EditorState(level, state.time + 1)
         terminated = state.time >= params.max_steps_in_episode
@@ -159,17 +158,16 @@ def _place_goal(key: jax.Array, level: Level, cell: jax.Array) -> Level:
 
 
 def _turn_agent(key: jax.Array, level: Level, cell: jax.Array) -> Level:
-    index = cell[0] * level.walls.shape[-1] + cell[1]
+    index = index_of(cell, level.walls.shape[-1])
     return level.replace(agent_dir=index % len(DIRECTIONS))
 
 
 def _place_agent(key: jax.Array, level: Level, cell: jax.Array) -> Level:
     size = level.walls.shape[-1]
-    goal = level.goal_pos[0] * size + level.goal_pos[1]
     other = jax.random.randint(key, (), 0, size**2 - 1)
-    other += other >= goal  # uniform over all cells but the goal's
+    other += other >= index_of(level.goal_pos, size)  # uniform over all cells but the goal's
     on_goal = (cell == level.goal_pos).all()
-    cell = jnp.where(on_goal, jnp.stack(jnp.divmod(other, size)), cell)
+    cell = jnp.where(on_goal, cell_of(other, size), cell)
     return level.replace(walls=level.walls.at[tuple(cell)].set(False), agent_pos=cell)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from envs.maze import DIRECTIONS, MAX_STEPS, SIZE, Level, at
+from envs.maze import DIRECTIONS, MAX_STEPS, SIZE, Level, at, cell_of
 from purejaxrl.validation import COUNT, is_count
 
 Sampler = Callable[[jax.Array], Level]
@@ -45,9 +45,9 @@ def uniform(max_walls: int, size: int = SIZE, max_steps: int = MAX_STEPS) -> Sam
         walls = jnp.zeros(size**2, bool).at[cells[2:]].set(jnp.arange(max_walls) < num_walls)
         return Level(
             walls=walls.reshape(size, size),
-            agent_pos=_cell(cells[0], size),
+            agent_pos=cell_of(cells[0], size),
             agent_dir=agent_dir,
-            goal_pos=_cell(cells[1], size),
+            goal_pos=cell_of(cells[1], size),
             max_steps_in_episode=jnp.int32(max_steps),
         )
 
@@ -80,9 +80,9 @@ def perfect(size: int = SIZE, max_steps: int = MAX_STEPS) -> Sampler:
         agent, goal = jax.lax.top_k(scores, 2)[1]
         return Level(
             walls=walls,
-            agent_pos=_cell(agent, size),
+            agent_pos=cell_of(agent, size),
             agent_dir=agent_dir,
-            goal_pos=_cell(goal, size),
+            goal_pos=cell_of(goal, size),
             max_steps_in_episode=jnp.int32(max_steps),
         )
 
@@ -92,10 +92,6 @@ def perfect(size: int = SIZE, max_steps: int = MAX_STEPS) -> Sampler:
 def _require_limit(max_steps: int) -> None:
     if not is_count(max_steps):
         raise ValueError(f"max_steps: {max_steps} is not valid; it must be {COUNT}")
-
-
-def _cell(index: jax.Array, size: int) -> jax.Array:
-    return jnp.stack(jnp.divmod(index, size)).astype(jnp.int32)
 
 
 def _spanning_tree(key: jax.Array, start: jax.Array, size: int) -> jax.Array:
@@ -152,7 +148,7 @@ def mutate(key: jax.Array, level: Level, num_edits: int | jax.Array) -> Level:
         taken = jnp.stack([level.agent_pos, level.goal_pos]) @ jnp.array([size, 1])
         index += index >= taken.min()  # in this order: skip the lower one, then the upper one
         index += index >= taken.max()
-        cell = _cell(index, size)
+        cell = cell_of(index, size)
 
         moves_goal, moves_agent = kind == 0, kind == 1
         toggled = ~level.walls[tuple(cell)] & ~moves_goal & ~moves_agent

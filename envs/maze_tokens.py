@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.maze import DIRECTIONS, MAX_STEPS, SIZE, Level
+from envs.maze import DIRECTIONS, MAX_STEPS, SIZE, Level, cell_of, index_of
 from purejaxrl.validation import require, require_count
 
 
@@ -49,8 +49,9 @@ class MazeTokens:
         none = self.size**2
         cells = jnp.where(level.walls.ravel(), jnp.arange(none), none)
         walls = jnp.sort(cells)[: self.max_walls]
-        places = [self._token(level.goal_pos), self._token(level.agent_pos), level.agent_dir]
-        return jnp.concatenate([walls, jnp.stack(places)]).astype(jnp.int32)
+        goal, agent = (index_of(cell, self.size) for cell in (level.goal_pos, level.agent_pos))
+        places = jnp.stack([goal, agent, level.agent_dir])
+        return jnp.concatenate([walls, places]).astype(jnp.int32)
 
     def read(self, tokens: jax.Array) -> Level:
         """Read a maze from tokens that are `allowed`; it is valid, if perhaps not solvable.
@@ -64,9 +65,9 @@ class MazeTokens:
         walls = walls.at[jnp.stack([goal, agent])].set(False)
         return Level(
             walls=walls.reshape(self.size, self.size),
-            agent_pos=self._cell(agent),
+            agent_pos=cell_of(agent, self.size),
             agent_dir=direction.astype(jnp.int32),
-            goal_pos=self._cell(goal),
+            goal_pos=cell_of(goal, self.size),
             max_steps_in_episode=jnp.int32(self.max_steps),
         )
 
@@ -75,12 +76,6 @@ class MazeTokens:
         cells, tokens = self.size**2, np.arange(self.vocabulary)
         places = [tokens < cells, tokens < cells, tokens < len(DIRECTIONS)]
         return np.stack([*[tokens <= cells] * self.max_walls, *places])
-
-    def _token(self, cell: jax.Array) -> jax.Array:
-        return cell[0] * self.size + cell[1]
-
-    def _cell(self, token: jax.Array) -> jax.Array:
-        return jnp.stack(jnp.divmod(token, self.size)).astype(jnp.int32)
 
 
 def wall_f1(found: jax.Array, walls: jax.Array) -> jax.Array:
