@@ -1,4 +1,6 @@
 import functools
+import importlib
+import sys
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +12,7 @@ import pytest
 import envs
 from algos import lpg
 from envs import maze_levels
-from purejaxrl.identity import fingerprint, is_named, part_name
+from purejaxrl.identity import code_of, fingerprint, is_named, part_name
 from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.ued.curriculum import fixed
 
@@ -157,3 +159,23 @@ def test_a_fingerprint_is_of_content_types_and_structure():
 def test_fixed_levels_are_named_by_their_content():
     names = [part_name(fixed(levels)) for levels in (LEVELS, LEVELS + 0, LEVELS + 1)]
     assert names[0] == names[1] != names[2]
+
+
+SOURCE = '''"""A module."""
+
+def double(x):
+    """Double a number."""
+    return 2 * x
+'''
+
+
+def test_the_code_of_a_module_changes_with_what_it_does(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    hashes = []
+    for i, text in enumerate((SOURCE, SOURCE.replace("Double a", "Twice a") + "# end\n",
+                              SOURCE.replace("2", "3"))):  # fmt: skip
+        (tmp_path / f"doubling_{i}.py").write_text(text)
+        importlib.import_module(f"doubling_{i}")
+        hashes += code_of(f"doubling_{i}.double(x=1), nowhere.at_all").values()
+        monkeypatch.delitem(sys.modules, f"doubling_{i}")
+    assert hashes[0] == hashes[1] != hashes[2]

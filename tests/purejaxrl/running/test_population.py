@@ -69,6 +69,17 @@ def test_values_become_python_numbers_of_equal_value(value):
     assert json.loads(json.dumps(row)) == {"gamma": float(np.float32(0.1)), "seed": 3}
 
 
+def test_an_integer_is_the_float_of_equal_value():
+    one, other = (populate(grid(gamma=values), Hypers(), None) for values in ([0, 1], [0.0, 1.0]))
+    assert [type(row["gamma"]) for row in one.rows] == [float, float]
+    assert one.hypers.gamma.dtype == other.hypers.gamma.dtype == np.float32
+
+
+def test_a_grid_needs_lists():
+    with pytest.raises(ValueError, match="gamma: 0.1 is not valid; it must be a list of numbers"):
+        grid(gamma=0.1)
+
+
 @pytest.mark.parametrize("value", [np.zeros(2), jnp.zeros((1, 2)), "0.1", None, [0.1], Critic()])
 def test_a_value_that_is_not_one_number_is_refused_by_name(value):
     with pytest.raises(ValueError, match=r"gamma: .* is not valid; a row needs one number"):

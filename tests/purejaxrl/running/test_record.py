@@ -160,6 +160,15 @@ def test_going_on_with_another_platform_is_announced_once(copy):
     assert record.read(copy)["versions"] == kept["versions"]
 
 
+def test_going_on_with_other_code_is_announced(copy):
+    path = copy / record.FILE
+    kept = json.loads(path.read_text())
+    assert {"algos.ppo", "gymnax.environments.classic_control.cartpole"} <= kept["code"].keys()
+    path.write_text(json.dumps(kept | {"code": kept["code"] | {"algos.ppo": "0123456789ab"}}))
+    with pytest.warns(UserWarning, match="the code of algos.ppo has changed since .*; to train"):
+        train(copy, 4, resume=True)
+
+
 @pytest.mark.slow
 def test_going_on_with_another_group_is_announced(tmp_path):
     one = jax.devices()[:1]
