@@ -29,7 +29,7 @@ import optax
 from flax import struct
 
 from algos import ppo
-from algos.lpg_rule import Rule, RuleInputs, Target
+from algos.lpg_rule import Rule, RuleInputs, Target, check_target
 from purejaxrl.algorithm import Algorithm, Metrics, Task, age_of, vital_losses
 from purejaxrl.identity import part_names
 from purejaxrl.parts import networks, optimizers, torsos
@@ -196,6 +196,8 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
         ValueError: if the torso cannot read the observations, or actions are not discrete. So
             does `init`, if the parameters in `hypers.rule` are not those of the config's rule.
     """
+    if rule is not None and not callable(getattr(rule, "apply", None)):
+        raise ValueError(f"rule: {rule!r} is not valid; it must have `apply(params, RuleInputs)`")
     reads_hypers = rule is None
     nets = make_networks(config, env, torso)
     rule = rule or config.make_rule()
@@ -254,6 +256,7 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
     def learn(state: State, hypers: Hypers, experience: Experience) -> tuple[State, Metrics]:
         seen = experience.transitions
         target = rule.apply(hypers.rule, rule_inputs(nets, state, hypers, seen))
+        check_target(target, config.num_predictions, seen.reward)
         old_log_prob = nets.policy(state.params, seen.obs).log_prob(seen.action)
         descent = optimizer(config.optimizer, hypers.learning_rate)
 

@@ -30,6 +30,25 @@ class Target(NamedTuple):
     log_y: jax.Array  # log ŷ `[num_steps, num_envs, num_predictions]`
 
 
+def check_target(target: Target, num_predictions: int, like: jax.Array) -> None:
+    """Raise a ValueError unless a rule returned a `Target` of the right shapes.
+
+    Args:
+        target: what it returned.
+        num_predictions: of the agent.
+        like: an array `[num_steps, num_envs]`.
+    """
+    if not isinstance(target, Target):
+        raise ValueError(
+            f"rule: it returned a {type(target).__name__}; it must return a Target(pi, log_y)"
+        )
+    wanted = {"pi": like.shape, "log_y": (*like.shape, num_predictions)}
+    for name, shape in wanted.items():
+        found = jnp.shape(getattr(target, name))
+        if found != shape:
+            raise ValueError(f"rule: its {name} has shape {found}; it must have shape {shape}")
+
+
 class Rule(nn.Module):
     """The learned algorithm: `RuleInputs` to a `Target`, by a GRU that runs backwards in time."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from algos import a2c, hand_rules, lpg
-from algos.lpg_rule import RuleInputs
+from algos.lpg_rule import RuleInputs, Target
 from envs.random_mdp import RandomMDP
 from purejaxrl.algorithm import Task, make_train
 from purejaxrl.parts import networks
@@ -175,3 +175,32 @@ def test_agents_learn_by_hand_made_rules():
 def test_a_prediction_of_one_number_cannot_hold_a_distribution():
     with pytest.raises(ValueError, match="num_predictions: 1 is not valid; .* integer >= 2"):
         hand_rules.ActorCritic().values(1)
+
+
+MISTAKES = {
+    "a tuple": (lambda x: (x.reward, x.prediction), "it returned a tuple; it must return a Target"),
+    "one number": (
+        lambda x: Target(x.reward.mean(), x.prediction),
+        r"its pi has shape \(\); it must have shape \(12, 8\)",
+    ),
+    "too few predictions": (
+        lambda x: Target(x.reward, x.prediction[..., 1:]),
+        r"its log_y has shape \(12, 8, 7\); it must have shape \(12, 8, 8\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_a_rule_returns_is_checked(mistake):
+    returned, message = MISTAKES[mistake]
+    rule = type("Mine", (), {"apply": lambda self, params, x: returned(x)})()
+    env = RandomMDP(num_states=8)
+    train = make_train(lpg.make(lpg.Config(num_envs=8, num_steps=12), env, rule), 1)
+    level = env.sample_level(jax.random.key(0))
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(train, jax.random.key(0), lpg.Hypers(rule=()), level)
+
+
+def test_a_rule_must_have_an_apply():
+    with pytest.raises(ValueError, match=r"rule: .* is not valid; it must have `apply"):
+        lpg.make(lpg.Config(), RandomMDP(num_states=8), lambda params, x: x)
