@@ -27,7 +27,7 @@ from envs.gridworld_levels import LEVELS
 from envs.optimum import optimal_returns
 from purejaxrl.launch import command, writable_folder
 from purejaxrl.study import horizons
-from purejaxrl.study.compare import Contender, Problem
+from purejaxrl.study.terms import Contender, Problem
 from purejaxrl.validation import require, require_count, require_counts, require_known
 
 

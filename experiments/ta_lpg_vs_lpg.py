@@ -29,7 +29,7 @@ from envs.optimum import optimal_returns
 from purejaxrl.launch import command, say, writable_folder
 from purejaxrl.meta import evolution, gradient
 from purejaxrl.study import horizons
-from purejaxrl.study.compare import Contender, Problem
+from purejaxrl.study.terms import Contender, Problem
 from purejaxrl.validation import require_count, require_counts, require_known, require_names
 
 AGENTS = {"LPG": lpg.Config, "TA-LPG": ta_lpg.Config}

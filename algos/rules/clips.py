@@ -11,7 +11,7 @@ import numpy as np
 from algos import dpo, ppo
 from algos.rules.contenders import Tune, grid_of, of_rule
 from algos.rules.files import load_rules
-from purejaxrl.study.compare import Contender
+from purejaxrl.study.terms import Contender
 from purejaxrl.validation import require
 
 HAND_MADE: Mapping[str, tuple[ModuleType, Any]] = {

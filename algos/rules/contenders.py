@@ -13,7 +13,7 @@ from algos.rules.files import FOLDER, load_rules
 from algos.rules.rule import LearnedRule, reads_table
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.parts.networks import is_discrete
-from purejaxrl.study.compare import Contender
+from purejaxrl.study.terms import Contender
 from purejaxrl.validation import require_known
 
 Tune = Literal["all", "step-size"]

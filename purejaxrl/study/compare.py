@@ -6,16 +6,14 @@ and one with other contenders uses the runs that are there.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from purejaxrl.algorithm import Algorithm, require_fit
+from purejaxrl.algorithm import Algorithm
 from purejaxrl.running import processes, record
 from purejaxrl.running.evaluate import Evaluator, on_episodes
 from purejaxrl.running.logs import say
@@ -23,8 +21,15 @@ from purejaxrl.running.population import Population, Rows, name_of, populate, se
 from purejaxrl.running.result import Result
 from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.study import stats
-from purejaxrl.study.tuning import Choice, Grid, check_grid, combinations, tune
-from purejaxrl.validation import is_count, require, require_count
+from purejaxrl.study.terms import (
+    Contender,
+    Problem,
+    Scale,
+    require_comparable,
+    require_equal_budgets,
+    require_lives,
+)
+from purejaxrl.study.tuning import Choice, tune
 
 FIRST_TUNING_SEED = 1_000_000
 """Seeds of tuning start here, those of the test at 0."""
@@ -34,138 +39,12 @@ SECONDS_BETWEEN_LOOKS = 1.0
 """How often to look whether another process has finished a run."""
 
 
-@dataclass(frozen=True, eq=False)
-class Contender:
-    """An algorithm, and what to try of its hyperparameters."""
-
-    name: str
-    """Its name in tables. Contenders of one name share a row: rules that were learned alike."""
-    algorithm: Algorithm
-    hypers: Any
-    grid: Grid = field(default_factory=dict)
-    """Values to try of fields of `hypers`; the others stay as they are."""
-    shared: tuple[str, ...] = ()
-    """Fields of `hypers` that all agents share, as in `populate`."""
-
-    def __post_init__(self):
-        check_grid(self.name, self.grid, self.hypers)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How large a comparison is, the same for every contender."""
-
-    num_agents: int
-    """Agents that are tested, each with its own seed (and level)."""
-    num_tuning: int
-    """Other agents, which are trained with every combination of hyperparameters to try."""
-    num_updates: int | None = None
-    """Length of a life in updates; all contenders then need equally many steps per update."""
-    tuning_rounds: int = 2
-    """Rounds in which more values are tried, around the best one so far."""
-    greedy_episodes: int = 16
-    """Episodes that each final policy plays by its most likely actions; 0 for none."""
-    total_steps: float | None = None
-    """Length of a life in environment steps, instead of `num_updates`. It is rounded down to whole
-    updates of each contender."""
-
-    def __post_init__(self):
-        require_count(self, "num_agents", "num_tuning")
-        for name in ("tuning_rounds", "greedy_episodes"):
-            value = getattr(self, name)
-            require(value == 0 or is_count(value), self, name, "an integer >= 0")
-        if self.total_steps is None:
-            require_count(self, "num_updates")
-            return
-        require(self.num_updates is None, self, "num_updates", "None where total_steps is given")
-        require(0 < self.total_steps < np.inf, self, "total_steps", "a finite number > 0")
-
-    def updates_of(self, algorithm: Algorithm) -> int:
-        """Return the length of a life in updates of an algorithm.
-
-        Raises:
-            ValueError: if it is less than one update, or the algorithm does not say how many
-                environment steps an update takes.
-        """
-        if self.total_steps is None:
-            return self.num_updates
-        require_fit("contender", algorithm, "a length in environment steps", "steps_per_update")
-        of_update, warmup = algorithm.steps_per_update, algorithm.warmup_steps
-        updates = (int(self.total_steps) - warmup) // of_update
-        with_warmup = f" and of the warm-up, {warmup}" if warmup else ""
-        expected = f"a number >= {of_update + warmup}, the environment steps of an update"
-        expected += with_warmup
-        require(is_count(updates), self, "total_steps", expected)
-        return updates
-
-
-class Problem(NamedTuple):
-    """What contenders learn."""
-
-    name: str
-    env: Any
-    """A gymnax environment. If it has `sample_level`, every agent has its own level."""
-    env_params: Any
-    """The level of all agents, if the environment has no `sample_level`."""
-    optimum: Callable[[Any], np.ndarray | None] = lambda levels: None
-    """`(levels) -> the best return on each [num_agents]`; None where it is not known."""
-
-    @property
-    def has_levels(self) -> bool:
-        """Whether every agent has its own level."""
-        return hasattr(self.env, "sample_level")
-
-    def levels(self, rows: Rows) -> Any:
-        """Draw the level of every row from its seed, `[num_rows, ...]`; None without levels."""
-        if not self.has_levels:
-            return None
-        keys = jnp.stack([jax.random.fold_in(jax.random.key(1), row["seed"]) for row in rows])
-        return jax.vmap(self.env.sample_level)(keys)
-
-
 class Tested(NamedTuple):
     """A contender on its test agents."""
 
     result: Result
     choice: Choice  # the hyperparameters that it was tuned to
     num_tried: int  # combinations that tuning tried
-
-
-def require_equal_budgets(contenders: Sequence[Contender]) -> None:
-    """Raise a ValueError unless all contenders try equally many combinations.
-
-    Grids must have the same size and tune equally many fields, because every round tries new values
-    of each field.
-    """
-    tuned = [[field for field, values in one.grid.items() if len(values) > 1] for one in contenders]
-    sizes = [len(combinations(one.grid)) for one in contenders]
-    if len({(size, len(fields)) for size, fields in zip(sizes, tuned, strict=True)}) > 1:
-        told = ", ".join(
-            f"{one.name}: {size} ({', '.join(fields) or 'nothing to tune'})"
-            for one, size, fields in zip(contenders, sizes, tuned, strict=True)
-        )
-        raise ValueError(
-            f"contenders: grids of these numbers of combinations are not valid: {told}; all must "
-            "be of one size and tune as many fields"
-        )
-
-
-def require_lives(contenders: Sequence[Contender], scale: Scale) -> None:
-    """Raise a ValueError unless all contenders can live equally many environment steps."""
-    for contender in contenders:
-        scale.updates_of(contender.algorithm)
-    if scale.total_steps is None:
-        _require_equal_updates(contenders)
-
-
-def _require_equal_updates(contenders: Sequence[Contender]) -> None:
-    steps = {one.name: one.algorithm.steps_per_update for one in contenders}
-    if len(set(steps.values())) > 1:
-        told = ", ".join(f"{name}: {number}" for name, number in steps.items())
-        raise ValueError(
-            f"num_updates: a number of updates is not valid for contenders whose updates take "
-            f"these numbers of environment steps: {told}; give total_steps instead"
-        )
 
 
 def prepare(
@@ -188,6 +67,7 @@ def prepare(
     for name in names:
         try:
             problem, contenders = make(name)
+            require_comparable(contenders, problem)
             require_equal_budgets(contenders)
             if scale_of:
                 require_lives(contenders, scale_of(problem))
@@ -207,7 +87,7 @@ def in_turn(
 
 
 def compare(
-    contenders: Sequence[Contender], problem: Problem, scale: Scale, out: Path
+    contenders: Sequence[Contender], problem: Problem, scale: Scale, out: Path | str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Tune and test contenders on one problem.
 
@@ -222,10 +102,13 @@ def compare(
         the metrics of all tests, with the contender's name and the index of its rule.
 
     Raises:
-        ValueError: if the grids are not of one size, several processes train together, or
+        ValueError: if a contender was made for another environment, contenders of one name are not
+            alike, the grids are not of one size, several processes train together, or
             `num_updates` is given and updates differ in environment steps; see also
             `Scale.updates_of` and `run`.
     """
+    out = Path(out)
+    require_comparable(contenders, problem)
     require_equal_budgets(contenders)
     processes.require_single("a comparison")
     require_lives(contenders, scale)

@@ -23,8 +23,8 @@ from purejaxrl.running.checkpoint import write_atomically
 from purejaxrl.running.devices import layout
 from purejaxrl.running.logs import console, say
 from purejaxrl.study import tables
-from purejaxrl.study.compare import Contender, Problem
 from purejaxrl.study.stats import Estimate
+from purejaxrl.study.terms import Contender, Problem
 
 Lives = Callable[[Any, jax.Array, Any, int], jax.Array]
 """`(hypers, keys, levels, horizon) -> returns [num_levels]`."""

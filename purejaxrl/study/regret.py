@@ -14,8 +14,8 @@ from rich.progress import track
 from scipy import stats
 
 from purejaxrl.running.logs import console
-from purejaxrl.study.compare import Contender
 from purejaxrl.study.horizons import KeptLives
+from purejaxrl.study.terms import Contender
 
 
 class Regrets(NamedTuple):

@@ -18,7 +18,6 @@ import pandas as pd
 from purejaxrl.running.evaluate import play_at_random
 from purejaxrl.running.logs import say
 from purejaxrl.running.population import seeds
-from purejaxrl.study.compare import Problem
 from purejaxrl.study.stats import (
     PROBABILITY,
     Estimate,
@@ -27,6 +26,7 @@ from purejaxrl.study.stats import (
     suite_interval,
 )
 from purejaxrl.study.tables import by_agent, chance_to_win, format_estimates, print_table
+from purejaxrl.study.terms import Problem
 
 Column = Literal["score", "greedy"]
 """The column of scores that a report is about."""

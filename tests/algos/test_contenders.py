@@ -20,7 +20,7 @@ from algos.rules.contenders import (
     rules_and_a2c,
 )
 from purejaxrl.parts.wrappers import for_network
-from purejaxrl.study.compare import require_equal_budgets
+from purejaxrl.study.terms import require_equal_budgets
 
 
 def make(name):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from purejaxrl.algorithm import Algorithm
+from purejaxrl.identity import part_names
 from purejaxrl.study.compare import Contender, Problem
 from purejaxrl.validation import hyper
 
@@ -49,7 +50,7 @@ def make(peak: float) -> Algorithm:
         collect=lambda state, hypers: (state, ()),
         learn=learn,
         policy=lambda state: state.params,
-        made_of=(f"peak at {peak:g}",),
+        made_of=(f"peak at {peak:g}", *part_names(LEVELS.env, ONE_LEVEL.env)),
     )
 
 

@@ -3,16 +3,20 @@
 import dataclasses
 import threading
 
+import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 
+from purejaxrl.identity import part_names
+from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.running import record
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.study import compare
 from purejaxrl.study.compare import Problem, Scale
+from purejaxrl.study.terms import require_equal_budgets
 from tests.algos.probes import Params, Probe
 from tests.purejaxrl.study.peak import LEVELS, ONE_LEVEL, Hypers, contender, make
 
@@ -70,7 +74,7 @@ def test_contenders_of_different_numbers_of_fields_are_refused():
     one = contender("one", 1.0, {"rate": (0.1, 0.3, 1.0, 3.0)})
     two = contender("two", 1.0, {"rate": (0.1, 1.0), "bonus": (0.1, 0.2)})
     with pytest.raises(ValueError, match=r"one: 4 \(rate\), two: 4 \(rate, bonus\); all must"):
-        compare.require_equal_budgets([one, two])
+        require_equal_budgets([one, two])
 
 
 def test_final_policies_are_also_scored_by_their_most_likely_actions(tmp_path):
@@ -86,7 +90,8 @@ def test_final_policies_are_also_scored_by_their_most_likely_actions(tmp_path):
         return state, jax.tree.map(jnp.asarray, metrics)
 
     one = contender("one", 1.0, {})
-    one = dataclasses.replace(one, algorithm=one.algorithm._replace(act=act, learn=learn))
+    parts = {"act": act, "learn": learn, "made_of": part_names(problem.env)}
+    one = dataclasses.replace(one, algorithm=one.algorithm._replace(**parts))
     scale = Scale(num_agents=2, num_tuning=1, num_updates=2, greedy_episodes=4)
     scores, _ = compare.compare([one], problem, scale, tmp_path / "greedy")
     assert (scores["greedy"] == 1.0).all() and np.allclose(scores["score"], 0.55)
@@ -156,6 +161,18 @@ def test_grids_of_different_sizes_are_refused(tmp_path):
             [contender("small", 1), contender("large", 1, grid)], LEVELS, SCALE, tmp_path
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_contender_of_another_environment_is_refused(tmp_path):
+    other = Problem("other", FlattenObservation(gymnax.make("Catch-bsuite")[0]), None)
+    with pytest.raises(ValueError, match=r"'low': was made for peak .* not for .*Catch.* 'other'"):
+        compare.compare([contender("low", 1)], other, SCALE, tmp_path)
+
+
+def test_contenders_of_one_name_must_be_alike(tmp_path):
+    two = [contender("one", 1), contender("one", 1, {"rate": (0.1, 1.0, 3.0)})]
+    with pytest.raises(ValueError, match="two of the name 'one' are not alike"):
+        compare.compare(two, LEVELS, SCALE, tmp_path)
 
 
 def taking(steps: int | None) -> compare.Contender:
