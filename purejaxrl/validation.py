@@ -106,8 +106,9 @@ def require_known(kind: str, name: str, known: Iterable[str]) -> None:
         return
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     lowered = [k for k in known if k.lower().startswith(name.lower())]
-    hint = ", ".join(dict.fromkeys(close + lowered)) or ", ".join(known)
-    raise ValueError(f"unknown {kind} {name!r}; did you mean: {hint}?")
+    hint = ", ".join(dict.fromkeys(close + lowered))
+    end = f"did you mean: {hint}?" if hint else f"it must be one of {', '.join(known)}"
+    raise ValueError(f"unknown {kind} {name!r}; {end}")
 
 
 COUNT = "an integer >= 1 and < 2**31"

@@ -102,8 +102,10 @@ def check_setup(setup: AgentSetup, num_agents: int) -> None:
         raise ValueError(
             "assessment: there must be one if, and only if, the curriculum has a score"
         )
-    learner = "a meta-gradient" if antagonist else "a meta-gradient without antagonists"
     provided = assessment.provided if assessment else ()
+    parts = {"antagonist_returns": "antagonists", "optimal_return": "`optimal_return`"}
+    lacks = " and ".join(part for field, part in parts.items() if field not in provided)
+    learner = f"a meta-gradient without {lacks}" if lacks else "a meta-gradient"
     require_curriculum(world.curriculum, learner, num_agents, provided)
     if antagonist and antagonist.steps_per_update != inner.steps_per_update:
         raise ValueError(

@@ -71,7 +71,7 @@ def use_cpu_cores(count: int | None = None) -> None:
 
     Raises:
         ValueError: if the count is not a positive integer.
-        RuntimeError: (from JAX) if a backend has already started with another count.
+        RuntimeError: if JAX has already computed something, with another count.
     """
     interrupt_quietly()
     text = os.environ.get(CPU_DEVICES, "")
@@ -85,7 +85,13 @@ def use_cpu_cores(count: int | None = None) -> None:
     if count == 1:
         os.environ.setdefault("PJRT_NPROC", "1")
     if jax.config.jax_num_cpu_devices != count:
-        jax.config.update("jax_num_cpu_devices", count)
+        try:
+            jax.config.update("jax_num_cpu_devices", count)
+        except RuntimeError as error:
+            raise RuntimeError(
+                "use_cpu_cores: JAX has already computed something, perhaps an array of a module "
+                "that was imported before; call it first, or set PUREJAXRL_CPU_DEVICES to 1"
+            ) from error
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = os.path.join(
             os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "purejaxrl", "xla"

@@ -304,7 +304,11 @@ def save_policy(folder: Path | str, algorithm: Algorithm, policy: Any) -> None:
     Raises:
         checkpoint.CheckpointError: if the folder cannot be written.
     """
-    checkpoint.save(folder, policy, {"config": repr(algorithm.config)})
+    checkpoint.save(folder, policy, {"config": _config_name(algorithm)})
+
+
+def _config_name(algorithm: Algorithm) -> str:
+    return part_name(algorithm.config)
 
 
 def load_policy(
@@ -327,9 +331,9 @@ def load_policy(
             f"policy {folder}: is a checkpoint of a run and not a policy; load what `save_policy` "
             "wrote"
         )
-    if found != repr(algorithm.config):
+    if found not in (_config_name(algorithm), repr(algorithm.config)):  # repr: of older files
         raise checkpoint.CheckpointError(
-            f"policy {folder}: was trained with {found}, not with {algorithm.config!r}"
+            f"policy {folder}: was trained with {found}, not with {_config_name(algorithm)}"
         )
 
     def fresh() -> Any:

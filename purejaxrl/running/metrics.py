@@ -226,9 +226,14 @@ def read_metrics(out: Path | str) -> pd.DataFrame:
     """Read the metrics of a run's folder as one table, sorted by member and update.
 
     Raises:
-        MetricsError: if a part is damaged, or updates before the newest checkpoint are missing.
+        MetricsError: if the folder holds no run, a part is damaged, or updates before the newest
+            checkpoint are missing.
     """
     out = local_path(out)
+    if not (out / METRICS).is_dir():
+        inside = ", ".join(sorted(path.parent.name for path in out.glob(f"*/{METRICS}")))
+        hint = f"; its folders with runs are {inside}" if inside else ""
+        raise MetricsError(f"{out}: {'holds no run' if out.is_dir() else 'does not exist'}{hint}")
     return MetricsStore(out / METRICS).read(_saved(out).get("update", 0))
 
 

@@ -12,13 +12,17 @@ import numpy as np
 import pandas as pd
 
 from purejaxrl.study.stats import final_scores, interval, mean_over_episodes
+from purejaxrl.validation import require_known
 
 MAX_BANDS = 6
 """Lines in one panel up to which their intervals are drawn; more would hide each other."""
 
 
 def curves(
-    frame: pd.DataFrame, by: Sequence[str] = (), metric: str = "return", num_points: int = 60
+    frame: pd.DataFrame,
+    by: str | Sequence[str] = (),
+    metric: str = "return",
+    num_points: int = 60,
 ) -> pd.DataFrame:
     """Average a metric over members, along training.
 
@@ -32,7 +36,12 @@ def curves(
         Columns `*by`, `env_steps`, `mean`, `low`, `high` (95 %, over members), `members`. If the
         frame has a column `rule`, every rule has a member of every index, and the interval treats
         both rules and members as random samples.
+
+    Raises:
+        ValueError: if the frame lacks a column.
     """
+    by = [by] if isinstance(by, str) else list(by)
+    _require_columns(frame, *by, metric)
     last = frame["update"].max()
     if "alive" in frame:  # the last good policy of a member that diverged is still evaluated
         frame = frame[frame["alive"]]
@@ -55,7 +64,7 @@ def learning_curves(
     frame: pd.DataFrame,
     path: Path | str,
     *,
-    by: Sequence[str] = (),
+    by: str | Sequence[str] = (),
     title: str = "",
 ) -> pd.DataFrame:
     """Draw the mean learning curve of every group, with its 95 % interval over members.
@@ -63,8 +72,10 @@ def learning_curves(
     Two columns to group by make small multiples: a panel for each value of the first. The interval
     of two members is so wide that the axis is cut one range of the means above and below them.
 
-    Writes the picture to `path` and the curve's data beside it as CSV; returns the data.
+    Writes the picture to `path` and the curve's data beside it as CSV; returns the data. Arguments
+    and errors as in `curves`.
     """
+    by = [by] if isinstance(by, str) else list(by)
     data = curves(frame, by)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,12 +151,21 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def _require_columns(frame: pd.DataFrame, *names: str) -> None:
+    for name in names:
+        require_known("column", name, frame.columns)
+
+
 def heat_map(frame: pd.DataFrame, path: Path | str, *, x: str, y: str) -> pd.DataFrame:
     """Draw the final return over two swept columns.
 
     Returns:
         The table that is drawn; without any score, nothing is.
+
+    Raises:
+        ValueError: if the frame lacks a column.
     """
+    _require_columns(frame, x, y)
     members = frame.groupby("member")[[x, y]].first()
     members["score"] = final_scores(frame)
     table = members.pivot_table(index=y, columns=x, values="score", dropna=False)

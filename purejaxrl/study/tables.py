@@ -16,6 +16,7 @@ from rich.table import Table
 
 from purejaxrl.running.logs import console, say
 from purejaxrl.study.stats import PROBABILITY, UNBOUNDED, Bounds, Estimate, interval
+from purejaxrl.validation import require_known
 
 LEAST_OPTIMUM = 1e-3
 """Levels with a smaller optimum are left out of fractions of the optimum."""
@@ -123,7 +124,7 @@ def print_table(table: pd.DataFrame, title: str = "") -> None:
     console.print(shown)
 
 
-def report(scores: pd.DataFrame, baseline: str, out: Path) -> pd.DataFrame:
+def report(scores: pd.DataFrame, baseline: str, out: Path | str) -> pd.DataFrame:
     """Write `scores.csv`, `table.csv` and `scores.png` to OUT, and print the table.
 
     Args:
@@ -132,7 +133,12 @@ def report(scores: pd.DataFrame, baseline: str, out: Path) -> pd.DataFrame:
 
     Returns:
         The table.
+
+    Raises:
+        ValueError: if the baseline is not among the contenders.
     """
+    require_known("baseline", baseline, set(scores["contender"]))
+    out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     scores.to_csv(out / "scores.csv", index=False)
     table = tabulate(scores, baseline)

@@ -1,5 +1,7 @@
 """Evaluation on whole episodes; saving and loading policies."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,8 +125,15 @@ def test_a_loaded_policy_can_read_a_table(tmp_path):
 def test_a_policy_of_another_config_is_refused(tmp_path):
     save_policy(tmp_path / "policy", PPO, PPO.policy(fresh(PPO, ENV_PARAMS, ppo.Hypers())))
     other = ppo.make(ppo.Config(hidden=(16,)), ENV)
-    with pytest.raises(CheckpointError, match=r"was trained with Config\(.*hidden=\(8,\)"):
+    with pytest.raises(CheckpointError, match=r"was trained with algos.ppo.Config\(.*hidden=\[8\]"):
         load_policy(tmp_path / "policy", other, ppo.Hypers(), ENV_PARAMS)
+    forked = PPO._replace(
+        config=type("Config", (ppo.Config,), {})(**dataclasses.asdict(PPO.config))
+    )
+    with pytest.raises(
+        CheckpointError, match=r"trained with algos.ppo.Config\(.*, not with test_evaluate"
+    ):
+        load_policy(tmp_path / "policy", forked, ppo.Hypers(), ENV_PARAMS)
     with pytest.raises(CheckpointError, match="has no readable manifest"):
         load_policy(tmp_path / "nowhere", PPO, ppo.Hypers(), ENV_PARAMS)
 

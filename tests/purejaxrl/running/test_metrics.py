@@ -138,9 +138,13 @@ def test_a_missing_last_part_is_reported_if_a_checkpoint_is_newer(out):
 
 
 def test_no_metrics_at_all_are_an_error(tmp_path):
+    (tmp_path / "run" / "metrics").mkdir(parents=True)
     with pytest.raises(MetricsError, match="there are none"):
+        read_metrics(tmp_path / "run")
+    with pytest.raises(MetricsError, match="holds no run; its folders with runs are run"):
         read_metrics(tmp_path)
-    assert not files(tmp_path)
+    with pytest.raises(MetricsError, match="nowhere: does not exist"):
+        read_metrics(tmp_path / "nowhere")
 
 
 def test_a_file_of_another_name_and_a_part_that_overlaps_are_errors(out):

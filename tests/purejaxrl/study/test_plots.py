@@ -145,3 +145,12 @@ def test_heat_map_keeps_values_without_a_score_and_draws_none_without_any(tmp_pa
     none = frame_of([[np.nan, np.nan]] * 4, [[0, 0]] * 4, **values)
     assert heat_map(none, tmp_path / "none.png", x="learning_rate", y="gamma").isna().all(axis=None)
     assert not (tmp_path / "none.png").exists()
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path):
+    frame = frame_of([[1.0, 2.0]], [[1, 1]], rate=[0.5])
+    assert curves(frame, by="rate").equals(curves(frame, by=["rate"]))
+    with pytest.raises(ValueError, match="unknown column 'rates'; did you mean: rate"):
+        learning_curves(frame, tmp_path / "curves.png", by="rates")
+    with pytest.raises(ValueError, match="unknown column 'x'; it must be one of"):
+        heat_map(frame, tmp_path / "map.png", x="x", y="rate")

@@ -116,3 +116,9 @@ def test_the_picture_is_drawn_also_where_a_contender_has_no_score(tmp_path):
     scores = pd.concat([here, scores_of(env="there", LPG=[3.0, 1.0])])
     tables.draw(scores, tmp_path / "scores.png")
     assert (tmp_path / "scores.png").stat().st_size > 1000
+
+
+def test_a_baseline_that_did_not_take_part_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="unknown baseline 'a2c'; did you mean: A2C"):
+        tables.report(scores_of(A2C=[1.0, 2.0]), "a2c", tmp_path)
+    assert not list(tmp_path.iterdir())
