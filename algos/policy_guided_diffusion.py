@@ -19,7 +19,7 @@ import numpy as np
 from flax import struct
 
 from algos import trajectory_diffusion as diffusion
-from purejaxrl.algorithm import Algorithm, Metrics, Task, require_fit, update
+from purejaxrl.algorithm import Algorithm, Metrics, Task, no_steps, require_fit, update
 from purejaxrl.identity import part_names
 from purejaxrl.parts import edm
 from purejaxrl.parts.dataset import Dataset
@@ -129,7 +129,7 @@ def make(config: Config, agent: Algorithm, model: diffusion.Config, env: Any) ->
             lambda learner, _: update(agent, learner, of_agent), state.agent,
             length=config.num_updates,
         )  # fmt: skip
-        metrics = jax.tree.map(lambda x: x[-1], metrics) | {"log_prob": likelihood}
+        metrics = jax.tree.map(jnp.mean, metrics) | no_steps() | {"log_prob": likelihood}
         return state._replace(agent=learner, step=state.step + 1), metrics
 
     def log_prob(state: State, batch: Batch) -> tuple[jax.Array, Metrics]:
