@@ -1,12 +1,20 @@
 """Lives of several lengths: scores are kept by content, and tables average over rules."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+from purejaxrl.algorithm import Task
+from purejaxrl.meta.lifetime import train_and_play
+from purejaxrl.running.devices import layout
 from purejaxrl.study import horizons
+from tests.helpers import init_rule
+from tests.purejaxrl.meta.small import AGENT, ENV, HYPERS, INNER
 from tests.purejaxrl.study.peak import LEVELS, contender
 
 
@@ -31,6 +39,29 @@ def scores(out, rates=(1.0,), lengths=(2, 3), peak=1.0, num_episodes=4):
     return horizons.score_lives(
         contenders, LEVELS, lengths, num_levels=2, num_episodes=num_episodes, out=out
     )
+
+
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_every_level_has_the_agent_that_its_key_trains_on_it_alone(num_devices, monkeypatch):
+    devices = jax.devices()[:num_devices]
+    monkeypatch.setattr(horizons, "layout", functools.partial(layout, devices=devices))
+    hypers = HYPERS.agent.replace(rule=init_rule(jax.random.key(0), AGENT))
+    keys = jax.random.split(jax.random.key(1), 3)
+    levels = jax.vmap(ENV.sample_level)(jax.random.split(jax.random.key(2), 3))
+
+    @jax.jit
+    def alone(key, level, horizon):
+        key, task = jax.tree.map(lambda x: x[None], (key, Task(level, horizon)))
+        return train_and_play(INNER, ENV, key, hypers, task, None, num_episodes=2).ret.mean()
+
+    lives = horizons.make_lives(INNER, ENV, 3, 2)
+    for horizon in (1, 6):
+        expected = [
+            alone(keys[i], jax.tree.map(lambda x, i=i: x[i], levels), jnp.int32(horizon))
+            for i in range(3)
+        ]
+        assert len(set(map(float, expected))) == 3
+        np.testing.assert_allclose(lives(hypers, keys, levels, horizon), expected, rtol=1e-5)
 
 
 def test_scores_are_kept_by_the_contenders_content(lived, tmp_path):
