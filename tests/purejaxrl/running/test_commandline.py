@@ -3,7 +3,20 @@
 import numpy as np
 import pytest
 
-from purejaxrl.running.commandline import errors_in_words
+from purejaxrl.running.commandline import errors_in_words, plan_runs
+from tests.purejaxrl.test_launch import Settings, build
+
+
+@pytest.mark.parametrize(
+    ("words", "how"),
+    [
+        ([], "'num_episodes': 16, 'greedy': False"),
+        (["--eval-episodes", "3", "--eval-greedy"], "'num_episodes': 3, 'greedy': True"),
+    ],
+)
+def test_policies_are_evaluated_as_the_command_line_says(words, how):
+    (plan,) = plan_runs(Settings, build, words)
+    assert how in plan.job.evaluator.name
 
 
 def not_valid():
