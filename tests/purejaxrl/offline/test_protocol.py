@@ -27,6 +27,56 @@ def test_an_untried_policy_is_not_deployed_where_returns_are_negative():
     assert found.mean() == pytest.approx(-11.5, abs=0.1)
 
 
+def draw_trials(key, num_all, num_stored, how):
+    """Policies, numbers that break ties, and stored episodes of every trial of a search."""
+
+    def of_trial(key):
+        choice_key, search_key = jax.random.split(key)
+        chosen = jax.random.choice(choice_key, num_all, (how.num_policies,), replace=False)
+        keys = jax.vmap(jax.random.split)(jax.random.split(search_key, how.num_episodes))
+        ties = jax.vmap(lambda key: jax.random.uniform(key, (how.num_policies,)))(keys[:, 0])
+        episode = jax.vmap(lambda key: jax.random.randint(key, (), 0, num_stored))(keys[:, 1])
+        return chosen, ties, episode
+
+    draw = jax.jit(lambda key: jax.vmap(of_trial)(jax.random.split(key, how.num_trials)))
+    return zip(*map(np.asarray, draw(key)), strict=True)
+
+
+def search_by_ucb(returns, chosen, ties, episodes):
+    """The mean return of the policy with the best mean so far, after each episode."""
+    unit, pulled, deployed = (returns - returns.mean()) / returns.std(), {}, []
+    for t, (tie, episode) in enumerate(zip(ties, episodes, strict=True), 1):
+        untried = [arm for arm in range(len(chosen)) if arm not in pulled]
+        if untried:
+            arm = max(untried, key=lambda arm: tie[arm])
+        else:
+            arm = max(pulled, key=lambda arm: (
+                np.mean(pulled[arm]) + np.sqrt(2 * np.log(t) / len(pulled[arm]))
+            ))  # fmt: skip
+        pulled.setdefault(arm, []).append(unit[chosen[arm], episode])
+        best = max(pulled, key=lambda arm: np.mean(pulled[arm]))
+        deployed.append(returns[chosen[best]].mean())
+    return deployed
+
+
+def test_policies_are_tried_by_upper_confidence_bounds():
+    rng, how = np.random.default_rng(0), Search(num_policies=4, num_episodes=60, num_trials=20)
+    returns = 3 * rng.normal(size=(6, 32)) + np.arange(6)[:, None] + 5
+    found = deployed_return(jax.random.key(2), jnp.float32(returns), how)
+    trials = draw_trials(jax.random.key(2), *returns.shape, how)
+    expected = [search_by_ucb(returns, *trial) for trial in trials]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_curve_has_the_interval_that_holds_95_of_100_means():
+    deployed = np.random.default_rng(1).normal(2.0, 3.0, size=(400, 50))
+    mean, low, high = curve(deployed).T
+    error = deployed.std(0) / np.sqrt(400)
+    np.testing.assert_allclose(mean, deployed.mean(0))
+    np.testing.assert_allclose(((mean - low) / error).mean(), 1.96, rtol=0.05)
+    np.testing.assert_allclose(((high - mean) / error).mean(), 1.96, rtol=0.05)
+
+
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_the_scale_of_returns_does_not_matter(scale):
     returns = jax.random.normal(jax.random.key(1), (8, 64)) + jnp.arange(8.0)[:, None] / 4
