@@ -93,6 +93,21 @@ def test_a_denoiser_keeps_clean_data_and_forgets_noise():
     np.testing.assert_allclose(edm.denoised(silent, x, jnp.float32(80.0)), x / 6401, rtol=1e-5)
 
 
+def test_the_loss_is_the_weighted_error_at_levels_whose_logarithms_are_normal():
+    """Table 1 at unit variance: ln σ ~ N(-1.2, 1.2²), and λ(σ) = (σ² + 1) / σ²."""
+    network = lambda x, level: 0.3 * x + jnp.sin(level)  # noqa: E731
+    data = np.random.default_rng(0).normal(size=(64, 3))
+    level_key, noise_key = jax.random.split(jax.random.key(2))
+    sigma = np.exp(-1.2 + 1.2 * np.asarray(jax.random.normal(level_key, (64, 1))))
+    x = data + sigma * np.asarray(jax.random.normal(noise_key, (64, 3)))
+    root = np.sqrt(sigma**2 + 1)
+    outputs = 0.3 * x / root + np.sin(np.log(sigma) / 4)
+    error = x / root**2 + sigma / root * outputs - data
+    expected = np.mean((sigma**2 + 1) / sigma**2 * error**2)
+    found = edm.denoising_loss(jax.random.key(2), network, jnp.float32(data))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 def test_the_loss_is_least_for_the_best_denoiser():
     data = jax.random.normal(jax.random.key(1), (NUM, 1))
     best = lambda x, level: jnp.zeros_like(x)  # noqa: E731  # of Gaussian data, D = x / (1 + σ²)
@@ -100,3 +115,18 @@ def test_the_loss_is_least_for_the_best_denoiser():
         edm.denoising_loss(jax.random.key(2), lambda *a: best(*a) + shift, data)
     )
     assert loss(0.0) < min(loss(0.3), loss(-0.3))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_steps": 0}, {"num_steps": 2.5}, {"least": 0.0}, {"least": 81.0}, {"power": 0.0},
+        {"power": np.inf}, {"churn_scale": 0.0}, {"churn": -1.0}, {"churn": np.inf},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_bad_ways_to_sample_are_named(change):
+    ((name, value),) = change.items()
+    with pytest.raises(ValueError, match=rf"Sampling\.{name}: {value} is not valid"):
+        edm.check_sampling(edm.Sampling(**change))
+    edm.check_sampling(edm.Sampling())
