@@ -61,6 +61,17 @@ def test_noise_is_clipped_and_so_are_actions():
     assert (np.abs(noise) == 0.5).any() and (np.abs(expected) == 1).any()
 
 
+def test_actions_are_explored_around_those_of_the_policy():
+    config = dataclasses.replace(SMALL, num_steps=64, warmup_steps=256)
+    agent, state = started(config, FAST)
+    params = jax.tree.map(jnp.zeros_like, state.params)  # the policy's actions are 0
+    collect = jax.jit(lambda hypers: agent.collect(state._replace(params=params), hypers)[1])
+    for noise in (0.0, 0.1):
+        actions = collect(FAST.replace(exploration_noise=noise)).transitions.action
+        np.testing.assert_allclose(np.std(actions), noise, rtol=0.2)
+        np.testing.assert_allclose(np.mean(actions), 0.0, atol=0.3 * noise)
+
+
 @pytest.mark.slow
 def test_noise_of_the_targets_is_new_for_every_batch():
     """With all rates zero, batches of one and the same step differ by their noise only.
