@@ -118,6 +118,27 @@ def test_a_diverging_agent_cannot_poison_the_rule(lives_of_seven):
     assert agents_of(after).state.step[2] == 0  # it was replaced
 
 
+def test_every_agents_gradient_is_clipped_alone(lives_of_seven):
+    state, step = lives_of_seven
+
+    def gradient_of(agents, max_grad_norm):
+        hypers = HYPERS.replace(max_grad_norm=max_grad_norm)
+        after, metrics = step(with_agents(state, agents), hypers, ())
+        leaves = jax.tree.leaves(first_gradient(after))
+        return np.concatenate([np.ravel(x) for x in leaves]), metrics
+
+    agents = agents_of(state)
+    copied = [jax.tree.map(lambda x, i=i: x[jnp.full(4, i)], agents) for i in range(4)]
+    alone = [gradient_of(copies, jnp.inf)[0] for copies in copied]
+    norms = np.array([np.linalg.norm(gradient) for gradient in alone])
+    median = np.median(norms)
+    for limit, clipped in ((median, 0.5), (0.2 * median, np.mean(norms > 0.2 * median))):
+        scaled = [g * min(1, limit / n) for g, n in zip(alone, norms, strict=True)]
+        found, metrics = gradient_of(agents, limit)
+        assert metrics["clipped"] == clipped
+        np.testing.assert_allclose(found, np.mean(scaled, axis=0), rtol=1e-3, atol=1e-3 * limit)
+
+
 def with_nan_agents(state):
     """The same meta-learner, with agents whose parameters are all NaN."""
     agents = agents_of(state)
