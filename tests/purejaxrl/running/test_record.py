@@ -15,7 +15,7 @@ from purejaxrl.running import record
 from purejaxrl.running.checkpoint import CheckpointError
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
-from tests.helpers import ENV_PARAMS, PPO, population, train
+from tests.helpers import ENV_PARAMS, PPO, assert_equal, mostly_slow, population, train
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +175,32 @@ def test_going_on_with_another_group_is_announced(tmp_path):
     train(tmp_path / "run", 2, group=2, devices=one)
     with pytest.warns(UserWarning, match="had 2 members at a time .* goes on with 1"):
         train(tmp_path / "run", 4, group=1, resume=True, devices=one)
+
+
+OTHER_WAYS = {
+    "longer": {},
+    "in other chunks": {"chunk": 3},
+    "in other groups": {"group": 2},  # slow: to the last bit only with LLVM's optimisation
+    "with other files": {"checkpoint_every": 5, "keep_last": 3, "tensorboard": True},
+    "with averaged rows": {"log_every": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def in_one_group(tmp_path_factory):
+    """The folder of two updates of four members that one device vmaps, and the result of four."""
+    out, one = tmp_path_factory.mktemp("in_one_group"), jax.devices()[:1]
+    train(out / "begun", 2, devices=one, horizon=4)
+    return out / "begun", train(out / "whole", 4, devices=one, horizon=4)
+
+
+@pytest.mark.parametrize("case", mostly_slow(OTHER_WAYS, {"in other chunks"}))
+def test_how_a_run_is_run_is_no_part_of_what_it_is(case, in_one_group, tmp_path):
+    begun, whole = in_one_group
+    shutil.copytree(begun, tmp_path / "moved")
+    one = jax.devices()[:1]
+    found = train(tmp_path / "moved", 4, resume=True, devices=one, horizon=4, **OTHER_WAYS[case])
+    assert_equal(found.state, whole.state)
 
 
 class Nameless:
