@@ -202,6 +202,21 @@ def test_the_rule_reads_the_newest_trajectories_and_others_of_all_that_the_buffe
         state = after
 
 
+def test_the_target_network_keeps_a_share_of_itself():
+    algorithm, hypers, level = ALGORITHMS["disco"]()
+    hypers = hypers.replace(target_decay=0.8)
+
+    def learn_once(key):
+        state = algorithm.init(key, hypers, Task(level, jnp.int32(9)))
+        target = jax.tree.map(lambda x: x + 1.0, state.params)
+        after, _ = update(algorithm, state._replace(target_params=target), hypers)
+        return target, state.params, after.target_params
+
+    found = jax.jit(learn_once, compiler_options=QUICK)(jax.random.key(0))
+    for before, params, now in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(now, 0.8 * before + 0.2 * params, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_agents_side_by_side_learn_as_one_after_the_other():
     algorithm, hypers, level = ALGORITHMS["disco"]()

@@ -1,5 +1,7 @@
 """Pieces in channels and back, mixtures, guidance by hand, and an agent that learns from pieces."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,6 +74,22 @@ def test_a_model_of_episodes_that_terminate_draws_terminal_steps():
     found = diffusion.from_pieces(draw(jax.random.key(1)), 3).terminated
     assert found[:, -1].mean() == pytest.approx(0.2, abs=0.08)
     assert found[:, :-1].mean() < 0.02
+
+
+def test_samples_are_drawn_with_an_average_that_follows_the_parameters():
+    dataset = recorded(64)
+    starts = jnp.asarray(starts_of_pieces(dataset, 4))
+    hypers = diffusion.Hypers(dataset, starts, average_rate=0.1)
+    algorithm = diffusion.make(CONFIG, WRAPPED)
+    state = begin(algorithm, hypers, Task(LEVEL, jnp.int32(10)))
+    average = jax.tree.map(lambda x: x + 1.0, state.params)
+    state = state._replace(step=jnp.int32(5), average=average)  # the first step has a rate of 0
+    after, _ = jax.jit(lambda state: update(algorithm, state, hypers))(state)
+    expected = jax.tree.map(lambda x, y: 0.9 * x + 0.1 * y, average, after.params)
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, algorithm.policy(after).params, expected)
+    moved = jax.tree.map(lambda x, y: bool((x != y).any()), state.params, after.params)
+    assert any(jax.tree.leaves(moved))
 
 
 def test_a_model_learns_how_actions_follow_from_observations(learned):

@@ -12,6 +12,7 @@ from tests.algos.objectives.advantage_formulas import ADVANTAGES
 from tests.algos.objectives.cases import (
     AGE,
     REWARD,
+    V,
     loss_and_gradient,
     make_answers,
     make_inputs,
@@ -92,6 +93,13 @@ def spoil(answers, policy):
         values = np.array(getattr(answers, field))
         values[after] = rng.normal(size=values[after].shape)
         changed[field] = values
+    belief = np.array(answers.belief)
+    belief[..., 1:][after] = rng.uniform(size=after.sum())
+    tokens, demonstration = (
+        np.where(kept, values, (values + 1) % V)
+        for kept, values in ((answers.mask, answers.tokens), (shown, answers.demonstration))
+    )
+    changed |= {"belief": belief, "tokens": tokens, "demonstration": demonstration}
     answers = answers._replace(**changed)
     arrays = {k: np.array(v) for k, v in policy._asdict().items()}
     for field in ("log_prob", "log_probs", "value"):
