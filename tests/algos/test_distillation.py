@@ -102,6 +102,11 @@ def test_worlds_with_another_number_of_predictions_are_refused():
         make(other)
 
 
+def test_a_student_without_hyperparameters_of_the_agents_is_refused():
+    with pytest.raises(ValueError, match=r"Hypers\.agent: None is not valid"):
+        make(world()).init(jax.random.key(0), HYPERS.replace(agent=None), None)
+
+
 def test_agents_that_cannot_be_divided_are_refused():
     with pytest.raises(ValueError, match=r"num_agents: 4 is not valid; .* multiple of 3"):
         make([world(share=2), world(GRID, "grid")], num_agents=4)

@@ -11,6 +11,8 @@ import envs
 from algos import grpo, sft, token_evaluation, token_policy
 from algos.objectives import OBJECTIVES
 from algos.objectives.advantages import whiten
+from algos.objectives.losses import maximise
+from algos.prompt_weights import weigh_prompts
 from purejaxrl.algorithm import Task, make_train, update
 from purejaxrl.identity import is_named
 from purejaxrl.parts.action_values import of_action
@@ -60,6 +62,22 @@ def test_reinforcement_raises_pass_at_1_above_the_warm_start(warm):
     assert divergence[0] < 0.3 < divergence.max()
     assert divergence[0] < divergence[-10:].mean() - 0.05
     assert metrics["env_steps"].max() <= 8 * 8 * ENV.answer_length
+
+
+@pytest.mark.parametrize("name", ["grpo", "drgrpo"])
+def test_prompts_are_weighed_by_the_variance_of_their_rewards_or_its_root(warm, name):
+    """Where every answer counts the same: then Σ|r − r̄| is 2 G r̄ (1 − r̄), and GRPO divides by σ."""
+    start, _ = warm
+    objective = OBJECTIVES[name]._replace(loss=maximise)
+    config = replace(CONFIG, num_prompts=16)
+    hypers = grpo.Hypers(start, objective.coefs)
+    weigh = jax.jit(lambda key: weigh_prompts(key, config, ENV, objective, hypers, LEVELS))
+    accuracy, weight = map(np.asarray, weigh(jax.random.key(2)))
+    variance = accuracy * (1 - accuracy)
+    assert len(np.unique(variance)) > 2
+    std = np.sqrt(variance * 8 / 7) + 1e-6  # of eight answers
+    expected = 2 * variance / 16 / (std if name == "grpo" else 1.0)
+    np.testing.assert_allclose(weight, expected, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", mostly_slow(OBJECTIVES, ("grpo", "spo")))

@@ -1,5 +1,7 @@
 """PAIRED: what the teacher sees, does and earns; and a test for each fault of published code."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -222,6 +224,9 @@ def test_what_does_not_fit_is_named():
     short = ppo.make(ppo.Config(NUM_ENVS, 5, num_minibatches=1), other)
     with pytest.raises(ValueError, match="teacher: 15 steps .* must be 6, which a level takes"):
         compose(builder=other, teacher=short)
+    scaled = ppo.make(replace(TEACHES, normalize_reward=True), BUILDER)
+    with pytest.raises(ValueError, match="teacher: normalize_reward=True is not valid"):
+        compose(teacher=scaled)
     with pytest.raises(ValueError, match="teacher: algos.ppo .* PAIRED needs its `estimate`"):
         compose(teacher=TEACHER._replace(estimate=None))
     with pytest.raises(ValueError, match="antagonist: algos.ppo is not valid; it writes replay"):

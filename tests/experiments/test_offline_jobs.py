@@ -1,4 +1,4 @@
-"""The jobs of `offline.py`: how many updates there are, and what is drawn how often."""
+"""The jobs of offline experiments: their environments, how many updates, and what is drawn."""
 
 from dataclasses import replace
 from unittest import mock
@@ -6,12 +6,15 @@ from unittest import mock
 import numpy as np
 import pytest
 
+import envs
+from algos import trajectory_diffusion as diffusion
 from purejaxrl.offline.files import describe, save_dataset
 from purejaxrl.parts.dataset import Dataset
+from purejaxrl.parts.wrappers import for_network
 from tests.purejaxrl.offline.test_files import CARD, steps
 
 with mock.patch("purejaxrl.running.devices.use_cpu_cores"):  # the tests have their own devices
-    from experiments import offline
+    from experiments import offline, policy_guided_diffusion, trajectory_diffusion
 
 
 @pytest.fixture
@@ -27,6 +30,34 @@ def build(path, algorithm="iql", delay=None, **changes):
     if delay:
         settings = replace(settings, agent=replace(settings.agent, policy_delay=delay))
     return offline.build(settings)
+
+
+@pytest.fixture
+def with_three_joints(tmp_path, monkeypatch):
+    """A dataset whose card says that its environment is Reacher, with three joints."""
+    dataset, model = Dataset(steps()), (diffusion.Config(length=2), None)
+    card = replace(CARD, env="Reacher-misc", env_settings={"num_joints": 3})
+    save_dataset(tmp_path / "reacher.npz", dataset, describe(dataset, card))
+    monkeypatch.setattr(diffusion, "load", lambda folder, fingerprint: model)
+    return str(tmp_path / "reacher.npz")
+
+
+def test_policies_act_in_the_environment_of_the_datasets_card(with_three_joints):
+    guided = policy_guided_diffusion.Settings.recommended("td3_bc")
+    guided = replace(guided, dataset=with_three_joints, model="a folder")
+    for job in (build(with_three_joints), policy_guided_diffusion.build(guided)):
+        assert job.env.action_space(job.env_params).shape == (3,)
+
+
+def test_a_model_is_of_the_environment_of_the_datasets_card(with_three_joints):
+    config = diffusion.Config(length=2)
+    settings = trajectory_diffusion.Settings(dataset=with_three_joints, model=config)
+    found = trajectory_diffusion.build(settings).algorithm.made_of
+    two, three = (
+        diffusion.make(config, for_network(envs.make("Reacher-misc", num_joints=n)[0])).made_of
+        for n in (2, 3)
+    )
+    assert found == three and found != two
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 import envs
 from algos import lpg, ppo
 from purejaxrl.algorithm import Algorithm, Task
 from purejaxrl.running import chunk
-from purejaxrl.running.population import populate, seeds
+from purejaxrl.running.population import grid, populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 from tests.helpers import ENV_PARAMS, PPO, assert_equal, init_rule, population, train
 
@@ -80,6 +81,22 @@ def test_another_rule_is_refused_by_its_content(tmp_path):
 def test_what_cannot_be_shared_is_named(shared, message):
     with pytest.raises(ValueError, match=message):
         learners(2, shared=shared)
+
+
+class Table(struct.PyTreeNode):
+    values: jax.Array
+    scale: float = 1.0
+
+
+class WithTable(struct.PyTreeNode):
+    table: Table
+
+
+def test_what_members_share_cannot_be_swept():
+    rows, hypers = seeds(1) * grid(**{"table.scale": [1.0, 2.0]}), WithTable(Table(jnp.ones(3)))
+    populate(rows, hypers, (), shared=("table.values",))
+    with pytest.raises(ValueError, match=r"shared: 'table' is not valid; rows set 'table\.scale'"):
+        populate(rows, hypers, (), shared=("table",))
 
 
 @pytest.mark.slow
