@@ -179,18 +179,22 @@ def test_resumed_equals_uninterrupted_and_members_are_as_alone(kind, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_memory_of_a_student_is_reset_on_a_new_level():
+def test_a_student_forgets_on_a_new_level():
     config = ppo_rnn.Config(num_envs=4, num_steps=8, num_minibatches=2, hidden=(8,), memory_size=4)
     student, hypers = make_plr(agent=ppo_rnn.make(config, ENV)), plr.hypers(HYPERS)
 
     @jax.jit
     def update_and_collect(key):
         state, _ = update(student, student.init(key, hypers, TASK), hypers)
-        return state, student.collect(state, hypers)[1]
+        other = state.agent.interaction._replace(memory=-3 * state.agent.interaction.memory)
+        other = state._replace(agent=state.agent._replace(interaction=other))
+        collected = [student.collect(one, hypers)[1].transitions for one in (state, other)]
+        return state, *collected
 
-    state, experience = update_and_collect(jax.random.key(0))
+    state, seen, also_seen = update_and_collect(jax.random.key(0))
     assert (state.agent.interaction.memory != 0).any()
-    assert experience.transitions.first[0].all()
+    assert seen.first[0].all()
+    assert_equal(seen, also_seen)
 
 
 def test_bad_settings_are_named():

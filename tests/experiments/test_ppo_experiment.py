@@ -6,7 +6,9 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from gymnax.environments import spaces
 
 import envs
 from algos import ppo
@@ -39,7 +41,13 @@ def test_ppo_can_be_traced_on_every_environment(name):
 
     _, metrics = jax.eval_shape(train)
     assert metrics["return"].shape == (2,)
-    assert job.env.action_space(job.env_params) is not None
+    actions = job.env.action_space(job.env_params)
+    assert type(actions) is type(envs.make(name)[0].action_space(job.env_params))
+    if isinstance(actions, spaces.Box):
+        assert len(actions.shape) == 1
+        assert np.all(actions.low == -1) and np.all(actions.high == 1)
+    else:
+        assert isinstance(actions, spaces.Discrete) and actions.n > 1
 
 
 def test_every_environment_of_a_sweep_has_its_own_defaults():
