@@ -38,6 +38,7 @@ def imported(path: Path, packages: Collection[str] = PACKAGES) -> Iterator[str]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import hides its room"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue

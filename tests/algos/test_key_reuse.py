@@ -3,12 +3,11 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental.key_reuse import _core as checker  # private: JAX may move it
 
 from purejaxrl.algorithm import Task, update
 from tests.algos.test_contract import ALGORITHMS, QUICK
 from tests.helpers import mostly_slow
-
-checker = pytest.importorskip("jax.experimental.key_reuse._core")  # private: JAX may move it
 
 
 @pytest.fixture
