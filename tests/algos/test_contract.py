@@ -49,7 +49,6 @@ from envs.maze import Maze
 from envs.maze_editor import MazeEditor
 from envs.maze_solution import optimal_return
 from purejaxrl.algorithm import Task, update
-from purejaxrl.identity import part_name
 from purejaxrl.meta import evolution, gradient
 from purejaxrl.parts.dataset import Dataset
 from purejaxrl.parts.transitions import Step
@@ -269,11 +268,6 @@ def test_an_update_keeps_the_types_of_the_state_and_returns_scalar_metrics(name)
     assert metrics["env_steps"].dtype == jnp.int32
     assert {"task", "key", "step"} <= set(before._fields)
     assert ("interaction" in before._fields) == (algorithm.num_envs is not None)
-
-
-def test_a_partial_function_is_named_with_its_arguments():
-    named = part_name(partial(maze_levels.mutate, num_edits=5))
-    assert named == "envs.maze_levels.mutate(num_edits=5)"
 
 
 @pytest.mark.parametrize("module", [ppo, ppo_rnn, lpo], ids=lambda module: module.__name__)
