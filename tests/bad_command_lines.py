@@ -220,7 +220,7 @@ COMMANDS = [
     ("ppo", "--chunk 0", r"RunOptions.chunk: 0 is not valid"),
     ("ppo", "--chunk 3000000000 --dry-run", r"RunOptions.chunk: 3000000000 is not valid"),
     ("ppo", "--seeds -1", r"Settings.seeds: -1 is not valid"),
-    ("ppo", "--only nobody", r"unknown member 'nobody'; did you mean: seed=0"),
+    ("ppo", "--only nobody", r"unknown member 'nobody'; it must be one of seed=0"),
     ("ppo", "--hypers.gamma 0.9,1.5", r"'gamma=1.5,seed=0': Hypers.gamma: 1.5 is not valid"),
     ("ppo", "--hypers.learning-rate nan", r"Hypers.learning_rate: nan is not valid"),
     ("ppo", "--hypers.gama 0.9", r"Unrecognized options: --hypers.gama"),

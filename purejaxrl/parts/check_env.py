@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from gymnax.environments.environment import Environment
 
 from purejaxrl.parts.wrappers import Restarting, unwrapped
 
@@ -17,19 +18,27 @@ def check_env(env: Any, env_params: Any) -> None:
         env: gymnax 1.x environment.
         env_params: a level, or its shapes.
     """
-    name = type(unwrapped(env)).__name__
+    inside = unwrapped(env)
+    if type(inside).step not in (Environment.step, Restarting.step):
+        return  # it resets by itself, and need not have these methods
+    name = type(inside).__name__
     key = jax.eval_shape(lambda: jax.random.key(0))
-    obs, state = _parts(
-        f"{name}.reset_env", jax.eval_shape(env.reset_env, key, env_params), "obs, state"
-    )
+
+    def call(method: str, *args: Any) -> Any:
+        try:
+            return jax.eval_shape(getattr(env, method), *args)
+        except NotImplementedError as error:
+            raise ValueError(f"{name}: it has no method {method!r}, and needs one") from error
+
+    obs, state = _parts(f"{name}.reset_env", call("reset_env", key, env_params), "obs, state")
     action = jax.eval_shape(env.action_space(env_params).sample, key)
-    stepped = jax.eval_shape(env.step_env, key, state, action, env_params)
+    stepped = call("step_env", key, state, action, env_params)
     names = "obs, state, reward, terminated, info"
     next_obs, next_state, reward, terminated, _ = _parts(f"{name}.step_env", stepped, names)
-    truncated = jax.eval_shape(env.is_truncated, next_state, env_params)
+    truncated = call("is_truncated", next_state, env_params)
     after = {"step_env": (next_obs, next_state)}
-    if isinstance(unwrapped(env), Restarting):
-        again = jax.eval_shape(env.restart, next_state, env_params)
+    if isinstance(inside, Restarting):
+        again = call("restart", next_state, env_params)
         after["restart"] = _parts(f"{name}.restart", again, "obs, state")
     for method, (other_obs, other_state) in after.items():
         _require_alike(f"{name}.{method}", "observation", obs, other_obs)

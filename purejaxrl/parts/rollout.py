@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl.parts.check_env import check_env
 from purejaxrl.parts.returns import (
     Episode,
     ValueEstimates,
@@ -46,6 +45,9 @@ class Interaction(NamedTuple):
         Raises:
             ValueError: if the environment does not keep the interface.
         """
+        # Imported here, because gymnax starts JAX's backends, and the command line comes before.
+        from purejaxrl.parts.check_env import check_env
+
         check_env(env, env_params)
         obs, env_state = reset(key, env, env_params, num_envs)
         first = jnp.ones(num_envs, bool)

@@ -122,7 +122,7 @@ def test_every_agents_gradient_is_clipped_alone(lives_of_seven):
     state, step = lives_of_seven
 
     def gradient_of(agents, max_grad_norm):
-        hypers = HYPERS.replace(max_grad_norm=max_grad_norm)
+        hypers = HYPERS.replace(max_grad_norm=float(max_grad_norm))
         after, metrics = step(with_agents(state, agents), hypers, ())
         leaves = jax.tree.leaves(first_gradient(after))
         return np.concatenate([np.ravel(x) for x in leaves]), metrics

@@ -100,6 +100,10 @@ MISTAKES = {
         line(is_truncated=lambda self, state, params: jnp.float32(0)),
         r"Mine.is_truncated: truncated is float32\[\]; it must be a bool",
     ),
+    "no step": (
+        line(step_env=environment.Environment.step_env),
+        "Mine: it has no method 'step_env', and needs one",
+    ),
     "restart": (
         type("Mine", (Line, Restarting), {
             "restart": lambda self, state, params: (self.see(state), State(jnp.float32(0)))

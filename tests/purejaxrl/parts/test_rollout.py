@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import struct
-from gymnax.environments import environment
+from gymnax.environments import environment, spaces
 
 from purejaxrl.parts.rollout import Interaction, collect, reset
 
@@ -39,6 +39,9 @@ class Counter(environment.Environment):
     def reset_env(self, key, params):
         state = CounterState(jnp.int32(0), jnp.int32(0))
         return self.view(state), state
+
+    def action_space(self, params):
+        return spaces.Discrete(3)
 
     def view(self, state):
         return jnp.full(OBS_DIM, state.count, jnp.float32)

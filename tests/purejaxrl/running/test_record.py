@@ -15,7 +15,7 @@ from purejaxrl.running import record
 from purejaxrl.running.checkpoint import CheckpointError
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
-from tests.helpers import ENV_PARAMS, PPO, assert_equal, mostly_slow, population, train
+from tests.helpers import ENV_PARAMS, PPO, assert_equal, population, train
 
 
 @pytest.fixture(scope="module")
@@ -177,10 +177,11 @@ def test_going_on_with_another_group_is_announced(tmp_path):
         train(tmp_path / "run", 4, group=1, resume=True, devices=one)
 
 
+# Slow, because runs are equal to the last bit only with LLVM's optimisation.
 OTHER_WAYS = {
     "longer": {},
     "in other chunks": {"chunk": 3},
-    "in other groups": {"group": 2},  # slow: to the last bit only with LLVM's optimisation
+    "in other groups": {"group": 2},
     "with other files": {"checkpoint_every": 5, "keep_last": 3, "tensorboard": True},
     "with averaged rows": {"log_every": 2},
 }
@@ -194,7 +195,8 @@ def in_one_group(tmp_path_factory):
     return out / "begun", train(out / "whole", 4, devices=one, horizon=4)
 
 
-@pytest.mark.parametrize("case", mostly_slow(OTHER_WAYS, {"in other chunks"}))
+@pytest.mark.slow
+@pytest.mark.parametrize("case", OTHER_WAYS)
 def test_how_a_run_is_run_is_no_part_of_what_it_is(case, in_one_group, tmp_path):
     begun, whole = in_one_group
     shutil.copytree(begun, tmp_path / "moved")
