@@ -304,11 +304,7 @@ def save_policy(folder: Path | str, algorithm: Algorithm, policy: Any) -> None:
     Raises:
         checkpoint.CheckpointError: if the folder cannot be written.
     """
-    checkpoint.save(folder, policy, {"config": _config_name(algorithm)})
-
-
-def _config_name(algorithm: Algorithm) -> str:
-    return part_name(algorithm.config)
+    checkpoint.save(folder, policy, {"config": part_name(algorithm.config)})
 
 
 def load_policy(
@@ -331,9 +327,10 @@ def load_policy(
             f"policy {folder}: is a checkpoint of a run and not a policy; load what `save_policy` "
             "wrote"
         )
-    if found not in (_config_name(algorithm), repr(algorithm.config)):  # repr: of older files
+    config = part_name(algorithm.config)
+    if found not in (config, repr(algorithm.config)):  # repr: of older files
         raise checkpoint.CheckpointError(
-            f"policy {folder}: was trained with {found}, not with {_config_name(algorithm)}"
+            f"policy {folder}: was trained with {found}, not with {config}"
         )
 
     def fresh() -> Any:

@@ -132,6 +132,16 @@ def require_lives(contenders: Sequence[Contender], scale: Scale) -> None:
         _require_equal_updates(contenders)
 
 
+def _require_equal_updates(contenders: Sequence[Contender]) -> None:
+    steps = {one.name: one.algorithm.steps_per_update for one in contenders}
+    if len(set(steps.values())) > 1:
+        told = ", ".join(f"{name}: {number}" for name, number in steps.items())
+        raise ValueError(
+            f"num_updates: a number of updates is not valid for contenders whose updates take "
+            f"these numbers of environment steps: {told}; give total_steps instead"
+        )
+
+
 def require_comparable(contenders: Sequence[Contender], problem: Problem) -> None:
     """Raise a ValueError unless contenders learn the problem, and those of one name are alike.
 
@@ -152,13 +162,3 @@ def require_comparable(contenders: Sequence[Contender], problem: Problem) -> Non
                 f"contenders: two of the name {one.name!r} are not alike, in their config or their "
                 "grid, and would be one row; give each a name of its own"
             )
-
-
-def _require_equal_updates(contenders: Sequence[Contender]) -> None:
-    steps = {one.name: one.algorithm.steps_per_update for one in contenders}
-    if len(set(steps.values())) > 1:
-        told = ", ".join(f"{name}: {number}" for name, number in steps.items())
-        raise ValueError(
-            f"num_updates: a number of updates is not valid for contenders whose updates take "
-            f"these numbers of environment steps: {told}; give total_steps instead"
-        )
