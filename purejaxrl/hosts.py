@@ -33,15 +33,12 @@ from purejaxrl.running.commandline import errors_in_words
 from purejaxrl.running.devices import CPU_DEVICES, num_cores, use_cpu_cores
 from purejaxrl.running.logs import console, say
 from purejaxrl.running.processes import Lost
-from purejaxrl.running.runner import Stopped
-from purejaxrl.running.signals import SIGNALS
+from purejaxrl.running.signals import SIGNALS, STOPPED, Stopped
 from purejaxrl.running.words import description
 from purejaxrl.validation import COUNT, is_count, require
 
 LOST = 75
 """Exit status of a process that ends because another one was lost (EX_TEMPFAIL)."""
-STOPPED = 76
-"""Exit status of a process that has saved and ended because a signal asked it to."""
 GRACE = 20.0
 """Seconds that the other processes of this machine get to end after one was lost."""
 LIVE = "from purejaxrl.hosts import live; live()"

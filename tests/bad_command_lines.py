@@ -137,6 +137,7 @@ COMMANDS = [
     ("lpg_meta_train", "--meta-steps 3000000000", r"meta_steps: 3000000000 is not .* < 2\*\*31"),
     ("lpg_meta_train", "--levels smal", r"unknown levels 'smal'; did you mean: small"),
     ("lpg_meta_train", "--lifetimes smal", r"unknown lifetimes 'smal'"),
+    ("lpg_meta_train", "--eval-every 5", r"eval_every: 5 is not valid; .* does not evaluate"),
     ("lpg_meta_train", "--learner.num-agents 0", r"Config.num_agents: 0 is not valid"),
     ("lpg_meta_train", "--hypers.agent.learning-rate nan", r"Hypers.learning_rate: nan is not"),
     ("lpo_meta_train", "--drift tlpo", r"unknown drift 'tlpo'; did you mean: lpo"),

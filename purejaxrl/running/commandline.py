@@ -24,6 +24,7 @@ from purejaxrl.running.evaluate import Evaluator, on_episodes
 from purejaxrl.running.logs import console, say
 from purejaxrl.running.options import RunOptions
 from purejaxrl.running.population import NUM_SEEDS, Population, Rows, populate, seeds, with_field
+from purejaxrl.running.signals import STOPPED, Stopped
 from purejaxrl.running.words import by_folder, description, flatten, parse, varied
 from purejaxrl.validation import require, require_count
 
@@ -97,7 +98,8 @@ def plan_runs(settings: type, build: Build, words: Sequence[str]) -> list[Plan]:
         words: the arguments of the command line.
 
     Raises:
-        ValueError: if a field that a job reads is swept.
+        ValueError: if a field that a job reads is swept, or evaluations are asked for where there
+            is nothing to evaluate.
     """
     parsed = parse(settings, words)
     flat = [flatten(s) for s in parsed]
@@ -132,8 +134,14 @@ def plan_runs(settings: type, build: Build, words: Sequence[str]) -> list[Plan]:
 def _evaluator(job: Job, options: RunOptions) -> Evaluator | None:
     if options.eval_every == 0:
         return None
-    if job.evaluator or job.env is None:
+    if job.evaluator:
         return job.evaluator
+    if job.env is None:
+        require(
+            options.eval_every is None, options, "eval_every",
+            "0 or None, as this experiment does not evaluate what it trains",
+        )  # fmt: skip
+        return None
     return on_episodes(job.env, num_episodes=options.eval_episodes, greedy=options.eval_greedy)
 
 
@@ -197,7 +205,8 @@ def errors_in_words() -> Iterator[None]:
     """End the process with a message and no traceback where input or files are not valid.
 
     A ValueError that neither this project nor an experiment raised is a bug: its traceback is
-    printed too. Exits with status 2 after an error, and 130 after Ctrl-C.
+    printed too. Exits with status 2 after an error, 76 after a run that was stopped and has saved,
+    and 130 after a Ctrl-C that nothing handled.
     """
     try:
         yield
@@ -208,6 +217,9 @@ def errors_in_words() -> Iterator[None]:
             print(f"error: {error}", file=sys.stderr)
         say(f"error: {error}")
         raise SystemExit(2) from None
+    except Stopped as stopped:
+        say(str(stopped))
+        raise SystemExit(STOPPED) from None
     except KeyboardInterrupt:
         say("interrupted; what was saved is kept")
         raise SystemExit(130) from None

@@ -40,14 +40,10 @@ from purejaxrl.running.options import RunOptions
 from purejaxrl.running.population import Population, name_of
 from purejaxrl.running.profile import Tracer
 from purejaxrl.running.result import Result
-from purejaxrl.running.signals import stop_signals
+from purejaxrl.running.signals import Stopped, stop_signals
 from purejaxrl.running.sinks import DroppableSink, Sink
 from purejaxrl.running.tables import average_updates, tabulate
 from purejaxrl.validation import COUNT, check_hypers, is_count
-
-
-class Stopped(SystemExit):
-    """A signal asked the run to stop; it has saved and can be resumed."""
 
 
 class Position(NamedTuple):

@@ -7,6 +7,12 @@ import types
 from collections.abc import Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPED = 76
+"""Exit status of a process that has saved and ended because a signal asked it to."""
+
+
+class Stopped(SystemExit):
+    """A signal asked the run to stop; it has saved and can be resumed."""
 
 
 @contextlib.contextmanager

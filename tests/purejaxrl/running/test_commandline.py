@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from purejaxrl.running.commandline import errors_in_words, plan_runs
+from purejaxrl.running.signals import STOPPED, Stopped
 from tests.purejaxrl.test_launch import Settings, build
 
 
@@ -28,10 +29,14 @@ def unpacks_too_much():
     return first, second
 
 
-def told(function, capfd):
+def stopped():
+    raise Stopped("stopped at update 4 of 10")
+
+
+def told(function, capfd, status=2):
     with pytest.raises(SystemExit) as ended, errors_in_words():
         function()
-    assert ended.value.code == 2
+    assert ended.value.code == status
     return capfd.readouterr().err
 
 
@@ -39,6 +44,10 @@ def test_input_that_is_not_valid_is_named_without_a_traceback(capfd):
     assert told(not_valid, capfd) == (
         "error: Settings.seeds: 0 is not valid; it must be an integer >= 1\n"
     )
+
+
+def test_a_run_that_was_stopped_has_a_status_of_its_own(capfd):
+    assert told(stopped, capfd, STOPPED) == "stopped at update 4 of 10\n"
 
 
 @pytest.mark.parametrize("function", [unpacks_too_much, lambda: np.zeros(3) + np.zeros(2)])

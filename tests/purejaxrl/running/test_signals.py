@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from purejaxrl.running import runner, signals
+from purejaxrl.running import signals
 from purejaxrl.running.signals import SIGNALS
 from tests.helpers import assert_equal, mostly_slow, train
 
@@ -45,7 +45,7 @@ def test_a_signal_finishes_the_chunk_and_saves(tmp_path, number):
         if table["update"][0].as_py() == 3:
             os.kill(os.getpid(), number)
 
-    with pytest.raises(runner.Stopped, match="stopped at update 4 of 10"):
+    with pytest.raises(signals.Stopped, match="stopped at update 4 of 10"):
         train(tmp_path / "run", 10, sinks=(interrupt,), checkpoint_every=100)
     resumed = train(tmp_path / "run", 10, resume=True)
     assert_equal(train(tmp_path / "whole", 10).state, resumed.state)
@@ -54,7 +54,7 @@ def test_a_signal_finishes_the_chunk_and_saves(tmp_path, number):
 @pytest.mark.usefixtures("own_signals")
 def test_a_signal_in_the_last_chunk_lets_nothing_follow_the_run(tmp_path):
     stop = lambda table: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
-    with pytest.raises(runner.Stopped, match="stopped at update 2 of 2"):
+    with pytest.raises(signals.Stopped, match="stopped at update 2 of 2"):
         train(tmp_path / "run", 2, sinks=(stop,))
     assert train(tmp_path / "run", 2, resume=True).alive.all()
 
