@@ -17,7 +17,7 @@ the whole algorithm.
 Published code differs (tests/algos/test_paired.py has a test for each point). JaxUED by default
 multiplies the random numbers that the teacher sees by 0, computes the mask of illegal edits without
 applying it, and bootstraps from the value after the last edit. minimax takes the highest return to
-be at least 0. DCD clips the regret at 0.
+be at least 0. It and DCD clip the regret at 0.
 """
 
 from collections.abc import Callable

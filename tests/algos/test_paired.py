@@ -174,7 +174,7 @@ def experience_of(reward, done):
 
 
 def test_returns_below_0_stay_below_0_and_an_unfinished_episode_has_none():
-    """minimax's highest return is at least 0; DCD's regret is, too."""
+    """minimax's highest return is at least 0; its regret and DCD's are, too."""
     found = paired.returns_of(experience_of(
         [[-1, -2, -5, 9], [-3, 0, 0, 0], [1, 1, 1, 1]],
         [[0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]],
