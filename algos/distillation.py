@@ -43,7 +43,7 @@ from purejaxrl.meta.worlds import (
     join_metrics,
 )
 from purejaxrl.parts.divergences import kl_divergence
-from purejaxrl.validation import hyper, require, require_count
+from purejaxrl.validation import hyper, require, require_count, require_hypers
 
 LEAST_VARIANCE = 0.01
 """Added to the variance of an agent's π̂, by which its squared error is divided. Without it, tiny
@@ -198,6 +198,7 @@ def init(
     setups: Sequence[Setup], init_theta: InitTheta, key: jax.Array, hypers: Hypers, task: Task
 ):
     """Draw the student, and begin all lives; these first lives are cut short."""
+    require_hypers(hypers, Hypers)
     theta_key, key, *world_keys = jax.random.split(key, 2 + len(setups))
     theta, agents = init_theta(theta_key), []
     for setup, world_key in zip(setups, world_keys, strict=True):

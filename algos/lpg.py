@@ -196,6 +196,8 @@ def make(config: Config, env: Any, rule: Any = None, torso: nn.Module | None = N
         ValueError: if the torso cannot read the observations, or actions are not discrete. So
             does `init`, if the parameters in `hypers.rule` are not those of the config's rule.
     """
+    if isinstance(rule, type):
+        raise ValueError(f"rule: the class {rule.__name__} is not valid; it must be an instance")
     if rule is not None and not callable(getattr(rule, "apply", None)):
         raise ValueError(f"rule: {rule!r} is not valid; it must have `apply(params, RuleInputs)`")
     reads_hypers = rule is None

@@ -114,8 +114,9 @@ class Settings:
         differ = len(labels) == len(set(labels)) == len(self.contenders)
         expected = f"a name of a folder for each contender, all different, not {labels}"
         require(differ and not any("/" in x for x in labels), self, "labels", expected)
+        of_contenders = f"one of the contenders {', '.join(labels)}"
         for field in ("reference", "baseline"):
-            require(getattr(self, field) in labels, self, field, f"one of {', '.join(labels)}")
+            require(getattr(self, field) in labels, self, field, of_contenders)
         require_names(self, "envs", "environment", envs.names())
         for name in self.envs:
             known = self.total_steps is not None or name in STEPS

@@ -99,6 +99,18 @@ def require(valid: bool, owner: object, field: str, expected: str) -> None:
         )
 
 
+def require_hypers(hypers: Any, expected: type) -> None:
+    """Raise a ValueError unless hyperparameters are those of a learner around agents.
+
+    Args:
+        hypers: the hyperparameters; a usual mistake is to pass the agents' own.
+        expected: the learner's class, which holds the agents' hyperparameters as `agent`.
+    """
+    if not isinstance(hypers, expected):
+        found, wanted = (f"{x.__module__}.{x.__qualname__}" for x in (type(hypers), expected))
+        raise ValueError(f"hypers: {found} is not valid; it must be {wanted}(agent=…)")
+
+
 def require_known(kind: str, name: str, known: Iterable[str]) -> None:
     """Raise a ValueError with a suggestion if `name` is not among `known`."""
     known = sorted(known)

@@ -52,7 +52,7 @@ from purejaxrl.meta.worlds import (
 )
 from purejaxrl.running.evaluate import MAX_STEPS
 from purejaxrl.ued.curriculum import check_curriculum_hypers
-from purejaxrl.validation import hyper, require, require_count
+from purejaxrl.validation import hyper, require, require_count, require_hypers
 
 SUMMED = ("env_steps", "episodes", "unsound")
 """Metrics that are added up over worlds; the others are averaged."""
@@ -224,6 +224,7 @@ def make(
 
 def init(setup: Setup, key: jax.Array, hypers: Hypers, task: Task) -> State:
     """Draw the first θ."""
+    require_hypers(hypers, Hypers)
     theta_key, strategy_key, key, *curriculum_keys = jax.random.split(
         key, 3 + len(setup.candidates)
     )

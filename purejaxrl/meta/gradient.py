@@ -36,7 +36,7 @@ from purejaxrl.meta.base import (
 from purejaxrl.meta.metrics import smooth_return, summarize_agents
 from purejaxrl.meta.sharding import AXIS, sum_over_shards
 from purejaxrl.meta.worlds import World, check_worlds, divide, hypers_in, join_metrics
-from purejaxrl.validation import hyper, require_count
+from purejaxrl.validation import hyper, require_count, require_hypers
 
 SUMMED = ("env_steps", "episodes", "lives_ended", "unsound")
 """Metrics that are added up over worlds; the others are averaged."""
@@ -157,6 +157,7 @@ def init(
     task: Task,
 ) -> State:
     """Draw θ, and begin the lives of all agents."""
+    require_hypers(hypers, Hypers)
     theta_key, key, *world_keys = jax.random.split(key, 2 + len(setups))
     theta, worlds = init_theta(theta_key), []
     for setup, count, world_key in zip(setups, counts, world_keys, strict=True):

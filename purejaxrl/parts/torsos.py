@@ -88,7 +88,7 @@ def output_shapes(torso: nn.Module, *inputs: Any) -> Any:
         ValueError: if it is no flax module, or cannot read the inputs.
     """
     if not isinstance(torso, nn.Module):
-        raise ValueError(f"torso: {torso!r} is not valid; it must be a flax module")
+        raise ValueError(f"torso: {torso!r} is not valid; it must be an instance of a flax module")
     try:
         outputs, _ = jax.eval_shape(torso.init_with_output, jax.random.key(0), *inputs)
     except Exception as error:  # whatever a user's module raises

@@ -47,6 +47,7 @@ from purejaxrl.ued.scores import (
     of_finished_episodes,
     score_each,
 )
+from purejaxrl.validation import require_hypers
 
 
 @struct.dataclass
@@ -208,6 +209,7 @@ def check_setup(setup: Setup) -> None:
 def init(setup: Setup, key: jax.Array, hypers: Hypers, task: Task) -> State:
     """Make the agent, and the curriculum's state."""
     agent, curriculum = setup.agent, setup.curriculum
+    require_hypers(hypers, Hypers)
     check_curriculum_hypers(curriculum, hypers)
     agent_key, level_key, key, curriculum_key = jax.random.split(key, 4)
     level = curriculum.sample_level(level_key)

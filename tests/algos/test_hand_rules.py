@@ -201,6 +201,8 @@ def test_what_a_rule_returns_is_checked(mistake):
         jax.eval_shape(train, jax.random.key(0), lpg.Hypers(rule=()), level)
 
 
-def test_a_rule_must_have_an_apply():
+def test_a_rule_must_be_an_instance_with_an_apply():
+    with pytest.raises(ValueError, match="the class Reinforce .* must be an instance"):
+        lpg.make(lpg.Config(), RandomMDP(num_states=8), hand_rules.Reinforce)
     with pytest.raises(ValueError, match=r"rule: .* is not valid; it must have `apply"):
         lpg.make(lpg.Config(), RandomMDP(num_states=8), lambda params, x: x)

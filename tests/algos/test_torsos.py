@@ -105,7 +105,8 @@ def test_a_given_torso_is_part_of_the_identity():
 
 
 BAD = {
-    "a name": ("cnn", "'cnn' is not valid; it must be a flax module"),
+    "a name": ("cnn", "'cnn' is not valid; it must be an instance of a flax module"),
+    "a class": (MLP, "MLP'> is not valid; it must be an instance of a flax module"),
     "no feature axis": (Returns(lambda obs: obs.sum(-1)), r"\(2, width\), .* float32\(2,\)"),
     "integers": (Returns(lambda obs: obs.astype(jnp.int32)), r"returns int32\(2, 4\)"),
     "flat": (Returns(lambda obs: obs.reshape(-1, 4)), r"\(3, 2, width\), .* float32\(6, 4\)"),

@@ -321,3 +321,8 @@ def test_bad_settings_are_named(settings, expected):
 def test_a_life_that_is_not_one_or_more_updates_is_refused(life):
     with pytest.raises(ValueError, match=r"sample_lifetime: .* is not valid; .* one integer >= 1"):
         make(sample_lifetime=lambda key: life)
+
+
+def test_the_agents_own_hyperparameters_are_refused():
+    with pytest.raises(ValueError, match=r"Hypers is not valid; it must be .*evolution\.Hypers"):
+        make().init(jax.random.key(0), a2c.Hypers(), None)

@@ -295,6 +295,8 @@ def test_a_life_without_updates_is_refused(lifetime):
 def test_a_meta_learner_without_hyperparameters_of_its_agents_is_refused():
     with pytest.raises(ValueError, match=r"Hypers\.agent: None is not valid"):
         make().init(jax.random.key(0), gradient.Hypers(), None)
+    with pytest.raises(ValueError, match=r"Hypers is not valid; it must be .*gradient\.Hypers"):
+        make().init(jax.random.key(0), HYPERS.agent, None)
 
 
 def test_an_algorithm_without_log_prob_is_refused():

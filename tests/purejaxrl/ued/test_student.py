@@ -230,6 +230,8 @@ def test_what_does_not_fit_a_student_is_refused():
     student = students.make(AGENT, ENV, exploring)
     with pytest.raises(ValueError, match=r"Hypers\.curriculum: None is not valid; .* a Replay"):
         student.init(jax.random.key(0), HYPERS, Task((), jnp.int32(1)))
+    with pytest.raises(ValueError, match=r"hypers: algos\.ppo\.Hypers .*student\.Hypers\(agent"):
+        student.init(jax.random.key(0), ppo.Hypers(), Task((), jnp.int32(1)))
 
 
 @pytest.mark.slow
