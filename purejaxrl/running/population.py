@@ -316,7 +316,7 @@ def with_field(tree: Any, name: str, value: Any) -> Any:
     """
     head, _, rest = name.partition(".")
     known = [f.name for f in fields(tree)]
-    config = getattr(sys.modules[type(tree).__module__], "Config", None)
+    config = getattr(sys.modules.get(type(tree).__module__), "Config", None)
     if head not in known and is_dataclass(config) and head in {f.name for f in fields(config)}:
         raise ValueError(
             f"{head}: a field of {config.__module__}.Config is static, and cannot differ between "

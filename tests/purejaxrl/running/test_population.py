@@ -212,6 +212,13 @@ def test_a_static_setting_cannot_differ_between_members():
         populate(grid(num_envs=[4, 8]), ppo.Hypers(), ())
 
 
+def test_hyperparameters_of_a_module_that_is_not_imported_are_populated():
+    """Such as those of a class that `exec` made."""
+    made = {"__name__": "nowhere", "Hypers": Hypers}
+    exec("class Mine(Hypers):\n    kl_coef: float = 1.0", made)
+    assert populate(grid(kl_coef=[0.5, 2.0]), made["Mine"](), ()).size == 2
+
+
 def test_with_field_replaces_only_that_field():
     assert with_field(Hypers(), "gamma", 0.5) == Hypers(gamma=0.5)
     assert with_field(Hypers(), "critic.rate", 0.5) == Hypers(critic=Critic(0.5))
