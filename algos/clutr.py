@@ -1,8 +1,8 @@
 """CLUTR: curricula by latent tasks (Azad et al. 2023, arXiv 2210.10243).
 
 A fork of `paired.py` whose teacher does not build a level step by step. A recurrent variational
-autoencoder first learns to write and read random levels as sequences of tokens. Then it is frozen,
-and the teacher chooses a point of its latent space, with one action:
+autoencoder first learns to encode and decode random levels, as sequences of tokens. Then it is
+frozen, and the teacher chooses a point of its latent space, with one action:
 
     learn the autoencoder on random levels                  # `make_autoencoder`: a run of its own
     fit a Gaussian to their latents                         # `locate`
@@ -147,7 +147,7 @@ class Autoencoder(nn.Module):
 
 
 def reconstruct(config: Config, allowed: np.ndarray, params: Any, tokens: jax.Array) -> jax.Array:
-    """Write levels `[n, length]` and read them again from the mean of their latents."""
+    """Encode levels `[n, length]`, and decode the means of their latents."""
     mean, _ = Autoencoder(config).apply(params, tokens.T, method="encode")
     return read(config, allowed, params, mean)
 
@@ -194,7 +194,7 @@ def shape_of(config: Config) -> Model:
 
 
 def make_autoencoder(config: Config, sample_tokens: Callable[[jax.Array], jax.Array]) -> Algorithm:
-    """Make the first stage: an `Algorithm` that learns to write and read levels.
+    """Make the first stage: an `Algorithm` that learns to encode and decode levels.
 
     Args:
         config: static settings.

@@ -124,7 +124,7 @@ Loss = Callable[[LossInputs, Hypers], jax.Array]
 
 
 def squared_error(x: LossInputs, hypers: Hypers) -> jax.Array:
-    """Compute the squared error of a value. This is the function a fork edits."""
+    """Compute the squared error of a value. A fork passes another loss to `make`."""
     return (x.q - x.target) ** 2
 
 

@@ -111,7 +111,7 @@ def curriculum(sample_level: SampleLevel, num_kept: int = 128) -> Curriculum:
 
 
 def keep(state: State, levels: Any, rate: jax.Array) -> State:
-    """Replace the levels of the lowest learnability by new ones of a higher one.
+    """Replace the levels of the lowest learnability by new ones of higher learnability.
 
     Args:
         state: the levels that are kept.

@@ -82,7 +82,7 @@ class Unbounded(NamedTuple):
     step_cost: jax.Array
 
     def settings(self) -> Settings:
-        """Map every number into its bounds; 0 is a usual value."""
+        """Map every number into its bounds; 0 becomes a usual value."""
         return Settings(
             gae_lambda=jax.nn.sigmoid(self.gae_lambda + 3),
             target_width=0.75 * jnp.exp(self.target_width),

@@ -74,7 +74,7 @@ class Config:
         return self.num_envs * self.num_steps
 
     def make_rule(self) -> "Rule":
-        """Make the rule that this describes."""
+        """Make the rule that these settings describe."""
         return Rule(self.rule_width, self.rule_embedding, self.num_predictions)
 
     def __post_init__(self):

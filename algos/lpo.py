@@ -44,7 +44,7 @@ class Config(ppo.Config):
         require(self.drift_clip > 0, self, "drift_clip", "a number > 0")
 
     def make_drift(self) -> "Drift":
-        """Make the drift network that this describes."""
+        """Make the drift network that these settings describe."""
         return Drift(self.drift_width, self.drift_clip)
 
 

@@ -98,7 +98,7 @@ class State(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """What both experienced while the protagonist played."""
+    """What the teacher and the antagonist experienced in the protagonist's update."""
 
     teacher: Experience
     antagonist: Experience

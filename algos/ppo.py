@@ -147,7 +147,7 @@ Loss = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, Metrics]]
 
 
 def policy_loss(x: LossInputs, hypers: Hypers) -> jax.Array:
-    """Compute the clipped surrogate loss (eq. 7, negated). This is the function a fork edits."""
+    """Compute the clipped surrogate loss (eq. 7, negated). A fork passes another to `make`."""
     ratio = jnp.exp(x.log_ratio)
     clipped = jnp.clip(ratio, 1 - hypers.clip_eps, 1 + hypers.clip_eps)
     return -jnp.minimum(ratio * x.advantage, clipped * x.advantage)

@@ -99,5 +99,5 @@ class Config(lpg.Config):
         require(self.num_predictions >= 2, self, "num_predictions", least)
 
     def make_rule(self) -> Rule:
-        """Make the rule that this describes."""
+        """Make the rule that these settings describe."""
         return Rule(self.rule_width, self.rule_embedding, self.num_predictions)

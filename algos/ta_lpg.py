@@ -43,5 +43,5 @@ class Config(lpg.Config):
     """LPG's settings, for the rule that reads the agent's age."""
 
     def make_rule(self) -> Rule:
-        """Make the rule that this describes."""
+        """Make the rule that these settings describe."""
         return Rule(self.rule_width, self.rule_embedding, self.num_predictions)

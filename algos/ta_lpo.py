@@ -28,5 +28,5 @@ class Config(lpo.Config):
     """LPO's settings, for the drift that reads the agent's age."""
 
     def make_drift(self) -> Drift:
-        """Make the drift network that this describes."""
+        """Make the drift network that these settings describe."""
         return Drift(self.drift_width, self.drift_clip)

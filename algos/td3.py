@@ -134,7 +134,7 @@ def add_noise(key: jax.Array, action: jax.Array, std: jax.Array, clip: jax.Array
 
 
 class Learned(NamedTuple):
-    """What gradient steps change: the fields of these names of a `State`."""
+    """The fields of a `State` that gradient steps change."""
 
     params: Params
     target_params: Params

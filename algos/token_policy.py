@@ -19,7 +19,7 @@ from purejaxrl.validation import require, require_count
 
 
 class Task(Protocol):
-    """What is read here of a token task; `envs/token_tasks.py` has some."""
+    """What this file reads of a token task; `envs/token_tasks.py` has such tasks."""
 
     vocabulary: int
     end: int  # the token that ends an answer

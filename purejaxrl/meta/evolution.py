@@ -127,7 +127,7 @@ i + num_pairs are a pair."""
 
 
 def rank_within_pair(fitness: jax.Array) -> jax.Array:
-    """Rank within the pair: 1 for the better, 0 for the other, 1/2 for equals; `[2, num_pairs]`."""
+    """Rank within the pair: 1 for the better, 0 for the other, 1/2 for a tie; `[2, num_pairs]`."""
     return 0.5 * (1 + jnp.sign(fitness - fitness[::-1]))
 
 

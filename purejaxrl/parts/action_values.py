@@ -1,4 +1,4 @@
-"""Action values: reading them, and exploring by random actions, rarer with an agent's age."""
+"""Action values: how to select them, and exploration by random actions, rarer with age."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 
 def of_action(q: jax.Array, action: jax.Array) -> jax.Array:
-    """Take the numbers of actions `[...]`, such as values or log-probabilities.
+    """Select the entries of actions, `[...]`, such as their values or log-probabilities.
 
     Args:
-        q: the numbers of all actions `[..., num_actions]`.
+        q: an entry for each action, `[..., num_actions]`.
         action: which actions, int32 `[...]`.
     """
     return jnp.take_along_axis(q, action[..., None], axis=-1)[..., 0]

@@ -1,4 +1,4 @@
-"""Whether an environment keeps gymnax's interface, found out without running it."""
+"""A check that an environment keeps gymnax's interface, without running it."""
 
 from typing import Any
 

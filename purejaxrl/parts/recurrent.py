@@ -1,4 +1,4 @@
-"""Networks with a memory: what an algorithm needs of one, and the GRU that is one.
+"""Networks with a memory: the interface that algorithms need, and a GRU that has it.
 
 A memory is a pytree of arrays `[num_envs, ...]`. It is carried from step to step and from update to
 update, in `Interaction.memory`.

@@ -1,4 +1,4 @@
-"""Experience: an agent stepped through a batch of environments."""
+"""Rollouts: the experience of an agent that acts in a batch of environments."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
