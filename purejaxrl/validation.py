@@ -46,6 +46,10 @@ def check_hypers(hypers: Any) -> None:
     Raises:
         ValueError: naming the field, the value and the valid range.
     """
+    if isinstance(hypers, type) or not dataclasses.is_dataclass(hypers):
+        raise ValueError(
+            f"hypers: {hypers!r} is not valid; it must be an instance of the algorithm's `Hypers`"
+        )
     for field in dataclasses.fields(hypers):
         value, bounds = getattr(hypers, field.name), field.metadata.get("bounds")
         for one in value.values() if isinstance(value, Mapping) else (value,):

@@ -218,3 +218,9 @@ def test_an_infinite_value_clip_means_none():
 @pytest.mark.parametrize("module", [clutr, grpo, ppo], ids=lambda module: module.__name__)
 def test_gradients_need_not_be_clipped(module):
     check_hypers(module.Hypers(max_grad_norm=float("inf")))
+
+
+@pytest.mark.parametrize("hypers", [None, ppo.Hypers, {"learning_rate": 1e-3}], ids=str)
+def test_hyperparameters_must_be_an_instance_of_their_class(hypers):
+    with pytest.raises(ValueError, match=r"hypers: .* is not valid; it must be an instance of"):
+        check_hypers(hypers)
