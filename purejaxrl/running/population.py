@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -227,16 +226,14 @@ def _like_default(hypers: Any, name: str, value: Any) -> Any:
     """Return an integer as a float where the hyperparameter is one: 0 and 0.0 are one value."""
     if name == "seed" or type(value) is not int:
         return value
-    with_field(hypers, name, 0.0)  # raises if there is no such field
-    return float(value) if isinstance(attrgetter(name)(hypers), float) else value
+    return float(value) if isinstance(field_of(hypers, name), float) else value
 
 
 def _columns(rows: Rows, hypers: Any) -> dict[str, list]:
     """Return each member's value of every hyperparameter that rows set, by name."""
     columns = {}
     for name in dict.fromkeys(name for row in rows for name in row if name != "seed"):
-        with_field(hypers, name, 0.0)  # raises if there is no such field
-        default = attrgetter(name)(hypers)
+        default = field_of(hypers, name)
         if default is None or is_dataclass(default) or np.ndim(default):
             raise ValueError(f"{name}: is not one number, so rows cannot set it")
         columns[name] = [row.get(name, default) for row in rows]
@@ -248,9 +245,7 @@ def _check_shared(shared: Sequence[str], hypers: Any, columns: Mapping[str, list
     if isinstance(shared, str):
         raise ValueError(f"shared: {shared!r} is not valid; it must be a tuple of names")
     for name in shared:
-        with_field(hypers, name, 0.0)  # raises if there is no such field
-        value = attrgetter(name)(hypers)
-        if not any(np.ndim(leaf) for leaf in jax.tree.leaves(value)):
+        if not any(np.ndim(leaf) for leaf in jax.tree.leaves(field_of(hypers, name))):
             raise ValueError(f"shared: {name!r} is not valid; it must hold an array")
         for column in columns:
             if f"{column}.".startswith(f"{name}."):
@@ -308,8 +303,8 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def with_field(tree: Any, name: str, value: Any) -> Any:
-    """Replace a field of a dataclass, by name or dotted path.
+def field_of(tree: Any, name: str) -> Any:
+    """Return a field of a dataclass, by name or dotted path.
 
     Raises:
         ValueError: if there is no such field, with the nearest ones that exist.
@@ -323,9 +318,20 @@ def with_field(tree: Any, name: str, value: Any) -> Any:
             "members; make an algorithm and a run for each value"
         )
     require_known(f"{type(tree).__module__}.{type(tree).__name__} field", head, known)
+    value = getattr(tree, head)
+    if rest and not is_dataclass(value):
+        raise ValueError(f"{name}: {head!r} has no fields of its own")
+    return field_of(value, rest) if rest else value
+
+
+def with_field(tree: Any, name: str, value: Any) -> Any:
+    """Replace a field of a dataclass, by name or dotted path.
+
+    Raises:
+        ValueError: as `field_of`.
+    """
+    field_of(tree, name)  # raises if there is no such field
+    head, _, rest = name.partition(".")
     if rest:
-        child = getattr(tree, head)
-        if not is_dataclass(child):
-            raise ValueError(f"{name}: {head!r} has no fields of its own")
-        value = with_field(child, rest, value)
+        value = with_field(getattr(tree, head), rest, value)
     return replace(tree, **{head: value})
