@@ -53,16 +53,11 @@ def empty(level: Any, capacity: int) -> Buffer:
     """Make a buffer without levels.
 
     Args:
-        level: any level, for its shapes and types.
-        capacity: number of slots.
-
-    Raises:
-        ValueError: if the capacity is below 1.
+        level: any level, or its shapes and types.
+        capacity: number of slots, at least 1.
     """
-    if capacity < 1:
-        raise ValueError(f"capacity: {capacity} is not valid; it must be an integer >= 1")
     return Buffer(
-        levels=jax.tree.map(lambda x: jnp.zeros((capacity, *jnp.shape(x)), x.dtype), level),
+        levels=jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), level),
         fingerprint=jnp.zeros(capacity, jnp.uint32),
         score=jnp.zeros(capacity),
         best_return=jnp.zeros(capacity),

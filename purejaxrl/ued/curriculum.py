@@ -259,8 +259,7 @@ def with_buffer(
         raise ValueError(f"capacity: {capacity!r} is not valid; it must be {COUNT}")
 
     def init(key: jax.Array, hypers: Any, num_levels: int) -> Buffer:
-        level = jax.eval_shape(sample_level, key)
-        return buffers.empty(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), level), capacity)
+        return buffers.empty(jax.eval_shape(sample_level, key), capacity)
 
     def report(buffer: Buffer, hypers: Any, visits: Visits) -> Buffer:
         return buffers.report(buffer, visits)

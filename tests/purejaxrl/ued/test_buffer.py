@@ -250,12 +250,6 @@ def test_vmapped_equals_looped():
         )
 
 
-@pytest.mark.parametrize("capacity", [0, -1])
-def test_a_capacity_below_one_is_refused(capacity):
-    with pytest.raises(ValueError, match=rf"capacity: {capacity} is not valid"):
-        buffers.empty(jnp.zeros(3), capacity)
-
-
 def test_ranks_are_those_of_numpy_whatever_the_sign_and_size():
     score = np.random.default_rng(0).normal(size=500).astype(np.float32) * 10.0 ** np.arange(
         -5, 5
