@@ -36,12 +36,11 @@ from purejaxrl.offline.files import load_card
 from purejaxrl.parts import edm
 from purejaxrl.parts.dataset import Dataset
 from purejaxrl.parts.transitions import Step
-from purejaxrl.running.commandline import Plan, rebuild
+from purejaxrl.running.commandline import Plan, load_members, rebuild
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.study.stats import interval
 from purejaxrl.study.tables import print_table
-from purejaxrl.study.watch import load_members
 from purejaxrl.validation import require, require_count
 
 

@@ -25,9 +25,8 @@ import pandas as pd
 
 from purejaxrl.launch import Job, command, say, writable_folder
 from purejaxrl.offline.protocol import Search, curve, deployed_return
-from purejaxrl.running.commandline import rebuild
+from purejaxrl.running.commandline import load_members, rebuild
 from purejaxrl.running.evaluate import evaluate_members
-from purejaxrl.study.watch import load_members
 from purejaxrl.validation import require, require_count, require_distinct, require_seed
 
 

@@ -10,16 +10,19 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import tyro
 
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.running import record
-from purejaxrl.running.checkpoint import CheckpointError
+from purejaxrl.running.checkpoint import CheckpointError, Series
+from purejaxrl.running.chunk import abstract
 from purejaxrl.running.evaluate import Evaluator, on_episodes
 from purejaxrl.running.logs import console, say
 from purejaxrl.running.options import RunOptions
@@ -162,6 +165,26 @@ def rebuild(out: Path | str) -> Plan:
         if record.identity(job.algorithm, plan.population, job.evaluator) == kept["identity"]:
             return plan._replace(options=dataclasses.replace(plan.options, out=str(out)))
     raise ValueError(f"out: {out} holds a run that {module.__file__} no longer describes")
+
+
+def load_members(plan: Plan) -> tuple[Any, np.ndarray]:
+    """Load the states of all agents from the latest checkpoint that is whole.
+
+    Args:
+        plan: what `rebuild` returned.
+
+    Returns:
+        The states, leaves `[members, ...]`, and who has not diverged, bool `[members]`.
+
+    Raises:
+        CheckpointError: if there is no whole checkpoint.
+    """
+    like = abstract(plan.job.algorithm, plan.population, plan.job.evaluator is not None)
+    folder = plan.options.folder / "checkpoints"
+    found = Series(folder).load_latest(like, warnings.warn)
+    if found is None:
+        raise CheckpointError(f"checkpoints: {folder} holds none")
+    return found[0].state, np.asarray(found[0].alive)
 
 
 def _import_experiment(path: Path) -> Any:

@@ -7,7 +7,6 @@ An environment draws itself: `render(state, params) -> uint8 [height, width, 3]`
 mapping from words to the colours that they explain; or `render_html(states) -> str`.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.parts.rollout import reset
-from purejaxrl.running import checkpoint, commandline
-from purejaxrl.running.chunk import abstract
+from purejaxrl.running import commandline
 from purejaxrl.running.logs import say
 from purejaxrl.validation import require_count, require_seed
 
@@ -194,32 +192,12 @@ class Settings:
         require_seed(self)
 
 
-def load_members(plan: commandline.Plan) -> tuple[Any, np.ndarray]:
-    """Load the states of all agents from the latest checkpoint that is whole.
-
-    Args:
-        plan: what `rebuild` returned.
-
-    Returns:
-        The states, leaves `[members, ...]`, and who has not diverged, bool `[members]`.
-
-    Raises:
-        checkpoint.CheckpointError: if there is no whole checkpoint.
-    """
-    like = abstract(plan.job.algorithm, plan.population, plan.job.evaluator is not None)
-    folder = plan.options.folder / "checkpoints"
-    found = checkpoint.Series(folder).load_latest(like, warnings.warn)
-    if found is None:
-        raise checkpoint.CheckpointError(f"checkpoints: {folder} holds none")
-    return found[0].state, np.asarray(found[0].alive)
-
-
 def main(settings: Settings) -> None:
     """Build the run's job again, load the agent, and write what it does.
 
     Raises:
         ValueError: if the run, the member or the environment cannot be watched.
-        checkpoint.CheckpointError: if there is no whole checkpoint.
+        CheckpointError: if there is no whole checkpoint.
     """
     plan = commandline.rebuild(settings.out)
     job, index = plan.job, plan.population.find(settings.member) if settings.member else 0
@@ -229,7 +207,7 @@ def main(settings: Settings) -> None:
     path = watch(
         job.algorithm,
         job.env,
-        jax.tree.map(lambda x: x[index], load_members(plan)[0]),
+        jax.tree.map(lambda x: x[index], commandline.load_members(plan)[0]),
         job.env_params,
         plan.options.folder / f"watch-{name}",
         num_steps=settings.steps,

@@ -14,7 +14,6 @@ from purejaxrl.study.watch import (
     Settings,
     captions,
     frame,
-    load_members,
     main,
     play,
     watch,
@@ -103,7 +102,7 @@ def test_the_command_writes_a_gif_of_the_member(plan, monkeypatch):
 
 def test_members_are_loaded_from_the_checkpoint(plan):
     result = train(plan.options.folder, 2, members=2, resume=True)
-    states, alive = load_members(plan)
+    states, alive = commandline.load_members(plan)
     assert_equal(jax.tree.map(lambda x: x[1], states), result.member(1))
     np.testing.assert_array_equal(alive, result.alive)
 
