@@ -146,7 +146,7 @@ def learn_from_batch(
     target = batch.reward + batch.discount * following.soft_value(alpha)
 
     def critic_loss(critic: Any) -> tuple[jax.Array, jax.Array]:
-        q = actions.q(critic, batch.obs, batch.action)
+        q = actions.critics.q(critic, batch.obs, batch.action)
         return 0.5 * ((q - target) ** 2).mean(-1).sum(), q.mean()
 
     (of_critic, q), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critic)
@@ -202,7 +202,10 @@ def make(config: Config, env: Any, torso: nn.Module | None = None) -> Algorithm:
         params_key, env_key, warmup_key, key = jax.random.split(key, 4)
         interaction = Interaction.start(env_key, env, task.env_params, config.num_envs)
         log_alpha = jnp.log(jnp.asarray(hypers.alpha_start, jnp.float32))
-        params = Params(*actions.init(params_key, interaction.obs), log_alpha)
+        actor_key, critic_key = jax.random.split(params_key)
+        actor = actions.actor.init(actor_key, interaction.obs)
+        critic = actions.critics.init(critic_key, interaction.obs)
+        params = Params(actor, critic, log_alpha)
         interaction, replay = warm_up(
             warmup_key, env, task.env_params, interaction, config, hypers.gamma
         )

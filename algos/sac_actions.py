@@ -35,16 +35,12 @@ class Considered(NamedTuple):
 class Actions(Protocol):
     """Actor and critics for one kind of actions."""
 
+    actor: nn.Module
+    critics: ContinuousCritics | DiscreteCritics
     entropy_unit: float  # what a target entropy of 1 is, in nats
-
-    def init(self, key: jax.Array, obs: jax.Array) -> tuple[Any, Any]:
-        """Draw the parameters of the actor, and of both critics."""
 
     def consider(self, actor: Any, critic: Any, obs: jax.Array, key: jax.Array) -> Considered:
         """Return the policy's actions in each state, and their values."""
-
-    def q(self, critic: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
-        """Return the values of actions by both critics, `[2, ...]`."""
 
     def sample(self, actor: Any, obs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Sample actions; also return them as `log_prob` reads them."""
@@ -69,11 +65,6 @@ class ContinuousActions:
         self.entropy_unit = float(self.critics.num_dims)
         self.actor = nn.Sequential([torso, networks.dense(2 * self.critics.num_dims, 0.01)])
 
-    def init(self, key: jax.Array, obs: jax.Array) -> tuple[Any, Any]:
-        """Draw the parameters of the actor, and of both critics."""
-        actor_key, critic_key = jax.random.split(key)
-        return self.actor.init(actor_key, obs), self.critics.init(critic_key, obs)
-
     def policy(self, actor: Any, obs: jax.Array) -> TanhGaussian:
         """Return the distribution over actions."""
         return TanhGaussian.of(self.actor.apply(actor, obs))
@@ -82,12 +73,8 @@ class ContinuousActions:
         """Return a sample of the policy in each state."""
         pi = self.policy(actor, obs)
         before = pi.sample(key)
-        log_prob, q = pi.log_prob(before), self.q(critic, obs, jnp.tanh(before)).min(0)
+        log_prob, q = pi.log_prob(before), self.critics.q(critic, obs, jnp.tanh(before)).min(0)
         return Considered(jnp.ones_like(q)[..., None], log_prob[..., None], q[..., None])
-
-    def q(self, critic: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
-        """Return the values of actions by both critics, `[2, ...]`."""
-        return self.critics.q(critic, obs, action)
 
     def sample(self, actor: Any, obs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Sample actions; also return them as they are before the tanh."""
@@ -118,20 +105,11 @@ class DiscreteActions:
         self.entropy_unit = float(jnp.log(num_actions))
         self.actor = nn.Sequential([torso, networks.dense(num_actions, 0.01)])
 
-    def init(self, key: jax.Array, obs: jax.Array) -> tuple[Any, Any]:
-        """Draw the parameters of the actor, and of both critics."""
-        actor_key, critic_key = jax.random.split(key)
-        return self.actor.init(actor_key, obs), self.critics.init(critic_key, obs)
-
     def consider(self, actor: Any, critic: Any, obs: jax.Array, key: jax.Array) -> Considered:
         """Return all actions in each state."""
         log_prob = jax.nn.log_softmax(self.actor.apply(actor, obs))
         q = apply_twins(self.critics.network, critic, obs).min(0)
         return Considered(jnp.exp(log_prob), log_prob, q)
-
-    def q(self, critic: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
-        """Return the values of actions by both critics, `[2, ...]`."""
-        return self.critics.q(critic, obs, action)
 
     def sample(self, actor: Any, obs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Sample actions; also return them as they are."""

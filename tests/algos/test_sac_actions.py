@@ -17,7 +17,8 @@ OBS = jnp.array([[1.0, 1.0], [-1.0, 1.0], [0.0, 1.0]])
 def started(kind, continuous):
     env = for_network(Probe(lambda state, action: jnp.float32(0), continuous=continuous))
     actions = kind(TORSO, env)
-    return actions, *jax.tree.map(jnp.zeros_like, actions.init(jax.random.key(0), OBS))
+    params = [part.init(jax.random.key(0), OBS) for part in (actions.actor, actions.critics)]
+    return actions, *jax.tree.map(jnp.zeros_like, params)
 
 
 def with_bias(params, bias):
