@@ -15,6 +15,7 @@ from algos.objectives.advantages import accuracy, centred, nothing, standardised
 from algos.objectives.inputs import DEMONSTRATION, Inputs, Objective, Sampler
 from algos.objectives.losses import entropy, fixed_length_mean, maximise, mean_of_answers
 from algos.objectives.weights import Clip, clipped, log_likelihood
+from purejaxrl.parts.action_values import of_action
 from purejaxrl.validation import hyper
 
 
@@ -24,8 +25,7 @@ class NoCoefs(struct.PyTreeNode):
 
 def demonstrated_log_prob(x: Inputs) -> jax.Array:
     """Return log π of the demonstrations' tokens: `[P, D]`."""
-    tokens = x.answers.demonstration[..., None]
-    return jnp.take_along_axis(x.policy.demonstration_log_probs, tokens, -1)[..., 0]
+    return of_action(x.policy.demonstration_log_probs, x.answers.demonstration)
 
 
 def imitation(x: Inputs) -> jax.Array:
@@ -147,7 +147,7 @@ class Red(Clip):
 
 def surprise(log_prob: jax.Array, log_probs: jax.Array) -> jax.Array:
     """Compute −log π(v) − H: entropy rises with the probability of a token of positive surprise."""
-    return -log_prob + (jnp.exp(log_probs) * log_probs).sum(-1)
+    return -log_prob - entropy(log_probs)
 
 
 def red_loss(surrogate: jax.Array, x: Inputs, coefs: Red) -> jax.Array:
@@ -227,8 +227,7 @@ def observe_failures(x: Inputs, coefs: Relift) -> Buffer:
 def relift_loss(surrogate: jax.Array, x: Inputs, coefs: Relift) -> jax.Array:
     """Imitate prompts of a full buffer, and do GRPO on others."""
     imitated = is_imitated(x)
-    log_probs = x.policy.demonstration_log_probs
-    spread = entropy(x.policy._replace(log_probs=log_probs))
+    spread = entropy(x.policy.demonstration_log_probs)
     gain = imitation(x) + coefs.entropy_coef * mean_of_answers(spread, x.answers.demonstration_mask)
     others = x.answers.mask & ~imitated[:, None, None]
     rest = maximise(surrogate, x._replace(answers=x.answers._replace(mask=others)), coefs)

@@ -106,7 +106,7 @@ def aepo_loss(surrogate: jax.Array, x: Inputs, coefs: Aepo) -> jax.Array:
     the old policy, and the weights of its correct answers add up to 1.
     """
     mask, policy = x.answers.mask, jax.tree.map(stop_gradient, x.policy)
-    low = token_mean(entropy(policy), mask) < coefs.target_entropy
+    low = token_mean(entropy(policy.log_probs), mask) < coefs.target_entropy
     temperature = jnp.where(low, coefs.temperature_high, coefs.temperature_low)
     normaliser = jax.nn.logsumexp(policy.log_probs / temperature, axis=-1)
     tempered = policy.log_prob / temperature - normaliser
@@ -165,7 +165,7 @@ def epo_loss(surrogate: jax.Array, x: Inputs, coefs: Epo) -> jax.Array:
     The penalty is constant on either side of a bound, so it has no gradient: here as in the
     published code, only the bonus moves the policy.
     """
-    mask, spread = x.answers.mask, entropy(x.policy)
+    mask, spread = x.answers.mask, entropy(x.policy.log_probs)
     past = x.state.total / jnp.maximum(x.state.count, 1)
     outside = (spread < coefs.lower * past) | (spread > coefs.upper * past)
     penalty = jnp.where(outside & (x.state.count > 0), coefs.outside_penalty, 0.0)

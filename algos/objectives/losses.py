@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from algos.objectives.advantages import lengths
-from algos.objectives.inputs import Inputs, Objective, Policy
+from algos.objectives.inputs import Inputs, Objective
 from algos.objectives.weights import log_ratio, log_ratio_to_reference
 from purejaxrl.parts.divergences import k3
 
@@ -43,9 +43,9 @@ def answer_sum(values: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.where(mask, values, 0.0).sum(-1).mean()
 
 
-def entropy(policy: Policy) -> jax.Array:
-    """Compute the policy's entropy before each token: float32 `[P, G, T]`."""
-    return -(jnp.exp(policy.log_probs) * policy.log_probs).sum(-1)
+def entropy(log_probs: jax.Array) -> jax.Array:
+    """Compute the entropy of each distribution, from all its log-probabilities `[..., V]`."""
+    return -(jnp.exp(log_probs) * log_probs).sum(-1)
 
 
 def kl_to_reference(x: Inputs) -> jax.Array:
@@ -84,7 +84,7 @@ def compute_loss(objective: Objective, coefs: Any, x: Inputs) -> tuple[jax.Array
     loss = objective.loss(surrogate, x, coefs)
     metrics = {
         "policy_loss": loss,
-        "entropy": token_mean(entropy(x.policy), mask),
+        "entropy": token_mean(entropy(x.policy.log_probs), mask),
         "approx_kl": token_mean(k3(log_ratio(x)), mask),
         "kl_to_reference": token_mean(kl_to_reference(x), mask),
     }
