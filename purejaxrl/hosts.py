@@ -91,7 +91,7 @@ def live() -> None:
         print(f"process {jax.process_index()}: {error}", file=sys.stderr)
         status = LOST
     except Stopped as end:
-        console.print(end.code, markup=False, highlight=False)
+        say(str(end))
         status = STOPPED
     except SystemExit as end:
         status = end.code
@@ -99,7 +99,7 @@ def live() -> None:
         sys.excepthook(type(error), error, error.__traceback__)
         status = 1
     if isinstance(status, str):
-        console.print(status, markup=False, highlight=False)
+        say(status)
         status = 1
     sys.stdout.flush()
     sys.stderr.flush()

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from ppo_throughput import SCRIPTS, updates_of
-from processes import WORKERS, console, run_worker, write_table
+from processes import WORKERS, run_worker, write_table
 
-from purejaxrl.launch import command
+from purejaxrl.launch import command, say
 from purejaxrl.validation import require, require_count, require_known
 
 TESTS = ("tests/algos/test_ppo.py", "tests/purejaxrl/running/test_runner.py")
@@ -163,7 +163,7 @@ def kept_rows(path: Path, settings: Settings) -> list[dict[str, Any]]:
             )
     if settings.retry_failed and "failed" in rows:
         rows = rows[rows["failed"].isna()]
-    console.print(f"{len(rows)} cases were measured before: {path}", markup=False)
+    say(f"{len(rows)} cases were measured before: {path}")
     return rows.to_dict("records")
 
 
@@ -197,14 +197,14 @@ def main(settings: Settings) -> None:
         if time.monotonic() - began > 60 * settings.minutes:
             left += 1
             continue
-        console.print(" · ".join(map(str, case[:3])), markup=False)
+        say(" · ".join(map(str, case[:3])))
         environment = NO_PREALLOCATION | case.environment
         result = run_worker(case.command, settings.case_seconds, environment)
         rows.append(row(case, result) | {name: getattr(settings, name) for name in FIXED})
         write_table(pd.DataFrame(rows), path)
     write_page(settings.out)
     if left:
-        console.print(f"{left} cases are left; the same command measures them")
+        say(f"{left} cases are left; the same command measures them")
 
 
 def write_page(out: Path) -> None:

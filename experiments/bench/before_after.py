@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from processes import WORKERS, console, error_in, without_cache, write_table
+from processes import WORKERS, error_in, without_cache, write_table
 
-from purejaxrl.launch import command
+from purejaxrl.launch import command, say
 from purejaxrl.study.stats import bootstrap_interval
 from purejaxrl.validation import require, require_count, require_names
 
@@ -149,7 +149,7 @@ def compare(case: str, settings: Settings, scratch: Path) -> tuple[dict[str, Any
     """Measure one case; return its row of the summary, and its pairs."""
 
     def start(version: str) -> Worker:
-        console.print(f"{case}: {version} compiles …", markup=False)
+        say(f"{case}: {version} compiles …")
         root, out = getattr(settings, version), scratch / case / version
         return Worker([sys.executable, WORKERS / "train_batches.py", root, case, out])
 

@@ -12,9 +12,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import WORKERS, console, measure_cases, run_worker
+from processes import WORKERS, measure_cases, run_worker
 
-from purejaxrl.launch import command
+from purejaxrl.launch import command, say
 from purejaxrl.validation import require, require_count
 
 
@@ -42,7 +42,7 @@ def rows_of(members: int, settings: Settings) -> list[dict]:
         words = [members, settings.chunk, settings.chunks, folder]
         result = run_worker([sys.executable, WORKERS / "members.py", *words])
     if isinstance(result, str):
-        console.print(f"{members} members: {result}", markup=False, soft_wrap=True)
+        say(f"{members} members: {result}")
         return []
     numbers = {k: float(f"{v:.4g}") for k, v in result.items() if k != "precision"}
     return [{"members": members} | numbers]

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 
-console = Console(stderr=True)
+from purejaxrl.running.logs import say
+
 WORKERS = Path(__file__).parent / "workers"
 
 
@@ -21,7 +21,7 @@ def peer_python(folder: Path, packages: Sequence[str]) -> Path:
     """Make a virtual environment with the peers' packages unless it exists; return its Python."""
     python = folder / "bin" / "python"
     if not (folder / "ready").exists():
-        console.print("making a virtual environment for the peers …")
+        say("making a virtual environment for the peers …")
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
         (folder / "ready").touch()
@@ -78,7 +78,7 @@ def run_rounds(
         for one in contenders:
             result = measure(one)
             if isinstance(result, str):
-                console.print(f"{title(one)}: {result}", markup=False, soft_wrap=True)
+                say(f"{title(one)}: {result}")
             else:
                 found[one].append(result)
     return found
@@ -169,5 +169,5 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
         raise ValueError("nothing was measured: every worker failed, or no case was given")
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(path, index=False)
-    for text in (frame.to_string(index=False), f"written to {path}"):
-        console.print(text, soft_wrap=True, highlight=False, markup=False)
+    say(frame.to_string(index=False))
+    say(f"written to {path}")

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from purejaxrl.running.logs import console
+from purejaxrl.running.logs import say
 from purejaxrl.validation import COUNT, is_count, require, require_count
 
 MAX_UPDATES = 2**31 - 1
@@ -108,10 +108,8 @@ def updates_for(total_steps: float, steps_per_update: int, warmup_steps: int = 0
     updates = (int(total_steps) - warmup_steps) // steps_per_update
     made = warmup_steps + updates * steps_per_update
     if made != total_steps:
-        console.print(
+        say(
             f"total_steps: {total_steps:,.0f} is rounded down to {made:,}, "
-            f"{updates:,} updates of {steps_per_update:,} steps",
-            markup=False,
-            highlight=False,
+            f"{updates:,} updates of {steps_per_update:,} steps"
         )
     return updates

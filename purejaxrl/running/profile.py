@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax
 
-from purejaxrl.running.logs import console
+from purejaxrl.running.logs import say
 
 
 class Tracer:
@@ -29,4 +29,4 @@ class Tracer:
         if self.tracing:
             jax.profiler.stop_trace()
             self.tracing = False
-            console.print(f"the trace is in {self.folder}", markup=False)
+            say(f"the trace is in {self.folder}")

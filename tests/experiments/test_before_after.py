@@ -115,7 +115,6 @@ def test_every_case_has_a_worker():
 def test_a_wide_table_is_printed_whole(tmp_path, capsys):
     """One line per row, also where there is no terminal and so no width."""
     frame = pd.DataFrame({f"a_name_of_a_column_{i}": [i, i] for i in range(12)})
-    processes.console.file = None  # the stderr of now, which the test captures
     processes.write_table(frame, tmp_path / "folder" / "table.csv")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].split() == list(frame.columns)
