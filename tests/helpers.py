@@ -33,6 +33,11 @@ def population(members: int = 4, **hypers: float) -> Population:
     return populate(seeds(members), ppo.Hypers(**hypers), ENV_PARAMS)
 
 
+def run_options(out: Path, **options: Any) -> RunOptions:
+    """Options of a short run that saves often and prints nothing."""
+    return RunOptions(str(out), **{"chunk": 2, "checkpoint_every": 1, "progress": False} | options)
+
+
 def train(out: Path, num_updates: int, members: int = 4, **options) -> Result:
     """Run the tiny population; options of `run` and of `RunOptions` alike."""
     of_run = {
@@ -41,8 +46,7 @@ def train(out: Path, num_updates: int, members: int = 4, **options) -> Result:
         if k in options
     }
     who = options.pop("population", None) or population(members)
-    options = {"chunk": 2, "checkpoint_every": 1, "progress": False, **options}
-    return run(PPO, who, num_updates, RunOptions(str(out), **options), **of_run)
+    return run(PPO, who, num_updates, run_options(out, **options), **of_run)
 
 
 def begin(algorithm: Algorithm, hypers: Any, task: Task | None = None, seed: int = 0) -> Any:

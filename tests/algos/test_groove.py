@@ -16,11 +16,11 @@ from purejaxrl.meta.assessment import Assessment
 from purejaxrl.meta.worlds import World
 from purejaxrl.parts import networks
 from purejaxrl.running.population import populate, seeds
-from purejaxrl.running.runner import RunOptions, run
+from purejaxrl.running.runner import run
 from purejaxrl.study.stats import interval
 from purejaxrl.ued.curriculum import Replay, replay, uniform
 from purejaxrl.ued.scores import SCORES, algorithmic_regret, positive_value_loss
-from tests.helpers import assert_equal, begin
+from tests.helpers import assert_equal, begin, run_options
 
 ENV = GridWorld(LEVELS["small"].sample)
 AGENT = lpg.Config(num_envs=4, num_steps=5, num_predictions=3, rule_width=6, rule_embedding=4)
@@ -255,17 +255,13 @@ def test_the_level_of_a_life_that_diverged_is_not_scored():
     assert np.isfinite(metrics["score"])
 
 
-def options(out, **settings):
-    return RunOptions(str(out), chunk=2, checkpoint_every=1, progress=False, **settings)
-
-
 @pytest.mark.slow
 def test_resumed_equals_uninterrupted(tmp_path):
     who = populate(seeds(1), groove.hypers(), ())
     learner = make()
-    whole = run(learner, who, 8, options(tmp_path / "whole"), horizon=8)
-    run(learner, who, 4, options(tmp_path / "parts"), horizon=8)
-    parts = run(learner, who, 8, options(tmp_path / "parts", resume=True), horizon=8)
+    whole = run(learner, who, 8, run_options(tmp_path / "whole"), horizon=8)
+    run(learner, who, 4, run_options(tmp_path / "parts"), horizon=8)
+    parts = run(learner, who, 8, run_options(tmp_path / "parts", resume=True), horizon=8)
     assert whole.state.worlds[0].curriculum.filled.any()
     assert_equal(whole.state, parts.state)
 
@@ -275,7 +271,7 @@ def test_the_curriculum_does_not_depend_on_the_number_of_devices(tmp_path):
     who = populate(seeds(1), groove.hypers(learning_rate=0.0), ())
     learner = make()
     one, two = (
-        run(learner, who, 6, options(tmp_path / str(n)), devices=jax.devices()[:n]).member(0)
+        run(learner, who, 6, run_options(tmp_path / str(n)), devices=jax.devices()[:n]).member(0)
         for n in (1, 2)
     )
     assert one.worlds[0].curriculum.filled.sum() >= 8 and (one.worlds[0].agents.slot >= 0).any()

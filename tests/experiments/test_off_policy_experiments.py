@@ -5,10 +5,9 @@ import re
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import pytest
 
-from purejaxrl.algorithm import Task, update
+from purejaxrl.algorithm import make_train
 from purejaxrl.launch import launch
 from purejaxrl.running.words import parse
 
@@ -43,14 +42,8 @@ def test_it_can_be_traced_with_the_settings_that_suit_the_environment(module, en
     found = module.Settings.recommended(env)
     settings = dataclasses.replace(found, agent=dataclasses.replace(found.agent, **tiny))
     job = module.build(settings)
-
-    def train():
-        task = Task(job.env_params, jnp.int32(2))
-        state = job.algorithm.init(jax.random.key(0), settings.hypers, task)
-        step = lambda state, _: update(job.algorithm, state, settings.hypers)  # noqa: E731
-        return jax.lax.scan(step, state, length=2)
-
-    _, metrics = jax.eval_shape(train)
+    train = make_train(job.algorithm, 2)
+    _, metrics = jax.eval_shape(train, jax.random.key(0), settings.hypers, job.env_params)
     assert metrics["return"].shape == (2,)
 
 

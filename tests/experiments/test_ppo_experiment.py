@@ -5,14 +5,13 @@ import re
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnax.environments import spaces
 
 import envs
 from algos import ppo
-from purejaxrl.algorithm import Task, update
+from purejaxrl.algorithm import make_train
 from purejaxrl.launch import launch
 from purejaxrl.running.words import parse
 
@@ -32,14 +31,8 @@ QUICK = {"CartPole-v1", "PointRobot-misc", "Catch-bsuite", "gridworld-small", "m
 def test_ppo_can_be_traced_on_every_environment(name):
     settings = dataclasses.replace(experiment.Settings.recommended(name), agent=TINY)
     job = experiment.build(settings)
-
-    def train():
-        task = Task(job.env_params, jnp.int32(2))
-        state = job.algorithm.init(jax.random.key(0), settings.hypers, task)
-        step = lambda state, _: update(job.algorithm, state, settings.hypers)  # noqa: E731
-        return jax.lax.scan(step, state, length=2)
-
-    _, metrics = jax.eval_shape(train)
+    train = make_train(job.algorithm, 2)
+    _, metrics = jax.eval_shape(train, jax.random.key(0), settings.hypers, job.env_params)
     assert metrics["return"].shape == (2,)
     actions = job.env.action_space(job.env_params)
     assert type(actions) is type(envs.make(name)[0].action_space(job.env_params))

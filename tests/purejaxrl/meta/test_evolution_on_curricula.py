@@ -7,10 +7,10 @@ import pytest
 
 from purejaxrl.meta import evolution
 from purejaxrl.running.population import populate, seeds
-from purejaxrl.running.runner import RunOptions, run
+from purejaxrl.running.runner import run
 from purejaxrl.ued.curriculum import Replay, replay
 from purejaxrl.ued.scores import algorithmic_regret, learnability
-from tests.helpers import assert_equal
+from tests.helpers import assert_equal, run_options
 from tests.purejaxrl.meta.test_evolution import HYPERS, level, make
 
 
@@ -68,17 +68,13 @@ def test_a_curriculum_that_does_not_fit_is_refused():
         learner.init(jax.random.key(0), HYPERS, None)
 
 
-def options(out, **settings):
-    return RunOptions(str(out), chunk=2, checkpoint_every=1, progress=False, **settings)
-
-
 @pytest.mark.slow
 def test_resumed_equals_uninterrupted_on_any_number_of_devices(tmp_path):
     learner = make(curriculum=replay(level, mean_return, 32))
     who = populate(seeds(2), evolution.Hypers(std=0.1, curriculum=Replay()), ())
-    whole = run(learner, who, 6, options(tmp_path / "whole"), devices=jax.devices()[:1])
-    run(learner, who, 4, options(tmp_path / "parts"), devices=jax.devices()[:4])
-    resume = options(tmp_path / "parts", resume=True)
+    whole = run(learner, who, 6, run_options(tmp_path / "whole"), devices=jax.devices()[:1])
+    run(learner, who, 4, run_options(tmp_path / "parts"), devices=jax.devices()[:4])
+    resume = run_options(tmp_path / "parts", resume=True)
     parts = run(learner, who, 6, resume, devices=jax.devices()[:2])
     assert_equal(whole.state.params, parts.state.params)
     one, other = whole.state.curricula[0], parts.state.curricula[0]

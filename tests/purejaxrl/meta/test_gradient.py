@@ -11,10 +11,10 @@ from purejaxrl.meta import gradient
 from purejaxrl.meta.metrics import summarize_updates
 from purejaxrl.parts import networks
 from purejaxrl.running.population import grid, populate, seeds
-from purejaxrl.running.runner import RunOptions, run
+from purejaxrl.running.runner import run
 from purejaxrl.ued.curriculum import uniform
 from tests.algos.probes import Params, Probe
-from tests.helpers import assert_equal, begin, planned_memory
+from tests.helpers import assert_equal, begin, planned_memory, run_options
 from tests.purejaxrl.meta.small import (
     ENV,
     HYPERS,
@@ -162,7 +162,7 @@ def test_a_learner_survives_one_step_without_a_sound_agent_but_not_several_in_a_
 def test_a_rule_that_only_makes_unsound_agents_is_frozen_and_reported(tmp_path):
     who = populate(grid(learning_rate=[1e-4, 1e30]), HYPERS, ())
     with pytest.warns(UserWarning, match=r"learning_rate=1e\+30.* is frozen"):
-        result = run(make(), who, 6, options(tmp_path), devices=jax.devices()[:1])
+        result = run(make(), who, 6, run_options(tmp_path), devices=jax.devices()[:1])
     assert result.alive.tolist() == [True, False]
 
 
@@ -195,17 +195,13 @@ def test_lives_end_after_their_updates_and_first_lives_are_staggered(lives_of_se
     assert ended[:4] == [1, 1, 1, 1] and updates[:4] == [8, 8, 8, 7]
 
 
-def options(out, **settings):
-    return RunOptions(str(out), chunk=2, checkpoint_every=1, progress=False, **settings)
-
-
 @pytest.mark.slow
 def test_resumed_equals_uninterrupted(tmp_path):
     who = populate(seeds(2), HYPERS, ())
     learner = make(num_agents=4)
-    whole = run(learner, who, 6, options(tmp_path / "whole"), horizon=6)
-    run(learner, who, 4, options(tmp_path / "parts"), horizon=6)
-    parts = run(learner, who, 6, options(tmp_path / "parts", resume=True), horizon=6)
+    whole = run(learner, who, 6, run_options(tmp_path / "whole"), horizon=6)
+    run(learner, who, 4, run_options(tmp_path / "parts"), horizon=6)
+    parts = run(learner, who, 6, run_options(tmp_path / "parts", resume=True), horizon=6)
     assert_equal(whole.state, parts.state)
 
 
@@ -214,7 +210,7 @@ def test_the_meta_gradient_does_not_depend_on_the_number_of_devices(tmp_path):
     who = populate(seeds(1), HYPERS, ())
     learner = make(num_agents=8)
     states = [
-        run(learner, who, 1, options(tmp_path / str(n)), devices=jax.devices()[:n]).state
+        run(learner, who, 1, run_options(tmp_path / str(n)), devices=jax.devices()[:n]).state
         for n in (1, 2, 8)
     ]
     grads = [jax.tree.leaves(first_gradient(state)) for state in states]
@@ -226,8 +222,8 @@ def test_the_meta_gradient_does_not_depend_on_the_number_of_devices(tmp_path):
 @pytest.mark.slow
 def test_a_member_does_not_depend_on_the_others(tmp_path):
     learner, alone = make(), populate(seeds(1, 1), HYPERS, ())
-    both = run(learner, populate(seeds(2), HYPERS, ()), 4, options(tmp_path / "a"))
-    alone = run(learner, alone, 4, options(tmp_path / "b"))
+    both = run(learner, populate(seeds(2), HYPERS, ()), 4, run_options(tmp_path / "a"))
+    alone = run(learner, alone, 4, run_options(tmp_path / "b"))
     assert_equal(both.member(1).params, alone.member(0).params)
 
 

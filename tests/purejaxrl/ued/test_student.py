@@ -164,17 +164,23 @@ def test_playing_a_policy_returns_what_each_episode_earned_on_its_level():
     assert np.nanmax(returns) > 0 and np.nanmin(returns) == 0
 
 
+def exploring(learns):
+    """New levels; a student learns on all of them, or on none."""
+
+    def sample(*args):
+        state, draw = uniform(SAMPLE).sample(*args)
+        return state, draw._replace(learns=jnp.bool_(learns))
+
+    return uniform(SAMPLE)._replace(sample=sample, explores=True)
+
+
 @pytest.mark.parametrize("learns", [True, False])
 def test_an_agent_with_only_the_metrics_of_the_contract_can_be_a_student(learns):
     def learn(state, hypers, experience):
         state, metrics = AGENT.learn(state, hypers, experience)
         return state, {name: metrics[name] for name in ("env_steps", "episodes", "return")}
 
-    def sample(*args):
-        state, draw = uniform(SAMPLE).sample(*args)
-        return state, draw._replace(learns=jnp.bool_(learns))
-
-    curriculum = uniform(SAMPLE)._replace(sample=sample, explores=True)
+    curriculum = exploring(learns)
     agent = AGENT._replace(learn=learn, vital=lambda state, metrics: state.params)
     student = students.make(agent, ENV, curriculum)
     state = begin(student, HYPERS, Task((), jnp.int32(10)))
@@ -193,11 +199,7 @@ def test_an_infinite_loss_freezes_a_student_and_an_update_without_learning_does_
         state, metrics = AGENT.learn(state, hypers, experience)
         return state, metrics | {"policy_loss": jnp.float32(jnp.inf)}
 
-    def sample(*args):
-        state, draw = uniform(SAMPLE).sample(*args)
-        return state, draw._replace(learns=jnp.bool_(learns))
-
-    curriculum = uniform(SAMPLE)._replace(sample=sample, explores=explores)
+    curriculum = exploring(learns)._replace(explores=explores)
     student = students.make(AGENT._replace(learn=learn), ENV, curriculum)
     carry = Carry(begin(student, HYPERS, Task((), jnp.int32(10))), jnp.bool_(True), ())
     carry, _ = jax.jit(lambda carry: member_update(student, carry, HYPERS))(carry)
