@@ -1,6 +1,6 @@
 """A population small enough for tests, and how to compare what runs leave."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 import envs
 from algos import lpg, ppo
-from purejaxrl.algorithm import Algorithm, Task
+from purejaxrl.algorithm import Algorithm, Task, make_train
 from purejaxrl.running.population import Population, populate, seeds
 from purejaxrl.running.result import Result
 from purejaxrl.running.runner import RunOptions, run
@@ -49,9 +49,35 @@ def train(out: Path, num_updates: int, members: int = 4, **options) -> Result:
     return run(PPO, who, num_updates, run_options(out, **options), **of_run)
 
 
+def whole_and_resumed(
+    out: Path, algorithm: Algorithm, who: Population, num_updates: int, stop: int, **options
+) -> tuple[Result, Result]:
+    """A run, and the same run stopped at an update and resumed."""
+
+    def one(folder: str, updates: int, **more) -> Result:
+        chosen = run_options(out / folder, **options, **more)
+        return run(algorithm, who, updates, chosen, horizon=num_updates)
+
+    whole = one("whole", num_updates)
+    one("parts", stop)
+    return whole, one("parts", num_updates, resume=True)
+
+
 def begin(algorithm: Algorithm, hypers: Any, task: Task | None = None, seed: int = 0) -> Any:
     """The state at the beginning, compiled: step by step, every operation is a program."""
     return jax.jit(lambda: algorithm.init(jax.random.key(seed), hypers, task))()
+
+
+def assert_members_differ_and_are_as_alone(
+    algorithm: Algorithm, hypers: Any, level: Any, kept: Callable[[Any], Any]
+) -> None:
+    """Assert it of two members after three updates, of all leaves of `kept(state)`."""
+    train, keys = make_train(algorithm, 3), jax.random.split(jax.random.key(0), 2)
+    together, _ = jax.jit(jax.vmap(train, in_axes=(0, None, None)))(keys, hypers, level)
+    alone, _ = jax.jit(train)(keys[1], hypers, level)
+    for x, y in zip(*map(jax.tree.leaves, (kept(together), kept(alone))), strict=True):
+        assert (x[0] != x[1]).any()
+        np.testing.assert_allclose(x[1], y, atol=1e-4)
 
 
 def planned_memory(learner: Algorithm, hypers) -> int:

@@ -1,9 +1,14 @@
 """Probe environments: each is solvable only if one thing about an algorithm is right."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
+
+from purejaxrl.algorithm import Algorithm, make_train
 
 
 @struct.dataclass
@@ -50,3 +55,16 @@ class Probe(environment.Environment):
 
     def observation_space(self, params=None):
         return spaces.Box(-1.0, 1.0, (2,))
+
+
+def pay_one(state, action):
+    return jnp.float32(1)
+
+
+def assert_bootstraps_only_where_truncated(agent: Algorithm, hypers: Any, num_updates: int):
+    """With γ = 1/2 and `pay_one`, the value `q` of an action that terminates is 1, others' is 2."""
+    train = jax.jit(make_train(agent, num_updates))
+    truncated = Params(length=100, max_steps_in_episode=1)
+    for level, value in ((Params(length=1), 1.0), (truncated, 2.0)):
+        _, metrics = train(jax.random.key(0), hypers, level)
+        np.testing.assert_allclose(metrics["q"][-1], value, atol=0.1)

@@ -11,7 +11,7 @@ import envs
 from algos import dqn
 from purejaxrl.algorithm import Task, make_train, update
 from tests.algos.chain import GAMMA, ONE_STEP, Chain, Q
-from tests.algos.probes import Params, Probe
+from tests.algos.probes import Params, Probe, assert_bootstraps_only_where_truncated, pay_one
 
 SMALL = dqn.Config(
     num_envs=4, num_steps=2, capacity=512, warmup_steps=64, batch_size=32, num_batches=2,
@@ -96,16 +96,9 @@ def test_it_learns_to_act_on_what_it_sees(changes):
 
 
 def test_a_terminated_episode_is_not_bootstrapped_and_a_truncated_one_is():
-    env = Probe(lambda state, action: jnp.float32(1))
+    agent = dqn.make(dataclasses.replace(SMALL, target_every=1), Probe(pay_one))
     hypers = FAST.replace(gamma=0.5, target_rate=0.05)
-    config = dataclasses.replace(SMALL, target_every=1)
-    run = jax.jit(make_train(dqn.make(config, env), 300))
-    for level, value in (
-        (Params(length=1), 1.0),
-        (Params(length=100, max_steps_in_episode=1), 2.0),
-    ):
-        _, metrics = run(jax.random.key(0), hypers, level)
-        np.testing.assert_allclose(metrics["q"][-1], value, atol=0.1)
+    assert_bootstraps_only_where_truncated(agent, hypers, 300)
 
 
 CART, CART_PARAMS = envs.make("CartPole-v1")

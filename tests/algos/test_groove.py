@@ -20,7 +20,7 @@ from purejaxrl.running.runner import run
 from purejaxrl.study.stats import interval
 from purejaxrl.ued.curriculum import Replay, replay, uniform
 from purejaxrl.ued.scores import SCORES, algorithmic_regret, positive_value_loss
-from tests.helpers import assert_equal, begin, run_options
+from tests.helpers import assert_equal, begin, run_options, whole_and_resumed
 
 ENV = GridWorld(LEVELS["small"].sample)
 AGENT = lpg.Config(num_envs=4, num_steps=5, num_predictions=3, rule_width=6, rule_embedding=4)
@@ -258,12 +258,9 @@ def test_the_level_of_a_life_that_diverged_is_not_scored():
 @pytest.mark.slow
 def test_resumed_equals_uninterrupted(tmp_path):
     who = populate(seeds(1), groove.hypers(), ())
-    learner = make()
-    whole = run(learner, who, 8, run_options(tmp_path / "whole"), horizon=8)
-    run(learner, who, 4, run_options(tmp_path / "parts"), horizon=8)
-    parts = run(learner, who, 8, run_options(tmp_path / "parts", resume=True), horizon=8)
+    whole, resumed = whole_and_resumed(tmp_path, make(), who, 8, stop=4)
     assert whole.state.worlds[0].curriculum.filled.any()
-    assert_equal(whole.state, parts.state)
+    assert_equal(whole.state, resumed.state)
 
 
 @pytest.mark.slow

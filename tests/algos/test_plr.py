@@ -11,7 +11,6 @@ from envs.maze_solution import optimal_return
 from purejaxrl.algorithm import Task, update
 from purejaxrl.parts.wrappers import FlattenObservation
 from purejaxrl.running.population import populate, seeds
-from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.ued import student as students
 from purejaxrl.ued.curriculum import Replay, uniform
 from purejaxrl.ued.scores import SCORES
@@ -156,26 +155,6 @@ def test_domain_randomisation_always_learns_on_new_levels():
     assert len({np.asarray(draw.chosen.level.walls).tobytes() for draw in draws}) == 6
     assert all(np.isfinite(metrics["policy_loss"]) for metrics in found)
     assert states[-1].agent.step == 6
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["plr", "accel", "random"])
-def test_resumed_equals_uninterrupted_and_members_are_as_alone(kind, tmp_path):
-    algorithm, hypers = {
-        "plr": lambda: (make_plr(), plr.hypers(HYPERS)),
-        "accel": lambda: (make_accel(), accel.hypers(HYPERS)),
-        "random": lambda: (make_random(), students.Hypers(HYPERS)),
-    }[kind]()
-    who = populate(seeds(2), hypers, ())
-    settings = dict(chunk=4, checkpoint_every=1, progress=False, group=1)
-    whole = run(algorithm, who, 16, RunOptions(str(tmp_path / "whole"), **settings), horizon=16)
-    parts = RunOptions(str(tmp_path / "parts"), **settings)
-    run(algorithm, who, 8, parts, horizon=16)
-    resumed = RunOptions(str(tmp_path / "parts"), resume=True, **settings)
-    assert_equal(run(algorithm, who, 16, resumed, horizon=16).state, whole.state)
-    one = RunOptions(str(tmp_path / "one"), **settings)
-    alone = run(algorithm, who.select("seed=1"), 16, one, horizon=16)
-    assert_equal(alone.member(0), whole.member(1))
 
 
 @pytest.mark.slow

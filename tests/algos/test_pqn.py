@@ -12,7 +12,8 @@ from algos import pqn
 from purejaxrl.algorithm import Task, make_train
 from purejaxrl.parts import networks
 from tests.algos.chain import GAMMA, ONE_STEP, Chain, Q
-from tests.algos.probes import Params, Probe
+from tests.algos.probes import Params, Probe, assert_bootstraps_only_where_truncated, pay_one
+from tests.helpers import assert_members_differ_and_are_as_alone
 
 SMALL = pqn.Config(num_envs=8, num_steps=8, num_epochs=2, num_minibatches=2, hidden=(16,))
 FAST = pqn.Hypers(learning_rate=5e-3, epsilon_end=0.05, exploration=0.5, reward_scale=1.0)
@@ -73,15 +74,8 @@ def test_it_learns_to_act_on_what_it_sees():
 
 
 def test_a_terminated_episode_is_not_bootstrapped_and_a_truncated_one_is():
-    env = Probe(lambda state, action: jnp.float32(1))
     hypers = FAST.replace(gamma=0.5, q_lambda=0.5)
-    run = jax.jit(make_train(pqn.make(SMALL, env), 150))
-    for level, value in (
-        (Params(length=1), 1.0),
-        (Params(length=100, max_steps_in_episode=1), 2.0),
-    ):
-        _, metrics = run(jax.random.key(0), hypers, level)
-        np.testing.assert_allclose(metrics["q"][-1], value, atol=0.1)
+    assert_bootstraps_only_where_truncated(pqn.make(SMALL, Probe(pay_one)), hypers, 150)
 
 
 def test_layers_are_normalised_over_all_of_an_image():
@@ -96,16 +90,8 @@ def test_layers_are_normalised_over_all_of_an_image():
 @pytest.mark.slow
 def test_members_of_different_seeds_differ_and_equal_themselves_alone():
     env, params = envs.make("CartPole-v1")
-    run, keys = make_train(pqn.make(SMALL, env), 3), jax.random.split(jax.random.key(0), 2)
-    together, _ = jax.jit(jax.vmap(run, in_axes=(0, None, None)))(keys, FAST, params)
-    alone, _ = jax.jit(run)(keys[1], FAST, params)
-    for x, y in zip(
-        jax.tree.leaves((together.params, together.interaction.obs)),
-        jax.tree.leaves((alone.params, alone.interaction.obs)),
-        strict=True,
-    ):
-        assert (x[0] != x[1]).any()
-        np.testing.assert_allclose(x[1], y, atol=1e-4)
+    kept = lambda state: (state.params, state.interaction.obs)  # noqa: E731
+    assert_members_differ_and_are_as_alone(pqn.make(SMALL, env), FAST, params, kept)
 
 
 def test_what_does_not_fit_is_refused():

@@ -18,8 +18,8 @@ from purejaxrl.parts.normalize import normalize_obs
 from purejaxrl.parts.optimizers import init_each
 from purejaxrl.parts.transitions import Batch
 from purejaxrl.parts.wrappers import for_network
-from tests.algos.probes import Params, Probe
-from tests.helpers import mostly_slow
+from tests.algos.probes import Params, Probe, assert_bootstraps_only_where_truncated, pay_one
+from tests.helpers import assert_members_differ_and_are_as_alone, mostly_slow
 
 SMALL = sac.Config(
     num_envs=4, num_steps=2, capacity=2048, warmup_steps=64, batch_size=64, num_batches=4,
@@ -108,15 +108,8 @@ def test_it_learns_discrete_actions():
 
 
 def test_a_terminated_episode_is_not_bootstrapped_and_a_truncated_one_is():
-    env = probe(lambda state, action: jnp.float32(1))
     hypers = sac.Hypers(gamma=0.5, alpha_start=1e-6, **RATES).replace(alpha_rate=0.0)
-    run = jax.jit(make_train(sac.make(SMALL, env), 200))
-    for level, value in (
-        (Params(length=1), 1.0),
-        (Params(length=100, max_steps_in_episode=1), 2.0),
-    ):
-        _, metrics = run(jax.random.key(0), hypers, level)
-        np.testing.assert_allclose(metrics["q"][-1], value, atol=0.1)
+    assert_bootstraps_only_where_truncated(sac.make(SMALL, probe(pay_one)), hypers, 200)
 
 
 def test_log_probabilities_are_those_of_the_actions_taken():
@@ -146,14 +139,9 @@ def test_log_probabilities_are_those_of_the_actions_taken():
 def test_members_of_different_seeds_differ_and_equal_themselves_alone(name):
     env, params = envs.make(name)
     hypers = sac.Hypers() if name == "Pendulum-v1" else sac.DiscreteHypers()
-    run = make_train(sac.make(SMALL, for_network(env)), 3)
-    keys = jax.random.split(jax.random.key(0), 2)
-    together, _ = jax.jit(jax.vmap(run, in_axes=(0, None, None)))(keys, hypers, params)
-    alone, _ = jax.jit(run)(keys[1], hypers, params)
     kept = lambda state: (state.params, state.replay.contents.obs, state.interaction.obs)  # noqa: E731
-    for x, y in zip(*map(jax.tree.leaves, (kept(together), kept(alone))), strict=True):
-        assert (x[0] != x[1]).any()
-        np.testing.assert_allclose(x[1], y, atol=1e-4)
+    agent = sac.make(SMALL, for_network(env))
+    assert_members_differ_and_are_as_alone(agent, hypers, params, kept)
 
 
 def test_what_does_not_fit_is_refused():

@@ -11,8 +11,8 @@ import envs
 from algos import td3
 from purejaxrl.algorithm import Task, make_train, update
 from purejaxrl.parts.wrappers import for_network
-from tests.algos.probes import Params, Probe
-from tests.helpers import mostly_slow
+from tests.algos.probes import Params, Probe, assert_bootstraps_only_where_truncated, pay_one
+from tests.helpers import assert_members_differ_and_are_as_alone, mostly_slow
 
 SMALL = td3.Config(
     num_envs=4, num_steps=2, capacity=2048, warmup_steps=64, batch_size=64, num_batches=4,
@@ -115,27 +115,16 @@ def test_it_learns_continuous_actions(normalize_obs):
 
 
 def test_a_terminated_episode_is_not_bootstrapped_and_a_truncated_one_is():
-    env = probe(lambda state, action: jnp.float32(1))
-    run = jax.jit(make_train(td3.make(SMALL, env), 250))
-    for level, value in (
-        (Params(length=1), 1.0),
-        (Params(length=100, max_steps_in_episode=1), 2.0),
-    ):
-        _, metrics = run(jax.random.key(0), FAST.replace(gamma=0.5), level)
-        np.testing.assert_allclose(metrics["q"][-1], value, atol=0.1)
+    agent = td3.make(SMALL, probe(pay_one))
+    assert_bootstraps_only_where_truncated(agent, FAST.replace(gamma=0.5), 250)
 
 
 @pytest.mark.slow
 def test_members_of_different_seeds_differ_and_equal_themselves_alone():
     env, params = envs.make("Pendulum-v1")
-    run = make_train(td3.make(SMALL, for_network(env)), 3)
-    keys = jax.random.split(jax.random.key(0), 2)
-    together, _ = jax.jit(jax.vmap(run, in_axes=(0, None, None)))(keys, FAST, params)
-    alone, _ = jax.jit(run)(keys[1], FAST, params)
     kept = lambda state: (state.params, state.replay.contents.obs, state.interaction.obs)  # noqa: E731
-    for x, y in zip(*map(jax.tree.leaves, (kept(together), kept(alone))), strict=True):
-        assert (x[0] != x[1]).any()
-        np.testing.assert_allclose(x[1], y, atol=1e-4)
+    agent = td3.make(SMALL, for_network(env))
+    assert_members_differ_and_are_as_alone(agent, FAST, params, kept)
 
 
 def test_what_does_not_fit_is_refused():

@@ -14,7 +14,7 @@ from purejaxrl.running.population import grid, populate, seeds
 from purejaxrl.running.runner import run
 from purejaxrl.ued.curriculum import uniform
 from tests.algos.probes import Params, Probe
-from tests.helpers import assert_equal, begin, planned_memory, run_options
+from tests.helpers import assert_equal, begin, planned_memory, run_options, whole_and_resumed
 from tests.purejaxrl.meta.small import (
     ENV,
     HYPERS,
@@ -198,11 +198,8 @@ def test_lives_end_after_their_updates_and_first_lives_are_staggered(lives_of_se
 @pytest.mark.slow
 def test_resumed_equals_uninterrupted(tmp_path):
     who = populate(seeds(2), HYPERS, ())
-    learner = make(num_agents=4)
-    whole = run(learner, who, 6, run_options(tmp_path / "whole"), horizon=6)
-    run(learner, who, 4, run_options(tmp_path / "parts"), horizon=6)
-    parts = run(learner, who, 6, run_options(tmp_path / "parts", resume=True), horizon=6)
-    assert_equal(whole.state, parts.state)
+    whole, resumed = whole_and_resumed(tmp_path, make(num_agents=4), who, 6, stop=4)
+    assert_equal(whole.state, resumed.state)
 
 
 @pytest.mark.slow
