@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import optax
 from optax.tree_utils import tree_where
 
-from purejaxrl.algorithm import Algorithm, Metrics, advance_where, is_finite, update
+from purejaxrl.algorithm import Algorithm, Metrics, advance_where, is_finite
 from purejaxrl.meta import critic as critics
 from purejaxrl.meta.agents import Agent, AgentSetup, with_in_place, without_in_place
 from purejaxrl.meta.critic import CriticState
+from purejaxrl.meta.lifetime import update_alive
 from purejaxrl.meta.metrics import summarize_updates
 from purejaxrl.parts.returns import ValueEstimates
 from purejaxrl.running.devices import group_size
@@ -147,11 +148,7 @@ def update_antagonist(
     """Make K updates of an antagonist, which ends its life with the agent; () without one."""
     if antagonist is None:
         return ()
-
-    def advance(state: Any, _):
-        after, _ = update(antagonist, state, hypers)
-        return advance_where(antagonist, state.step < state.task.horizon, after, state), None
-
+    advance = lambda state, _: (update_alive(antagonist, state, hypers), None)  # noqa: E731
     return jax.lax.scan(advance, state, length=config.num_updates)[0]
 
 

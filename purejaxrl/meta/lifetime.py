@@ -1,6 +1,7 @@
 """Lives of agents: how long they train, the return of their last policy, and their replacement."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +12,12 @@ from purejaxrl.running.evaluate import MAX_STEPS, Evaluation, evaluate
 
 Replacement = Callable[[Any, jax.Array], Any]
 """`(agent, index) -> agent`: makes the successor of one agent."""
+
+
+def update_alive(algorithm: Algorithm, state: Any, hypers: Any) -> Any:
+    """Make one update of an agent, unless its life is over."""
+    after, _ = update(algorithm, state, hypers)
+    return advance_where(algorithm, state.step < state.task.horizon, after, state)
 
 
 def train_lives(
@@ -31,13 +38,8 @@ def train_lives(
     Returns:
         Their states at the end of their lives, leaves `[n, ...]`.
     """
-
-    def advance(state: Any, hypers: Any) -> Any:
-        after, _ = update(algorithm, state, hypers)
-        return advance_where(algorithm, state.step < state.task.horizon, after, state)
-
     states = jax.vmap(algorithm.init, in_axes=(0, hypers_axis, 0))(keys, hypers, tasks)
-    advance_all = jax.vmap(advance, in_axes=(0, hypers_axis))
+    advance_all = jax.vmap(partial(update_alive, algorithm), in_axes=(0, hypers_axis))
     return jax.lax.fori_loop(
         0, tasks.horizon.max(), lambda _, states: advance_all(states, hypers), states
     )
