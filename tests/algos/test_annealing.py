@@ -6,7 +6,7 @@ import pytest
 
 from algos import dynamics_ensemble
 from purejaxrl.algorithm import Task, update
-from tests.algos.test_contract import ALGORITHMS, on_dataset
+from tests.algos.algorithms import ALGORITHMS, on_dataset
 from tests.helpers import assert_equal, begin, mostly_slow
 
 ANNEALED = {name: ALGORITHMS[name] for name in ("ppo", "ppo_rnn", "pqn", "sft")} | {

@@ -17,7 +17,7 @@ from purejaxrl.running import chunk
 from purejaxrl.running.evaluate import Evaluator, on_episodes
 from purejaxrl.running.population import populate, seeds
 from purejaxrl.ued.curriculum import uniform
-from tests.algos.test_contract import ALGORITHMS, CART, GRID, PENDULUM
+from tests.algos.algorithms import ALGORITHMS, CART, GRID, PENDULUM
 from tests.helpers import assert_equal, mostly_slow
 
 STUDENTS = (

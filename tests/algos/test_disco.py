@@ -26,7 +26,7 @@ from algos.disco_weights import LAYERS, read_published
 from algos.rules import load_rule
 from purejaxrl.algorithm import Task, make_train, update
 from purejaxrl.parts.wrappers import for_network
-from tests.algos.test_contract import ALGORITHMS, DISCO
+from tests.algos.algorithms import ALGORITHMS, DISCO
 
 QUICK = {"xla_backend_optimization_level": 0}  # compiling is all that these tests spend time on
 T, B, A, Y, BINS = 6, 2, 3, 4, 21

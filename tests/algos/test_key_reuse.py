@@ -6,7 +6,7 @@ import pytest
 from jax.experimental.key_reuse import _core as checker  # private: JAX may move it
 
 from purejaxrl.algorithm import Task, update
-from tests.algos.test_contract import ALGORITHMS, QUICK
+from tests.algos.algorithms import ALGORITHMS, QUICK
 from tests.helpers import mostly_slow
 
 

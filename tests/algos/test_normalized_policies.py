@@ -7,7 +7,7 @@ import pytest
 
 from algos import ppo, ppo_rnn, sac, td3
 from purejaxrl.algorithm import Task, update
-from tests.algos.test_contract import PENDULUM, PENDULUM_PARAMS, PPO, REPLAY
+from tests.algos.algorithms import PENDULUM, PENDULUM_PARAMS, PPO, REPLAY
 
 SIZES = {ppo: PPO, ppo_rnn: PPO, sac: REPLAY, td3: REPLAY}
 

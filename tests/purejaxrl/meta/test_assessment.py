@@ -9,7 +9,7 @@ from purejaxrl.algorithm import Task
 from purejaxrl.meta.assessment import Assessment, assess
 from purejaxrl.parts.returns import ValueEstimates
 from tests.algos.probes import Params
-from tests.purejaxrl.meta.test_evolution import ENV, by_hand
+from tests.purejaxrl.meta.hand_made import ENV, by_hand
 
 AGENT = by_hand(lambda theta, task, age: theta)
 ANTAGONIST = by_hand(lambda theta, task, age: 2 * theta)

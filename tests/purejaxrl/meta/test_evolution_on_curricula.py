@@ -11,7 +11,7 @@ from purejaxrl.running.runner import run
 from purejaxrl.ued.curriculum import Replay, replay
 from purejaxrl.ued.scores import algorithmic_regret, learnability
 from tests.helpers import assert_equal, run_options
-from tests.purejaxrl.meta.test_evolution import HYPERS, level, make
+from tests.purejaxrl.meta.hand_made import HYPERS, level, make
 
 
 def mean_return(key, outcome):

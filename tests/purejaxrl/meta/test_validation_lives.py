@@ -12,7 +12,7 @@ from purejaxrl.running.population import populate, seeds
 from purejaxrl.running.runner import RunOptions, run
 from purejaxrl.ued.curriculum import replay, uniform
 from purejaxrl.ued.scores import algorithmic_regret, learnability
-from tests.purejaxrl.meta.test_evolution import CONFIG, ENV, GOAL, by_hand, level, lifetime
+from tests.purejaxrl.meta.hand_made import CONFIG, ENV, GOAL, by_hand, level, lifetime
 
 ZERO = jnp.zeros(3)
 LIVES = evolution.Config(num_pairs=16, group=4, num_episodes=1)
