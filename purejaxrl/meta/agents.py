@@ -189,10 +189,7 @@ def score_levels(
 
     def score(inputs: tuple[Agent, ValueEstimates]) -> tuple[jax.Array, jax.Array]:
         agent, estimates = inputs
-        return assess(
-            jax.random.fold_in(agent.state.key, 1), world.curriculum.score, world.assessment,
-            world.env, world.inner, agent.state, agent.antagonist, estimates, agent.best_return,
-        )  # fmt: skip
+        return assess(jax.random.fold_in(agent.state.key, 1), world, agent, estimates)
 
     scores, best = map_finished(score, (agents, estimates), whole, world.assessment.slots)
     levels, scores = agents.state.task.env_params, jnp.where(sound & whole, scores, jnp.nan)

@@ -1,6 +1,6 @@
 """How a finished life is evaluated, so that its level can be scored."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,11 @@ from purejaxrl.algorithm import Algorithm
 from purejaxrl.identity import part_name, part_names
 from purejaxrl.parts.returns import ValueEstimates
 from purejaxrl.running.evaluate import MAX_STEPS, evaluate
-from purejaxrl.ued.scores import LevelOutcome, OptimalReturn, Score
+from purejaxrl.ued.scores import LevelOutcome, OptimalReturn
+
+if TYPE_CHECKING:
+    from purejaxrl.meta.agents import Agent
+    from purejaxrl.meta.worlds import World
 
 
 class Assessment(NamedTuple):
@@ -45,51 +49,39 @@ class Assessment(NamedTuple):
 
 
 def assess(
-    key: jax.Array,
-    score: Score,
-    assessment: Assessment,
-    env: Any,
-    agent: Algorithm,
-    state: Any,
-    antagonist_state: Any,
-    estimates: ValueEstimates,
-    best_return: jax.Array,
+    key: jax.Array, world: "World", agent: "Agent", estimates: ValueEstimates
 ) -> tuple[jax.Array, jax.Array]:
     """Score the level of one finished life.
 
     Args:
         key: typed key.
-        score: one of `ued/scores.py`, or your own.
-        assessment: how to evaluate the life.
-        env: where final policies are evaluated: the agents' environment.
-        agent: the inner algorithm.
-        state: the agent's state at the end of its life.
-        antagonist_state: the antagonist's state; () without one.
+        world: where it lived, with an assessment and a curriculum that has a score.
+        agent: the agent at the end of its life, with its antagonist.
         estimates: values and advantages of the agent's last experience.
-        best_return: the highest return known on the level; -inf if none is.
 
     Returns:
         The score, and the highest return now known, both float32 [].
     """
+    assessment = world.assessment
     agent_key, antagonist_key, score_key = jax.random.split(key, 3)
 
     def play(key: jax.Array, algorithm: Algorithm, state: Any) -> jax.Array:
         played = evaluate(
-            algorithm, env, key, algorithm.policy(state), state.task.env_params,
+            algorithm, world.env, key, algorithm.policy(state), state.task.env_params,
             num_episodes=assessment.num_episodes, greedy=False, max_steps=assessment.max_steps,
         )  # fmt: skip
         return jnp.where(played.finished, played.ret, jnp.nan)
 
-    returns = play(agent_key, agent, state)
-    best_return = jnp.fmax(best_return, jnp.nanmax(returns))
+    returns = play(agent_key, world.inner, agent.state)
+    best_return = jnp.fmax(agent.best_return, jnp.nanmax(returns))
     antagonist_returns = None
     if assessment.antagonist:
-        antagonist_returns = play(antagonist_key, assessment.antagonist, antagonist_state)
+        antagonist_returns = play(antagonist_key, assessment.antagonist, agent.antagonist)
         best_return = jnp.fmax(best_return, jnp.nanmax(antagonist_returns))
     outcome = LevelOutcome(
         returns, best_return, estimates.advantage, estimates.value, antagonist_returns
     )
     if assessment.optimal_return:
-        optimum = assessment.optimal_return(state.task.env_params)
+        optimum = assessment.optimal_return(agent.state.task.env_params)
         outcome = outcome._replace(optimal_return=optimum)
-    return score(score_key, outcome), best_return
+    return world.curriculum.score(score_key, outcome), best_return

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 
 from purejaxrl.algorithm import Task
+from purejaxrl.meta.agents import Agent
 from purejaxrl.meta.assessment import Assessment, assess
+from purejaxrl.meta.worlds import World
 from purejaxrl.parts.returns import ValueEstimates
+from purejaxrl.ued.buffer import NOT_KEPT
+from purejaxrl.ued.curriculum import uniform
 from tests.algos.probes import Params
-from tests.purejaxrl.meta.hand_made import ENV, by_hand
+from tests.purejaxrl.meta.hand_made import ENV, by_hand, level, life_of
 
 AGENT = by_hand(lambda theta, task, age: theta)
 ANTAGONIST = by_hand(lambda theta, task, age: 2 * theta)
@@ -21,17 +25,20 @@ def regret(key, outcome):
     return outcome.antagonist_returns.mean() - outcome.returns.mean()
 
 
+CURRICULUM = uniform(level)._replace(score=regret)
+
+
 def assessed(agent, antagonist, known=-jnp.inf, length=1, max_steps=10):
     """Score and best return on a level of some steps, where the two earn these returns."""
     task = Task(Params(length=length, max_steps_in_episode=length), jnp.int32(1))
     key, assessment = jax.random.key(0), Assessment(ANTAGONIST, 4, max_steps)
-    state = AGENT.init(key, jnp.float32(agent), task)
-    rival = ANTAGONIST.init(key, jnp.float32(antagonist / 2), task)
-    score, best_return = jax.jit(
-        lambda: assess(
-            key, regret, assessment, ENV, AGENT, state, rival, ESTIMATES, jnp.float32(known)
-        )
-    )()
+    world = World("hand", AGENT, ENV, CURRICULUM, life_of(1), assessment=assessment)
+    finished = Agent(
+        state=AGENT.init(key, jnp.float32(agent), task), hypers=(), critic=(),
+        antagonist=ANTAGONIST.init(key, jnp.float32(antagonist / 2), task), slot=NOT_KEPT,
+        best_return=jnp.float32(known), late_return=jnp.nan, whole=True,
+    )  # fmt: skip
+    score, best_return = jax.jit(lambda: assess(key, world, finished, ESTIMATES))()
     return float(score), float(best_return)
 
 
