@@ -14,8 +14,8 @@ environment steps; the number of steps per update is their own. Step size and en
 are tuned on other agents with the same number of tries. In each environment, 0 is the score of
 random actions, and 1 that of the reference.
 
-By default it takes about five hours of two idle cores, more than half of them in MinAtar (estimated
-from a twelfth of the steps: a contender takes 4 to 7 minutes in an environment of MinAtar).
+By default it takes about two hours of two idle cores, more than half of them in MinAtar: a
+contender takes 20 to 30 minutes of one core.
 
 Killed and started again, it continues; with other contenders or environments, it uses the runs that
 are there. OUT holds `scores.csv` (every agent of the environments that are done), `suite.csv`

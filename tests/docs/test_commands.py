@@ -25,6 +25,8 @@ EARLIER_COMMANDS_WRITE = {
         "results/evolve_hand_rule/rule-0.npz",
         "results/evolve_ta_hand_rule/rule-0.npz",
         "results/evolve_exploring_rule/rule-0.npz",
+        "results/groove_vs_lpg/regret/rules-*/rule-0.npz",  # the shell would expand the star
+        "results/groove_vs_lpg/uniform/rules-*/rule-0.npz",
     ],
     "ta_lpg.npz": ["results/ta_lpg_meta_train/rule-0.npz"],
     "lpo.npz": [
