@@ -141,6 +141,23 @@ def test_a_step_cost_makes_states_where_nothing_is_earned_worth_less_than_new_on
     assert (apply(x._replace(next_prediction=new)).pi > 0.01).all()
 
 
+def test_a_step_cost_does_not_change_which_action_is_best(experience):
+    """It lowers all values by cost / (1 - γ), and no advantage, not even where episodes end."""
+    seen, value, next_value, _ = experience
+    cost = 0.3
+    saved = cost / (1 - GAMMA)
+    plain, _ = RULE.estimate(SETTINGS, inputs(*experience))
+    lower = inputs(seen, value - saved, next_value - saved)
+    found, _ = RULE.estimate(SETTINGS.replace(step_cost=cost), lower)
+    np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_step_cost_is_finite_without_a_discount(experience):
+    x = inputs(*experience)._replace(gamma=jnp.float32(1))
+    for cost in (0.0, 0.02):
+        assert jnp.isfinite(RULE.apply(SETTINGS.replace(step_cost=cost), x).pi).all()
+
+
 def test_advantages_can_be_divided_by_their_root_mean_square(experience):
     x = inputs(*experience)
     plain = RULE.apply(SETTINGS, x).pi
