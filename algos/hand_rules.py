@@ -15,15 +15,13 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from algos.lpg_rule import RuleInputs, Target
+from algos.lpg_rule import RuleInputs, Target, charge_steps
 from purejaxrl.parts.returns import generalized_advantage
 from purejaxrl.parts.symlog import symexp, symlog
 from purejaxrl.validation import hyper
 
 LEAST_SCALE = 1e-3
 """The least root mean square of π̂ by which π̂ is divided."""
-LONGEST_HORIZON = 1e3
-"""The largest 1 / (1 - γ) by which the cost of a step is multiplied where an episode ends."""
 
 
 class Settings(struct.PyTreeNode):
@@ -44,11 +42,10 @@ class Settings(struct.PyTreeNode):
     scale_power: float = hyper(0.0, at_least=0, at_most=1)
     """π̂ is divided by its root mean square over the experience, to this power."""
     step_cost: float = hyper(0.0, at_least=0)
-    """What a step costs, in units of the rewards that the rule reads, also after an episode's end:
-    a step that ends it costs 1 / (1 - γ) times as much, so that ending it saves nothing. Without
-    rewards, the values of states sink below 0, the initial value in a table, so that new states
-    attract (Koenig & Simmons 1996, "The effect of representation and knowledge on goal-directed
-    exploration with reinforcement-learning algorithms")."""
+    """What a step costs, in units of the rewards that the rule reads (`lpg_rule.charge_steps`).
+    Without rewards, the values of states sink below 0, the initial value in a table, so that new
+    states attract (Koenig & Simmons 1996, "The effect of representation and knowledge on
+    goal-directed exploration with reinforcement-learning algorithms")."""
 
 
 EVOLVED = Settings(
@@ -156,10 +153,9 @@ class ActorCritic:
         """Estimate generalised advantages and values V(y), float32 `[num_steps, num_envs]`."""
         value, next_value = self.value(x.prediction), self.value(x.next_prediction)
         terminated = x.terminated > 0
-        horizon = 1 / jnp.maximum(1 - x.gamma, 1 / LONGEST_HORIZON)
-        cost = settings.step_cost * jnp.where(terminated, horizon, 1.0)
+        reward = charge_steps(x, settings.step_cost).reward
         advantage = generalized_advantage(
-            x.reward - cost, value, next_value, terminated, x.done & ~terminated,
+            reward, value, next_value, terminated, x.done & ~terminated,
             x.gamma, settings.gae_lambda,
         )  # fmt: skip
         return advantage, value

@@ -49,6 +49,25 @@ def check_target(target: Target, num_predictions: int, like: jax.Array) -> None:
             raise ValueError(f"rule: its {name} has shape {found}; it must have shape {shape}")
 
 
+LONGEST_HORIZON = 1e3
+"""The most steps that an episode's end costs."""
+
+
+def charge_steps(x: RuleInputs, cost: jax.Array) -> RuleInputs:
+    """Subtract the cost of a step from rewards, as if it had to be paid for ever.
+
+    A step that ends the episode costs 1 / (1 - γ) times as much: itself, and all steps that would
+    follow. So all values are lower by cost / (1 - γ), and the best policy stays the same. If the
+    end of an episode saved the cost, agents that are seldom rewarded would learn to end it.
+
+    Args:
+        x: what a rule reads.
+        cost: float32 [], in units of the rewards.
+    """
+    horizon = 1 / jnp.maximum(1 - x.gamma, 1 / LONGEST_HORIZON)
+    return x._replace(reward=x.reward - cost * jnp.where(x.terminated > 0, horizon, 1.0))
+
+
 class Rule(nn.Module):
     """The learned algorithm: `RuleInputs` to a `Target`, by a GRU that runs backwards in time."""
 

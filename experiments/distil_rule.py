@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 import envs
-from algos import distillation, hand_rules, lpg
+from algos import distillation, hand_rules, lpg, optimistic_lpg
 from algos.rules import save_population
 from algos.rules.worlds import TRAINING, make_worlds, named
 from purejaxrl.launch import Experiment, Job, Outcome, RunFlags, launch, say
@@ -41,7 +41,7 @@ class Settings(Experiment):
     """Rules to distil, one after the other; their seeds count up from `first_seed`."""
     learner: distillation.Config = distillation.Config()
     """Static settings of the distillation."""
-    student: lpg.Config = lpg.Config(
+    student: optimistic_lpg.Config = optimistic_lpg.Config(
         num_envs=16, num_epochs=4, num_predictions=16, rule_width=48, hidden=(32,)
     )
     """Static settings of the agents and of the rule."""

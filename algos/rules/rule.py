@@ -13,7 +13,16 @@ from typing import Any, NamedTuple
 
 import jax
 
-from algos import disco, lpg, lpo, residual_lpg, ta_lpg, ta_lpo, ta_residual_lpg
+from algos import (
+    disco,
+    lpg,
+    lpo,
+    optimistic_lpg,
+    residual_lpg,
+    ta_lpg,
+    ta_lpo,
+    ta_residual_lpg,
+)
 from purejaxrl.algorithm import Algorithm
 from purejaxrl.identity import module_name
 from purejaxrl.parts.networks import num_rows
@@ -50,6 +59,7 @@ class Kind(NamedTuple):
 KINDS = [
     Kind(lpg, "rule", table_epochs=1),
     Kind(ta_lpg, "rule", table_epochs=1),
+    Kind(optimistic_lpg, "rule", table_epochs=1),
     Kind(residual_lpg, "rule"),
     Kind(ta_residual_lpg, "rule"),
     Kind(lpo, "drift"),

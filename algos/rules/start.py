@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from algos import lpg, meta_lpg, residual_lpg, ta_lpg, ta_residual_lpg
+from algos import lpg, meta_lpg, optimistic_lpg, residual_lpg, ta_lpg, ta_residual_lpg
 from algos.rules.files import load_rule
 from purejaxrl.meta.base import InitTheta
 from purejaxrl.validation import require_known
@@ -15,6 +15,7 @@ UNTRAINED = {
     "ta_residual_lpg": ta_residual_lpg.Config,
     "lpg": lpg.Config,
     "ta_lpg": ta_lpg.Config,
+    "optimistic_lpg": optimistic_lpg.Config,
 }
 """Kinds of rules by name. Residual rules start as hand-made rules. The others start from a random
 network, the same one for all seeds, which is also the reference of their validation."""
