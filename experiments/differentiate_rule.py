@@ -32,8 +32,8 @@ class Settings(Experiment):
     """Settings of the meta-training."""
 
     rule: str = "residual_lpg"
-    """Kind of an untrained rule (residual_lpg, ta_residual_lpg, lpg or ta_lpg), or the file of a
-    rule to continue from."""
+    """Kind of an untrained rule (residual_lpg, ta_residual_lpg, lpg, ta_lpg or optimistic_lpg), or
+    the file of a rule to continue from."""
     worlds: tuple[str, ...] = tuple(world.env for world in TRAINING)
     """Worlds to live in: see algos/rules/worlds.py."""
     meta_steps: int = 2000

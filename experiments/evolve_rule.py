@@ -33,8 +33,8 @@ class Settings(Experiment):
     """Settings of the evolution."""
 
     rule: str = "residual_lpg"
-    """Kind of an untrained rule (residual_lpg, ta_residual_lpg, lpg or ta_lpg), or the file of a
-    rule to continue from."""
+    """Kind of an untrained rule (residual_lpg, ta_residual_lpg, lpg, ta_lpg or optimistic_lpg), or
+    the file of a rule to continue from."""
     worlds: tuple[str, ...] = tuple(world.env for world in TRAINING)
     """Worlds to live in: see algos/rules/worlds.py."""
     generations: int = 400

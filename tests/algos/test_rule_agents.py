@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import envs
-from algos import disco, lpg, lpo, residual_lpg, ta_lpg, ta_lpo
+from algos import disco, lpg, lpo, optimistic_lpg, residual_lpg, ta_lpg, ta_lpo
 from algos.rules import FOLDER, load_rule, save_rule
 from purejaxrl.algorithm import make_train
 from purejaxrl.parts.wrappers import for_network
@@ -16,6 +16,7 @@ QUICK = {"xla_backend_optimization_level": 0}  # compiling is all that these tes
 SMALL = dict(num_envs=2, num_steps=4, hidden=(4,))  # settings of agents, quick to compile
 ONE_STEP = {  # of gradient descent, for each kind of rule
     lpg: dict(optimizer="sgd"),
+    optimistic_lpg: dict(optimizer="sgd"),
     ta_lpg: dict(optimizer="sgd"),
     lpo: dict(num_minibatches=1, num_epochs=1),
     ta_lpo: dict(num_minibatches=1, num_epochs=1),

@@ -200,7 +200,7 @@ def test_a_folder_comes_in_order_of_name(tmp_path):
 
 def test_five_learned_algorithms_are_shipped():
     assert SHIPPED == ["disco103", "lpg", "lpg_gridworlds", "lpo", "ta_lpg", "ta_lpo"]
-    expected = ["disco", "lpg", "lpg", "lpo", "ta_lpg", "ta_lpo"]
+    expected = ["disco", "optimistic_lpg", "lpg", "lpo", "ta_lpg", "ta_lpo"]
     expected = [f"algos.{name}" for name in expected]
     assert [rule.kind.name for rule in load_rules(FOLDER)] == expected
 
