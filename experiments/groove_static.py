@@ -22,7 +22,7 @@ from purejaxrl.running.devices import use_cpu_cores
 use_cpu_cores()
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -258,7 +258,9 @@ def build(
 def main(settings: Settings) -> None:
     rule = load_rule(settings.rule)
     make = partial(build, agent=settings.agent, tune=settings.tune)
-    prepare(settings.envs, partial(make, rules={"any": [load_rule("lpg")]}), settings.scale)
+    like_learned = replace(load_rule("lpg_gridworlds"), config=settings.agent)
+    any_rule = like_learned.untrained(jax.random.key(0))  # what is learned below has its sizes
+    prepare(settings.envs, partial(make, rules={"any": [any_rule]}), settings.scale)
     levels, chosen = measure_regrets(settings, rule)
     rules = {arm: learn_arm(settings, arm, levels, chosen) for arm in settings.arms}
     found = []
