@@ -1,9 +1,9 @@
 """Optimistic LPG: a rule for which every step costs something, so that new states attract.
 
-A fork of `lpg.py`. The rule reads rewards minus a cost, which it pays in every step and, in its
-account, for ever after an episode's end (`lpg_rule.charge_steps`). The best policy stays the same,
-as all values are lower by the same amount. But an agent that has learned these values prefers
-states that it has not visited, whose value is still 0: optimism in the face of uncertainty.
+A fork of `lpg.py`. The rule reads rewards minus the cost of a step, which goes on after an
+episode's end (`lpg_rule.charge_steps`). So all values are lower by the same amount, and the best
+policy stays the same. But an agent that has learned these values prefers states that it has not
+visited, whose value is still 0: optimism in the face of uncertainty.
 
 The cost is a parameter of the rule, beside LPG's network. The network does not have to represent
 it: taught a teacher that pays it, LPG's own network cannot follow, as what an episode's end costs,

@@ -198,7 +198,7 @@ def test_a_folder_comes_in_order_of_name(tmp_path):
         load_rules(tmp_path.parent)
 
 
-def test_five_learned_algorithms_are_shipped():
+def test_six_learned_algorithms_are_shipped():
     assert SHIPPED == ["disco103", "lpg", "lpg_gridworlds", "lpo", "ta_lpg", "ta_lpo"]
     expected = ["disco", "optimistic_lpg", "lpg", "lpo", "ta_lpg", "ta_lpo"]
     expected = [f"algos.{name}" for name in expected]
